@@ -1,0 +1,2 @@
+//! Every command of the project, in one place.
+fn main() {}
