@@ -1,2 +1,44 @@
-//! Every command of the project, in one place.
-fn main() {}
+//! Every command of the project, in one place: `cargo xtask help`.
+//!
+//! One module per command. Each command asks [`setup`] for just the tools that it needs, so that a fresh
+//! machine with nothing but a Rust toolchain can start with any of them. Nothing here knows a rule of the
+//! protocol: those live in `proto/`.
+
+mod process;
+mod setup;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Every command of the GoSync project.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    after_help = "Start with `cargo xtask demo`. Every command installs what it needs the first time, \
+                  and announces system packages before it does."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Setup(setup::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Setup(args) => setup::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
