@@ -225,7 +225,7 @@ fn build(sysroot: &Path, identity: &str) -> Result<()> {
         "setup: building the standard library for {TARGET} once (2 to 3 minutes), into {}",
         sysroot.display()
     );
-    let work = sysroot.with_extension("new");
+    let work = workspace::cache()?.join("wasm-sysroot.new");
     remove(&work)?;
     remove(sysroot)?;
     let stub = work.join("stub");
