@@ -1,0 +1,123 @@
+//! Every limit: its default, the floor that each implementation must support,
+//! and the checks that both sides share. Knows nothing of who enforces when.
+
+use crate::key::Key;
+use crate::reason::Invalid;
+use crate::record::Record;
+use crate::wire;
+
+macro_rules! limits {
+    ($($(#[$doc:meta])* $name:ident: $default:expr, floor $floor:expr;)*) => {
+        /// What a server allows. Field for field the message
+        /// `gosync.v1.Limits`; 0 means "no such limit" where the floor is 0.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub struct Limits { $($(#[$doc])* pub $name: u64,)* }
+
+        impl Default for Limits {
+            fn default() -> Limits { Limits { $($name: $default,)* } }
+        }
+
+        impl Limits {
+            /// The least that an implementation must support. A server may
+            /// not advertise less; a replica may rely on it before Hello.
+            pub const FLOOR: Limits = Limits { $($name: $floor,)* };
+
+            /// Names and values, in schema order.
+            pub fn entries(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name)),*]
+            }
+
+            /// As the message that Hello carries.
+            pub fn to_wire(&self) -> wire::Limits {
+                wire::Limits { $($name: self.$name,)* }
+            }
+
+            /// From a server's Hello. A value below the floor is raised to
+            /// it: such a server breaks the specification, and requests at
+            /// the floor must be tried all the same.
+            pub fn from_wire(l: &wire::Limits) -> Limits {
+                Limits { $($name: if $floor != 0 { l.$name.max($floor) } else { l.$name },)* }
+            }
+
+            /// Which limits are below their floor.
+            pub fn below_floor(&self) -> Vec<&'static str> {
+                let mut below = Vec::new();
+                $(if self.$name < $floor { below.push(stringify!($name)); })*
+                below
+            }
+        }
+    };
+}
+
+limits! {
+    /// Encoded bytes of a request message after decompression.
+    max_message_bytes: 4 << 20, floor 1 << 20;
+    /// Bytes of a value.
+    max_value_bytes: 1 << 20, floor 64 << 10;
+    /// Records in one Push.
+    max_push_records: 5_000, floor 100;
+    /// Ranges in the HeldRanges of one request.
+    max_ranges: 256, floor 16;
+    /// Parts and items in one Reconcile request.
+    max_reconcile_entries: 400_000, floor 1_000;
+    /// Bytes of a Reconcile answer or of one stream message.
+    max_response_bytes: 2 << 20, floor 64 << 10;
+    /// How far ahead of the server's clock a version may be, milliseconds.
+    max_clock_skew_ms: 300_000, floor 1_000;
+    /// Concurrent calls of one connection.
+    max_streams_per_connection: 32, floor 8;
+    /// Records and tombstones of a space; 0 is unlimited.
+    max_space_records: 0, floor 0;
+    /// Key and value bytes of a space; 0 is unlimited.
+    max_space_bytes: 0, floor 0;
+    /// A Watch is never silent for longer, milliseconds.
+    heartbeat_interval_ms: 15_000, floor 100;
+    /// A replica gives a silent Watch up after this long, milliseconds.
+    watchdog_ms: 45_000, floor 300;
+    /// A Watch is ended after this long, milliseconds; 0 is never.
+    max_stream_lifetime_ms: 3_600_000, floor 0;
+    /// Sustained calls per second of one token in one space; 0 is unlimited.
+    max_calls_per_second: 0, floor 0;
+}
+
+impl Limits {
+    /// Checks one record of a Push against the limits on its parts.
+    ///
+    /// # Errors
+    /// [`crate::Reason::LimitExceeded`] naming the field.
+    pub fn check_record(&self, record: &Record) -> Result<(), Invalid> {
+        let value = record.content.value().len() as u64;
+        if value > self.max_value_bytes {
+            return Err(Invalid::limit(
+                "value",
+                "max_value_bytes",
+                self.max_value_bytes,
+                value,
+            ));
+        }
+        Ok(())
+    }
+
+    /// An upper bound of a record's encoded size in a repeated field.
+    pub fn encoded_bound(key: &Key, value_bytes: usize) -> usize {
+        key.as_bytes().len() + value_bytes + 48
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_at_or_above_the_floor() {
+        assert_eq!(Limits::default().below_floor(), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_server_below_the_floor_is_read_as_the_floor() {
+        let l = Limits::from_wire(&wire::Limits::default());
+        assert_eq!(l, Limits::FLOOR);
+        let d = Limits::default();
+        assert_eq!(Limits::from_wire(&d.to_wire()), d);
+    }
+}

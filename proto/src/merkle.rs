@@ -1,0 +1,1 @@
+//! The fingerprint of any set and range of records.

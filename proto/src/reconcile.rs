@@ -1,0 +1,1 @@
+//! Merkle-range descent, both sides.
