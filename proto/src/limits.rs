@@ -41,9 +41,13 @@ macro_rules! limits {
 
             /// Which limits are below their floor.
             pub fn below_floor(&self) -> Vec<&'static str> {
-                let mut below = Vec::new();
-                $(if self.$name < $floor { below.push(stringify!($name)); })*
-                below
+                let floors = Limits::FLOOR.entries();
+                self.entries()
+                    .into_iter()
+                    .zip(floors)
+                    .filter(|((_, value), (_, floor))| value < floor)
+                    .map(|((name, _), _)| name)
+                    .collect()
             }
         }
     };
