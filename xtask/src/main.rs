@@ -4,8 +4,16 @@
 //! machine with nothing but a Rust toolchain can start with any of them. Nothing here knows a rule of the
 //! protocol: those live in `proto/`.
 
+mod build_wasm;
+mod check;
+mod demo;
+mod files;
+mod generate;
+mod package;
 mod process;
 mod setup;
+mod steps;
+mod test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -27,11 +35,21 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Args),
+    Test(test::Args),
+    Check(check::Args),
+    Generate(generate::Args),
+    Package(package::Args),
     Setup(setup::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Generate(args) => generate::run(&args),
+        Command::Package(args) => package::run(&args),
         Command::Setup(args) => setup::run(&args),
     };
     match result {

@@ -12,7 +12,13 @@ use anyhow::{Result, bail};
 use super::system;
 use crate::process;
 
-const BROWSERS: &[&str] = &["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"];
+const BROWSERS: &[&str] = &[
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "chrome",
+];
 const DRIVERS: &[&str] = &["chromedriver", "chromium.chromedriver"];
 const OUTSIDE_PATH: &[&str] = &[
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
@@ -62,28 +68,39 @@ pub fn ensure() -> Result<Browser> {
 }
 
 fn find() -> Option<Browser> {
-    let chrome = named("CHROME")
-        .or_else(|| on_path(BROWSERS))
-        .or_else(|| OUTSIDE_PATH.iter().map(PathBuf::from).find(|path| path.exists()))?;
+    let chrome = named("CHROME").or_else(|| on_path(BROWSERS)).or_else(|| {
+        OUTSIDE_PATH
+            .iter()
+            .map(PathBuf::from)
+            .find(|path| path.exists())
+    })?;
     let driver = named("CHROMEDRIVER").or_else(|| on_path(DRIVERS))?;
     Some(Browser { chrome, driver })
 }
 
 fn named(variable: &str) -> Option<PathBuf> {
-    env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
+    env::var_os(variable)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
 }
 
 fn on_path(names: &[&str]) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     let dirs: Vec<PathBuf> = env::split_paths(&path).collect();
-    names.iter().flat_map(|name| dirs.iter().map(move |dir| dir.join(name))).find(|file| file.is_file())
+    names
+        .iter()
+        .flat_map(|name| dirs.iter().map(move |dir| dir.join(name)))
+        .find(|file| file.is_file())
 }
 
 fn version(program: &Path) -> Result<u32> {
     let said = process::output(Command::new(program).arg("--version"))?;
     match major(&said) {
         Some(major) => Ok(major),
-        None => bail!("`{} --version` says `{said}`, which names no version", program.display()),
+        None => bail!(
+            "`{} --version` says `{said}`, which names no version",
+            program.display()
+        ),
     }
 }
 
@@ -91,7 +108,8 @@ fn version(program: &Path) -> Result<u32> {
 fn major(said: &str) -> Option<u32> {
     said.split_whitespace().find_map(|word| {
         let (major, rest) = word.split_once('.')?;
-        rest.starts_with(|c: char| c.is_ascii_digit()).then(|| major.parse().ok())?
+        rest.starts_with(|c: char| c.is_ascii_digit())
+            .then(|| major.parse().ok())?
     })
 }
 
@@ -101,9 +119,15 @@ mod tests {
 
     #[test]
     fn the_major_version_is_read_from_what_each_program_prints() {
-        assert_eq!(major("Chromium 156.0.8078.79 built on Debian GNU/Linux 12 (bookworm)"), Some(156));
+        assert_eq!(
+            major("Chromium 156.0.8078.79 built on Debian GNU/Linux 12 (bookworm)"),
+            Some(156)
+        );
         assert_eq!(major("Google Chrome 156.0.8078.79"), Some(156));
-        assert_eq!(major("ChromeDriver 156.0.8078.79 (0c5c9b-refs/branch-heads/1@{#1})"), Some(156));
+        assert_eq!(
+            major("ChromeDriver 156.0.8078.79 (0c5c9b-refs/branch-heads/1@{#1})"),
+            Some(156)
+        );
         assert_eq!(major("no version here"), None);
     }
 }

@@ -40,7 +40,11 @@ enum Tool {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
-    let tools = if args.tools.is_empty() { Tool::value_variants() } else { &args.tools };
+    let tools = if args.tools.is_empty() {
+        Tool::value_variants()
+    } else {
+        &args.tools
+    };
     let mut env = Vec::new();
     for tool in tools {
         match tool {

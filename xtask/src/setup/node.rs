@@ -33,14 +33,22 @@ pub fn ensure() -> Result<Node> {
     runtime()?;
     let dir = workspace::root().join("xtask/node");
     let modules = dir.join("node_modules");
-    let wanted = fs::read_to_string(dir.join("package-lock.json")).context("cannot read xtask/node/package-lock.json")?;
+    let wanted = fs::read_to_string(dir.join("package-lock.json"))
+        .context("cannot read xtask/node/package-lock.json")?;
     let installed = modules.join(".installed-from");
     if fs::read_to_string(&installed).ok().as_deref() != Some(&wanted) {
         eprintln!("setup: installing buf, TypeScript and wasm-opt into xtask/node/node_modules");
-        process::run(Command::new("npm").current_dir(&dir).args(["ci", "--ignore-scripts"]))?;
+        // Not `npm ci`: it refuses a lock file made where packages for other platforms were not to be had.
+        process::run(Command::new("npm").current_dir(&dir).args([
+            "install",
+            "--no-save",
+            "--ignore-scripts",
+        ]))?;
         fs::write(&installed, &wanted)?;
     }
-    Ok(Node { bin: modules.join(".bin") })
+    Ok(Node {
+        bin: modules.join(".bin"),
+    })
 }
 
 fn runtime() -> Result<()> {
@@ -50,7 +58,9 @@ fn runtime() -> Result<()> {
     match present() {
         Some(version) if version >= OLDEST && process::exists("npm") => Ok(()),
         Some(version) if version >= OLDEST => bail!("node is there but npm is not: install npm"),
-        Some(version) => bail!("node is version {version}, and {OLDEST} or newer is needed: see https://nodejs.org"),
+        Some(version) => bail!(
+            "node is version {version}, and {OLDEST} or newer is needed: see https://nodejs.org"
+        ),
         None => bail!("node {OLDEST} or newer is needed, with npm: see https://nodejs.org"),
     }
 }
@@ -78,12 +88,18 @@ mod tests {
     fn the_lock_file_pins_exact_versions_and_no_host() {
         let dir = workspace::root().join("xtask/node");
         let lock = fs::read_to_string(dir.join("package-lock.json")).unwrap();
-        assert!(!lock.contains("\"resolved\""), "the lock file must not depend on where it was made");
+        assert!(
+            !lock.contains("\"resolved\""),
+            "the lock file must not depend on where it was made"
+        );
         let package: serde_json::Value =
             serde_json::from_str(&fs::read_to_string(dir.join("package.json")).unwrap()).unwrap();
         for (name, version) in package["devDependencies"].as_object().unwrap() {
             let version = version.as_str().unwrap();
-            assert!(version.starts_with(|c: char| c.is_ascii_digit()), "{name} is not pinned: {version}");
+            assert!(
+                version.starts_with(|c: char| c.is_ascii_digit()),
+                "{name} is not pinned: {version}"
+            );
         }
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::system;
-use crate::{process, workspace};
+use crate::{files, process, workspace};
 
 /// The target's name.
 pub const TARGET: &str = "wasm32-unknown-unknown";
@@ -226,8 +226,8 @@ fn build(sysroot: &Path, identity: &str) -> Result<()> {
         sysroot.display()
     );
     let work = workspace::cache()?.join("wasm-sysroot.new");
-    remove(&work)?;
-    remove(sysroot)?;
+    files::remove_dir(&work)?;
+    files::remove_dir(sysroot)?;
     let stub = work.join("stub");
     fs::create_dir_all(stub.join("src"))?;
     fs::write(stub.join("src/lib.rs"), "")?;
@@ -271,7 +271,7 @@ fn build(sysroot: &Path, identity: &str) -> Result<()> {
     write_wrappers(&done, sysroot)?;
     fs::rename(&done, sysroot)
         .with_context(|| format!("cannot move the result to {}", sysroot.display()))?;
-    remove(&work)?;
+    files::remove_dir(&work)?;
     if !usable(sysroot, identity) {
         bail!(
             "the standard library was built into {} but {TARGET} is not usable with it",
@@ -312,13 +312,6 @@ fn write_wrappers(into: &Path, sysroot: &Path) -> Result<()> {
         );
         fs::write(&wrapper, script)?;
         executable(&wrapper)?;
-    }
-    Ok(())
-}
-
-fn remove(dir: &Path) -> Result<()> {
-    if dir.exists() {
-        fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     }
     Ok(())
 }

@@ -1,0 +1,341 @@
+//! Who may depend on whom: the table of the architecture, checked on cargo's own view of the workspace.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::setup::wasm;
+use crate::{process, workspace};
+
+/// A member and the members that it must never reach, neither directly nor through another.
+const NEVER: &[(&str, &[&str])] = &[
+    (
+        "gosync-proto",
+        &["gosync-server", "gosync-client", "gosync-conformance"],
+    ),
+    ("gosync-server", &["gosync-client", "gosync-conformance"]),
+    ("gosync-client", &["gosync-server", "gosync-conformance"]),
+    // The suite judges others by the specification alone: shared code would share its mistakes.
+    (
+        "gosync-conformance",
+        &["gosync-proto", "gosync-server", "gosync-client"],
+    ),
+];
+
+/// What the rules must stay free of: runtimes, clocks, randomness, input and output.
+const IMPURE: &[&str] = &[
+    "async-std",
+    "chrono",
+    "fastrand",
+    "futures-timer",
+    "getrandom",
+    "h2",
+    "hyper",
+    "instant",
+    "js-sys",
+    "mio",
+    "rand",
+    "rand_core",
+    "rusqlite",
+    "smol",
+    "socket2",
+    "time",
+    "tokio",
+    "wasm-bindgen",
+    "web-sys",
+    "web-time",
+];
+
+/// Checks the whole table.
+pub fn check() -> Result<()> {
+    let graph = Graph::of_metadata(&metadata()?)?;
+    let mut problems = graph.violations(NEVER);
+    problems.extend(graph.enabled_stubs());
+    problems.extend(impure(&proto_tree()?));
+    super::none("forbidden dependencies", &problems)
+}
+
+/// Compiles the rules for the browser, without and with the stubs.
+pub fn check_wasm() -> Result<()> {
+    let toolchain = wasm::ensure()?;
+    for features in ["--no-default-features", "--all-features"] {
+        process::run(
+            Command::new(workspace::cargo())
+                .current_dir(workspace::root())
+                .envs(toolchain.env())
+                .args([
+                    "check",
+                    "--package",
+                    "gosync-proto",
+                    "--target",
+                    wasm::TARGET,
+                    features,
+                ]),
+        )?;
+    }
+    Ok(())
+}
+
+fn metadata() -> Result<String> {
+    process::output(
+        Command::new(workspace::cargo())
+            .current_dir(workspace::root())
+            .args(["metadata", "--format-version=1", "--no-deps"]),
+    )
+}
+
+/// What gosync-proto brings along by itself. Asked for alone: in the whole workspace, features that others switch on
+/// would count against it.
+fn proto_tree() -> Result<String> {
+    process::output(
+        Command::new(workspace::cargo())
+            .current_dir(workspace::root())
+            .args([
+                "tree",
+                "--package",
+                "gosync-proto",
+                "--edges",
+                "normal,build",
+                "--target",
+                "all",
+                "--prefix",
+                "none",
+                "--format",
+                "{p}",
+            ]),
+    )
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    dependencies: Vec<Dependency>,
+    features: BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Clone, Deserialize)]
+struct Dependency {
+    name: String,
+    /// None for a normal dependency.
+    kind: Option<String>,
+    optional: bool,
+}
+
+/// The members of the workspace and what each asks for.
+struct Graph {
+    members: BTreeMap<String, Package>,
+}
+
+impl Graph {
+    fn of_metadata(json: &str) -> Result<Self> {
+        let metadata: Metadata =
+            serde_json::from_str(json).context("what `cargo metadata` printed")?;
+        Ok(Self {
+            members: metadata
+                .packages
+                .into_iter()
+                .map(|package| (package.name.clone(), package))
+                .collect(),
+        })
+    }
+
+    fn violations(&self, never: &[(&str, &[&str])]) -> Vec<String> {
+        let mut found = Vec::new();
+        for (member, forbidden) in never {
+            let Some(package) = self.members.get(*member) else {
+                found.push(format!("{member} is not a member of the workspace"));
+                continue;
+            };
+            // Its own tests count; those of the crates that it depends on are never built with it.
+            for dependency in &package.dependencies {
+                let mut reached =
+                    BTreeMap::from([(dependency.name.as_str(), (*member).to_owned())]);
+                self.reach(&dependency.name, member, &mut reached);
+                for (name, path) in reached.iter().filter(|(name, _)| forbidden.contains(name)) {
+                    let kind = dependency.kind.as_deref().unwrap_or("normal");
+                    found.push(format!(
+                        "{member} must not depend on {name} ({path} -> {name}, {kind})"
+                    ));
+                }
+            }
+        }
+        found
+    }
+
+    /// Adds the members that `from` brings along, each with the path to it.
+    fn reach<'a>(&'a self, from: &str, path: &str, reached: &mut BTreeMap<&'a str, String>) {
+        let Some(package) = self.members.get(from) else {
+            return;
+        };
+        let path = format!("{path} -> {from}");
+        for next in package
+            .dependencies
+            .iter()
+            .filter(|next| next.kind.as_deref() != Some("dev"))
+        {
+            if !reached.contains_key(next.name.as_str()) {
+                reached.insert(&next.name, path.clone());
+                self.reach(&next.name, &path, reached);
+            }
+        }
+    }
+
+    /// The gRPC stubs of gosync-proto are for those who ask: without features it is messages and rules only.
+    fn enabled_stubs(&self) -> Vec<String> {
+        let Some(proto) = self.members.get("gosync-proto") else {
+            return Vec::new();
+        };
+        let mut found: Vec<String> = proto
+            .dependencies
+            .iter()
+            .filter(|d| d.kind.is_none() && d.name.starts_with("tonic") && !d.optional)
+            .map(|d| format!("gosync-proto must take {} behind a feature only", d.name))
+            .collect();
+        if proto
+            .features
+            .get("default")
+            .is_some_and(|default| !default.is_empty())
+        {
+            found.push("gosync-proto must have no default features".to_owned());
+        }
+        found
+    }
+}
+
+/// The packages of a `cargo tree` that bring a runtime, a clock, randomness or input and output.
+fn impure(tree: &str) -> Vec<String> {
+    let names: BTreeSet<&str> = tree
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    let found = names.into_iter().filter(|name| IMPURE.contains(name));
+    found.map(|name| format!("gosync-proto must not depend on {name} (see `cargo tree -p gosync-proto -i {name}`)")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `("a", [("b", kind)])`: a depends on b.
+    fn graph(members: &[(&str, &[(&str, &str)])]) -> Graph {
+        let members = members.iter().map(|(name, dependencies)| {
+            let dependencies = dependencies.iter().map(|(name, kind)| Dependency {
+                name: (*name).to_owned(),
+                kind: (*kind != "normal").then(|| (*kind).to_owned()),
+                optional: false,
+            });
+            let package = Package {
+                name: (*name).to_owned(),
+                dependencies: dependencies.collect(),
+                features: BTreeMap::new(),
+            };
+            ((*name).to_owned(), package)
+        });
+        Graph {
+            members: members.collect(),
+        }
+    }
+
+    #[test]
+    fn the_workspace_keeps_the_table() {
+        check().unwrap();
+    }
+
+    #[test]
+    fn a_forbidden_dependency_of_any_kind_is_found() {
+        for kind in ["normal", "dev", "build"] {
+            let graph = graph(&[
+                ("suite", &[("serde", "normal"), ("rules", kind)]),
+                ("rules", &[]),
+            ]);
+            let found = graph.violations(&[("suite", &["rules"])]);
+            assert_eq!(
+                found,
+                [format!(
+                    "suite must not depend on rules (suite -> rules, {kind})"
+                )]
+            );
+        }
+    }
+
+    #[test]
+    fn a_forbidden_dependency_is_found_through_others() {
+        let graph = graph(&[
+            ("suite", &[("shim", "normal")]),
+            ("shim", &[("rules", "build")]),
+            ("rules", &[]),
+        ]);
+        assert_eq!(
+            graph.violations(&[("suite", &["rules"])]),
+            ["suite must not depend on rules (suite -> shim -> rules, normal)"]
+        );
+    }
+
+    #[test]
+    fn the_tests_of_a_dependency_do_not_count() {
+        let graph = graph(&[
+            ("suite", &[("shim", "normal")]),
+            ("shim", &[("rules", "dev")]),
+            ("rules", &[]),
+        ]);
+        assert_eq!(graph.violations(&[("suite", &["rules"])]), [""; 0]);
+    }
+
+    #[test]
+    fn members_that_depend_on_each_other_in_tests_are_no_endless_loop() {
+        let graph = graph(&[("a", &[("b", "dev")]), ("b", &[("a", "normal")])]);
+        assert_eq!(graph.violations(&[("a", &["c"]), ("b", &["c"])]), [""; 0]);
+    }
+
+    #[test]
+    fn a_rule_about_a_crate_that_is_gone_is_an_error() {
+        assert_eq!(
+            graph(&[]).violations(&[("a", &["b"])]),
+            ["a is not a member of the workspace"]
+        );
+    }
+
+    #[test]
+    fn stubs_belong_behind_a_feature() {
+        let mut graph = graph(&[(
+            "gosync-proto",
+            &[
+                ("tonic", "normal"),
+                ("prost", "normal"),
+                ("tonic-build", "dev"),
+            ],
+        )]);
+        assert_eq!(
+            graph.enabled_stubs(),
+            ["gosync-proto must take tonic behind a feature only"]
+        );
+        graph.members.get_mut("gosync-proto").unwrap().dependencies[0].optional = true;
+        assert_eq!(graph.enabled_stubs(), [""; 0]);
+        let features = &mut graph.members.get_mut("gosync-proto").unwrap().features;
+        features.insert("default".to_owned(), vec!["client".to_owned()]);
+        assert_eq!(
+            graph.enabled_stubs(),
+            ["gosync-proto must have no default features"]
+        );
+    }
+
+    #[test]
+    fn an_impure_package_anywhere_below_the_rules_is_found() {
+        let tree =
+            "gosync-proto v0.1.0 (/somewhere)\nprost v0.14.4\ntokio v1.54.0\nprost v0.14.4 (*)";
+        let found = impure(tree);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].contains("tokio"), "{}", found[0]);
+        assert_eq!(
+            impure("gosync-proto v0.1.0\ntokio-util-lookalike v1.0.0"),
+            [""; 0]
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! `cargo xtask generate`: everything that is generated and checked in, made anew from its source.
+//!
+//! Each crate guards its generated Rust with a test named `generated`, which rewrites the files when
+//! `GOSYNC_GENERATE` is set; the TypeScript surface of the client is compiled by tsc.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::setup::node;
+use crate::{build_wasm, files, process, workspace};
+
+/// Regenerate the checked-in generated files from their sources, after a change of the schema or of the TypeScript
+///
+/// `cargo xtask check` fails where one of them is out of date.
+#[derive(clap::Args)]
+pub struct Args {}
+
+/// Runs the command.
+pub fn run(_: &Args) -> Result<()> {
+    rust(true)?;
+    let dist = build_wasm::js().join("dist");
+    let fresh = typescript()?;
+    files::remove_dir(&dist)?;
+    files::copy_dir(&fresh, &dist)
+}
+
+/// Fails where a generated file that is checked in is not what its source generates now.
+pub fn check() -> Result<()> {
+    rust(false)?;
+    let stale = differences(&build_wasm::js().join("dist"), &typescript()?)?;
+    if !stale.is_empty() {
+        bail!(
+            "out of date in reference-client/js/dist: {}; run `cargo xtask generate`",
+            stale.join(", ")
+        );
+    }
+    Ok(())
+}
+
+fn rust(rewrite: bool) -> Result<()> {
+    let mut cargo = Command::new(workspace::cargo());
+    cargo.current_dir(workspace::root()).args([
+        "test",
+        "--quiet",
+        "--workspace",
+        "--test",
+        "generated",
+    ]);
+    if rewrite {
+        cargo.env("GOSYNC_GENERATE", "1");
+    }
+    process::run(&mut cargo)
+}
+
+/// Compiles the TypeScript surface into a folder of its own and returns that.
+fn typescript() -> Result<PathBuf> {
+    let node = node::ensure()?;
+    // The surface is typed against the glue that wasm-bindgen generates.
+    build_wasm::build()?;
+    let out = workspace::target().join("js-dist");
+    files::remove_dir(&out)?;
+    process::run(
+        node.tool("tsc")
+            .arg("--project")
+            .arg(build_wasm::js())
+            .arg("--outDir")
+            .arg(&out),
+    )?;
+    Ok(out)
+}
+
+/// The files that differ, with what is wrong with each.
+fn differences(kept: &Path, fresh: &Path) -> Result<Vec<String>> {
+    let (old, new) = (files::walk(kept)?, files::walk(fresh)?);
+    let mut all: Vec<&PathBuf> = old.iter().chain(&new).collect();
+    all.sort();
+    all.dedup();
+    let mut found = Vec::new();
+    for file in all {
+        let wrong = match (old.contains(file), new.contains(file)) {
+            (true, false) => "no longer generated",
+            (false, true) => "missing",
+            _ if read(kept, file)? != read(fresh, file)? => "changed",
+            _ => continue,
+        };
+        found.push(format!("{} ({wrong})", file.display()));
+    }
+    Ok(found)
+}
+
+fn read(dir: &Path, file: &Path) -> Result<Vec<u8>> {
+    let path = dir.join(file);
+    fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_stale_file_is_named() {
+        let temp = tempfile::tempdir().unwrap();
+        let (kept, fresh) = (temp.path().join("kept"), temp.path().join("fresh"));
+        fs::create_dir_all(&kept).unwrap();
+        fs::create_dir_all(fresh.join("deep")).unwrap();
+        for (dir, file, text) in [
+            (&kept, "same.js", "1"),
+            (&fresh, "same.js", "1"),
+            (&kept, "edited.js", "1"),
+            (&fresh, "edited.js", "2"),
+            (&kept, "removed.js", "1"),
+            (&fresh, "deep/new.js", "1"),
+        ] {
+            fs::write(dir.join(file), text).unwrap();
+        }
+        assert_eq!(
+            differences(&kept, &fresh).unwrap(),
+            [
+                "deep/new.js (missing)",
+                "edited.js (changed)",
+                "removed.js (no longer generated)"
+            ]
+        );
+    }
+}
