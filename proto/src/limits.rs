@@ -27,6 +27,16 @@ macro_rules! limits {
                 vec![$((stringify!($name), self.$name)),*]
             }
 
+            /// Sets a limit by its name, for configuration files; `false` when
+            /// there is none of that name.
+            pub fn set(&mut self, name: &str, value: u64) -> bool {
+                match name {
+                    $(stringify!($name) => self.$name = value,)*
+                    _ => return false,
+                }
+                true
+            }
+
             /// As the message that Hello carries.
             pub fn to_wire(&self) -> wire::Limits {
                 wire::Limits { $($name: self.$name,)* }
