@@ -3,7 +3,7 @@
 
 use crate::key::Key;
 use crate::reason::Invalid;
-use crate::version::Version;
+use crate::version::{Time, Version};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use std::cmp::Ordering;
@@ -11,6 +11,10 @@ use std::fmt;
 
 /// Begins the preimage of a record's digest.
 pub const RECORD_TAG: &[u8; 16] = b"gosync.v1.record";
+/// Begins the preimage of a fingerprint of two halves. As long as
+/// [`RECORD_TAG`] and different from it, so that no preimage of the one is a
+/// preimage of the other.
+pub const BRANCH_TAG: &[u8; 16] = b"gosync.v1.branch";
 /// The flag bit of a tombstone. No other flag exists in version 1.
 pub const FLAG_TOMBSTONE: u32 = 1;
 
@@ -96,6 +100,12 @@ impl Record {
         self.content == Content::Tombstone
     }
 
+    /// Whether fingerprints at horizon `horizon` contain the record; see
+    /// [`in_fingerprints`].
+    pub fn in_fingerprints(&self, horizon: Time) -> bool {
+        in_fingerprints(self.is_tombstone(), self.version, horizon)
+    }
+
     /// The record's digest: SHA-256 over
     /// `tag || flags u32 || time u64 || replica u64 || key length u32 || key ||
     /// value hash`, integers big-endian.
@@ -124,6 +134,13 @@ impl Record {
         };
         rank(self).against(&rank(held))
     }
+}
+
+/// Whether fingerprints at horizon `horizon` contain a record: all but the
+/// tombstones below it, which compaction may have removed on one side and not
+/// yet on the other.
+pub fn in_fingerprints(tombstone: bool, version: Version, horizon: Time) -> bool {
+    !(tombstone && version.time < horizon)
 }
 
 /// The digest of a record of which only the value's hash is at hand.

@@ -1,1 +1,0 @@
-//! The fingerprint of any set and range of records.
