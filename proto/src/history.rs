@@ -239,12 +239,11 @@ pub enum Judgement {
 
 impl Judge<'_> {
     /// Places a cursor. `tag_at` looks up the tag of the commit that ends at a
-    /// sequence of the cursor's own epoch as the store has it, `None` when no
-    /// commit ends there.
+    /// sequence of the present history, `None` when no commit ends there.
     pub fn place(
         &self,
         cursor: Option<Cursor>,
-        tag_at: impl FnOnce(Point) -> Option<u64>,
+        tag_at: impl FnOnce(u64) -> Option<u64>,
     ) -> Judgement {
         let Some(cursor) = cursor else {
             return Judgement::Status(self.status(Lineage::Same, 0));
@@ -253,18 +252,17 @@ impl Judge<'_> {
         let Some(kept) = self.ancestry.kept_until(epoch) else {
             return Judgement::Status(self.status(Lineage::Unknown, 0));
         };
-        if epoch == self.ancestry.epoch {
-            if sequence > self.head {
-                return Judgement::Ahead;
-            }
-            let genuine = sequence == 0 || tag_at(cursor.point) == Some(cursor.tag);
-            return Judgement::Status(if genuine {
-                self.status(Lineage::Same, sequence)
-            } else {
-                self.status(Lineage::Unknown, 0)
-            });
+        let present = epoch == self.ancestry.epoch;
+        if present && sequence > self.head {
+            return Judgement::Ahead;
         }
-        Judgement::Status(self.status(Lineage::Rewound, sequence.min(kept)))
+        // Beyond the restore point the commit is gone, and its tag with it.
+        let genuine = sequence == 0 || sequence > kept || tag_at(sequence) == Some(cursor.tag);
+        Judgement::Status(match (genuine, present) {
+            (false, _) => self.unknown(),
+            (true, true) => self.status(Lineage::Same, sequence),
+            (true, false) => self.status(Lineage::Rewound, sequence.min(kept)),
+        })
     }
 
     /// The status of a replica that the authoritative server cannot place.
@@ -310,7 +308,7 @@ pub fn missing_record(
 /// behind for the key and the version is below the horizon. At or above the
 /// horizon no vanished tombstone could beat it.
 pub fn behind_for(status: &HistoryStatus, version: Version, horizon: Time) -> bool {
-    (status.behind_compaction || status.lineage == Lineage::Unknown) && version.time < horizon
+    status.behind_compaction && version.time < horizon
 }
 
 #[cfg(test)]
@@ -352,7 +350,7 @@ mod tests {
             head: 200,
             compacted_through: m,
         };
-        judge.place(c, |p| (p.sequence % 10 == 0).then_some(p.sequence + 5))
+        judge.place(c, |sequence| (sequence % 10 == 0).then_some(sequence + 5))
     }
 
     fn status(lineage: Lineage, mapped_sequence: u64, behind_compaction: bool) -> Judgement {
@@ -392,11 +390,23 @@ mod tests {
             status(Lineage::Rewound, 40, false)
         );
         assert_eq!(
-            place(cursor(2, 30, 0), 0),
+            place(cursor(2, 30, 35), 0),
             status(Lineage::Rewound, 30, false)
         );
         assert_eq!(
-            place(cursor(9, 30, 0), 0),
+            place(cursor(9, 30, 35), 0),
+            status(Lineage::Unknown, 0, false)
+        );
+    }
+
+    #[test]
+    fn an_ancestors_cursor_with_another_tag_is_of_a_history_that_was_replaced() {
+        assert_eq!(
+            place(cursor(2, 30, 1), 0),
+            status(Lineage::Unknown, 0, false)
+        );
+        assert_eq!(
+            place(cursor(2, 31, 36), 0),
             status(Lineage::Unknown, 0, false)
         );
     }

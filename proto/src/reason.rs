@@ -137,6 +137,24 @@ reasons! {
 }
 
 impl Reason {
+    /// The types of the status details that go with it besides
+    /// `google.rpc.ErrorInfo`, when a call fails for it. `RetryInfo` is there
+    /// where the server knows a delay.
+    pub fn details(self) -> &'static [&'static str] {
+        match self {
+            Reason::UnsupportedVersion => &["gosync.v1.ServerDetail"],
+            Reason::ClockSkew => &["gosync.v1.ServerDetail"],
+            Reason::Malformed => &["google.rpc.BadRequest"],
+            Reason::LimitExceeded => &["gosync.v1.LimitDetail"],
+            Reason::QuotaExceeded => &["gosync.v1.LimitDetail", "google.rpc.QuotaFailure"],
+            Reason::BehindCompaction | Reason::HistoryChanged | Reason::HorizonChanged => {
+                &["gosync.v1.HistoryDetail"]
+            }
+            _ if self.retryable() => &["google.rpc.RetryInfo"],
+            _ => &[],
+        }
+    }
+
     /// Whether the same request may succeed later without a change.
     pub fn retryable(self) -> bool {
         self.action() == Action::Retry

@@ -445,6 +445,11 @@ pub struct PushResponse {
     pub position: ::core::option::Option<Position>,
     #[prost(uint64, tag = "3")]
     pub server_time_ms: u64,
+    /// Of the request's `held`, index by index, judged in the transaction of the
+    /// push. One that is not SAME, or behind, ends the replica's session: it
+    /// starts again with Hello.
+    #[prost(message, repeated, tag = "4")]
+    pub held: ::prost::alloc::vec::Vec<HistoryStatus>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Verdict {
@@ -626,7 +631,8 @@ pub struct SnapshotComplete {
 pub struct ReconcileRequest {
     #[prost(string, tag = "1")]
     pub space: ::prost::alloc::string::String,
-    /// The ranges of the session and their cursors: for the status only.
+    /// The ranges of the session and the replica's cursors. The status is judged
+    /// by them, and all that is asked MUST lie in them.
     #[prost(message, repeated, tag = "2")]
     pub held: ::prost::alloc::vec::Vec<HeldRanges>,
     #[prost(message, optional, tag = "3")]
@@ -635,44 +641,91 @@ pub struct ReconcileRequest {
     /// server's is refused with HORIZON_CHANGED.
     #[prost(fixed64, tag = "4")]
     pub horizon: u64,
-    /// Chosen at random by the replica for each session.
+    /// 64 random bits, drawn by the replica for each session, so that nobody can
+    /// prepare records whose short digests collide. 64 bits suffice: the salt is
+    /// no secret that could be attacked afterwards, it only has to be unknown
+    /// while records are being written, and a guess fails with 1 - 2^-64.
     #[prost(fixed64, tag = "5")]
     pub salt: u64,
-    /// Bytes of each truncated digest, 4 to 32; 0 means the default of 6.
+    /// Bytes of each short digest, 4 to 32; 0 means 5.
     #[prost(uint32, tag = "6")]
     pub digest_len: u32,
-    /// The answer's budget; 0: the server's choice.
+    /// The answer's budget in bytes; 0: the server's choice. An answer may exceed
+    /// it by one record.
     #[prost(uint32, tag = "7")]
     pub max_response_bytes: u32,
-    /// Speaking turns that the replica plans for after this one, the server's
-    /// included.
+    /// How many turns the replica plans for after this one, the server's
+    /// included: 2 when it means to list digests in its next request. A hint for
+    /// the fineness of splits.
     #[prost(uint32, tag = "8")]
     pub turns_left: u32,
-    /// What the replica says of each part of the key space that is still open.
-    #[prost(message, optional, tag = "9")]
-    pub parts: ::core::option::Option<ReconcileParts>,
+    /// Parts that tile the whole key space from "" to infinity, in order.
+    /// A sequence of varints n * 4 + kind:
+    ///    kind 0  n parts of which nothing is said (n >= 1)
+    ///    kind 1  n parts with one short each: of the fingerprint (n >= 1)
+    ///    kind 2  one part with n shorts: of the digest of each of the replica's
+    ///            records there, in key order (n >= 0)
+    /// Parts of kind 1 and 2 are "asked". At least one MUST be, and together with
+    /// their items they MUST stay within max_reconcile_entries.
+    #[prost(bytes = "vec", tag = "9")]
+    pub parts: ::prost::alloc::vec::Vec<u8>,
+    /// The upper bound of each part but the last, whose end is infinity.
+    #[prost(bytes = "vec", tag = "10")]
+    pub bounds: ::prost::alloc::vec::Vec<u8>,
+    /// The shorts of all asked parts, in order, without anything in between.
+    #[prost(bytes = "vec", tag = "11")]
+    pub digests: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ReconcileResponse {
+    /// One state of the store: everything below was computed from it.
     #[prost(message, optional, tag = "1")]
     pub position: ::core::option::Option<Position>,
+    /// Of the request's `held`, index by index.
     #[prost(message, repeated, tag = "2")]
     pub held: ::prost::alloc::vec::Vec<HistoryStatus>,
     #[prost(message, repeated, tag = "3")]
     pub restore_points: ::prost::alloc::vec::Vec<RestorePoint>,
-    #[prost(message, optional, tag = "4")]
-    pub parts: ::core::option::Option<ReconcileParts>,
-    #[prost(message, repeated, tag = "5")]
-    pub records: ::prost::alloc::vec::Vec<Record>,
-    #[prost(message, repeated, tag = "6")]
-    pub wanted: ::prost::alloc::vec::Vec<Range>,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ReconcileParts {
-    #[prost(bytes = "vec", tag = "1")]
+    /// The answers to the request's asked parts, in order. A sequence of varints
+    /// n * 4 + answer:
+    ///    answer 0  n parts are equal (only to kind 1; n >= 1)
+    ///    answer 1  one part differs and is split into n smaller ones, of which
+    ///              the server tells the fingerprints (only to kind 1; n >= 1)
+    ///    answer 2  n parts are resolved (n >= 1): `records` holds what the server
+    ///              has there and the replica did not list, and the replica knows
+    ///              from `lacking` which of its own the server does not have.
+    ///              To a part of kind 1, which lists nothing: `records` holds all
+    ///              that the server has there.
+    #[prost(bytes = "vec", tag = "4")]
+    pub parts: ::prost::alloc::vec::Vec<u8>,
+    /// The inner bounds of the split parts: n - 1 for each.
+    #[prost(bytes = "vec", tag = "5")]
     pub bounds: ::prost::alloc::vec::Vec<u8>,
-    #[prost(bytes = "vec", tag = "2")]
+    /// The shorts of the split parts: n fingerprints for each.
+    #[prost(bytes = "vec", tag = "6")]
     pub digests: ::prost::alloc::vec::Vec<u8>,
+    /// Over the items of all resolved parts of kind 2, in order: varints that
+    /// count, in turns, items that the server has and items that it lacks,
+    /// beginning with those it has (0 if there are none). The items after the
+    /// last run are ones that it has. A server that holds another record under
+    /// the key of an item lacks the item, and sends its record.
+    #[prost(bytes = "vec", tag = "7")]
+    pub lacking: ::prost::alloc::vec::Vec<u8>,
+    /// In key order.
+    #[prost(message, repeated, tag = "8")]
+    pub records: ::prost::alloc::vec::Vec<Record>,
+    /// Keys or ranges in resolved parts whose content the server knows to be
+    /// damaged: it counts as absent everywhere, and its absence MUST NOT be
+    /// taken for a deletion.
+    #[prost(message, repeated, tag = "9")]
+    pub wanted: ::prost::alloc::vec::Vec<Range>,
+    /// Present when the budget, or a limit on the server's work, ended the answer
+    /// early: whatever lies at or above this key was not processed, and the
+    /// replica asks again. Parts that begin at or above it have no answer; a
+    /// resolved part that contains it is resolved below it only, and what
+    /// `lacking` says of its items at or above it is void.
+    #[prost(bytes = "vec", optional, tag = "10")]
+    pub resume_at: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
 }
 /// Optional behaviour. A feature is in force only when both sides named it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
