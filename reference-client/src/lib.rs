@@ -1,1 +1,25 @@
-//! To be written.
+//! The GoSync client: an offline-first replica of one space.
+//!
+//! ```text
+//!   application
+//!        │ writes, reads, subscribes            never waits for the network
+//!   client ────────────► store                  records + outbox + cursor, one transaction
+//!        │ commands        ▲
+//!   driver ── effects ─────┘ replica ops
+//!        │ ▲
+//!   engine (sans-IO)  ◄──── events ────── transport ─── server
+//! ```
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`platform`] | what differs between a process and a browser |
+//! | [`store`] | the seam to what keeps the data; memory, SQLite |
+//! | [`replica`] | what a replica does with its store: decisions, as functions of a view |
+//! | [`transport`] | the seam to the network; gRPC |
+
+#![forbid(unsafe_code)]
+
+pub mod platform;
+pub mod replica;
+pub mod store;
+pub mod transport;

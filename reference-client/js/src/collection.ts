@@ -1,0 +1,145 @@
+import { Emitter } from "./emitter.js";
+import type { Row, Unsubscribe, Write } from "./types.js";
+
+/** One change of a batch, as the WASM module takes it. */
+export type Change =
+  | { op: "put"; collection: string; id: string; fields: object }
+  | { op: "patch"; collection: string; id: string; fields: object }
+  | { op: "delete"; collection: string; id: string };
+
+/** What the WASM module gives for a document. */
+interface StoredRow {
+  id: string;
+  pending: boolean;
+  fields: Record<string, unknown>;
+}
+
+/** The writes that a {@link Collection} and a {@link Batch} have in common. */
+export interface Writer<T extends object, W> {
+  /** Creates the document, or replaces all of it. */
+  put(id: string, fields: T): W;
+  /** Changes the given fields and leaves the others as they are, here and in what other people change meanwhile. */
+  patch(id: string, fields: Partial<T>): W;
+  /** Deletes the document. */
+  delete(id: string): W;
+}
+
+/** What a collection needs of its database. */
+export interface Store {
+  write(changes: Change[]): Write;
+  get(collection: string, id: string): Promise<string | undefined>;
+  list(collection: string, prefix: string): Promise<string>;
+  /** Emits the names of the collections that changed, or null when any may have. */
+  readonly changes: Emitter<string[] | null>;
+  /** Errors of background reads. */
+  fail(error: unknown): void;
+}
+
+/**
+ * Documents of one kind. A document has an id and fields; two people who change different fields of it both keep
+ * their change.
+ *
+ * Collection names and ids are text without the character U+0000. Fields hold JSON.
+ */
+export class Collection<T extends object> implements Writer<T, Write> {
+  /** The collection's name. */
+  readonly name: string;
+  #store: Store;
+
+  /** @internal Use {@link Database.collection}. */
+  constructor(store: Store, name: string) {
+    this.#store = store;
+    this.name = name;
+  }
+
+  put(id: string, fields: T): Write {
+    return this.#store.write([{ op: "put", collection: this.name, id, fields }]);
+  }
+
+  patch(id: string, fields: Partial<T>): Write {
+    return this.#store.write([{ op: "patch", collection: this.name, id, fields }]);
+  }
+
+  delete(id: string): Write {
+    return this.#store.write([{ op: "delete", collection: this.name, id }]);
+  }
+
+  /** The document, or undefined where there is none. Never waits for the network. */
+  async get(id: string): Promise<Row<T> | undefined> {
+    const stored = await this.#store.get(this.name, id);
+    return stored === undefined ? undefined : toRow<T>(JSON.parse(stored) as StoredRow);
+  }
+
+  /** The documents whose id begins with the prefix, in the order of their ids. Never waits for the network. */
+  async list(options: { prefix?: string } = {}): Promise<Row<T>[]> {
+    const stored = await this.#store.list(this.name, options.prefix ?? "");
+    return (JSON.parse(stored) as StoredRow[]).map(row => toRow<T>(row));
+  }
+
+  /**
+   * Calls back with the documents as they are now, and again after each change, whether made here, in another tab
+   * or elsewhere.
+   */
+  subscribe(listener: (rows: Row<T>[]) => void): Unsubscribe;
+  subscribe(options: { prefix?: string }, listener: (rows: Row<T>[]) => void): Unsubscribe;
+  subscribe(
+    ...args: [(rows: Row<T>[]) => void] | [{ prefix?: string }, (rows: Row<T>[]) => void]
+  ): Unsubscribe {
+    const [options, listener] = args.length === 1 ? [{}, args[0]] : args;
+    const live = new Emitter<Row<T>[]>();
+    live.add(listener);
+    let last: string | undefined;
+    let running = false;
+    let again = false;
+    let over = false;
+    const refresh = async (): Promise<void> => {
+      // One read at a time; what changes meanwhile is read once more afterwards.
+      if (running) {
+        again = true;
+        return;
+      }
+      running = true;
+      try {
+        do {
+          again = false;
+          const stored = await this.#store.list(this.name, options.prefix ?? "");
+          if (over || stored === last) continue;
+          last = stored;
+          live.emit((JSON.parse(stored) as StoredRow[]).map(row => toRow<T>(row)));
+        } while (again && !over);
+      } catch (error) {
+        if (!over) this.#store.fail(error);
+      } finally {
+        running = false;
+      }
+    };
+    const off = this.#store.changes.add(collections => {
+      if (collections === null || collections.includes(this.name)) void refresh();
+    });
+    void refresh();
+    return () => {
+      over = true;
+      off();
+    };
+  }
+}
+
+function toRow<T>(stored: StoredRow): Row<T> {
+  return { ...stored.fields, $id: stored.id, $pending: stored.pending } as Row<T>;
+}
+
+/** Collects the writes of one {@link Database.batch}. */
+export class Batch {
+  /** @internal */
+  readonly changes: Change[] = [];
+
+  /** The collection to write to within this batch. */
+  collection<T extends object>(name: string): Writer<T, void> {
+    const add = (change: Change): void => void this.changes.push(change);
+    return {
+      put: (id, fields) => add({ op: "put", collection: name, id, fields }),
+      patch: (id, fields) => add({ op: "patch", collection: name, id, fields }),
+      delete: id => add({ op: "delete", collection: name, id }),
+    };
+  }
+}

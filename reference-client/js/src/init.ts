@@ -1,0 +1,47 @@
+import { default as load } from "../wasm/gosync_client.js";
+import { GoSyncError } from "./errors.js";
+
+/** Where the WASM module comes from. */
+export type InitSource = string | URL | Request | Response | BufferSource | WebAssembly.Module;
+
+let loading: Promise<void> | undefined;
+let loaded = false;
+
+/**
+ * Loads the WASM module; await it once before {@link open}. Calling it again is harmless.
+ *
+ * Without an argument the module is taken from beside this package's own files, which works unbundled, with
+ * bundlers that understand `new URL(…, import.meta.url)`, and on Node. Otherwise say where it is, or hand over its
+ * bytes.
+ */
+export function init(source?: InitSource): Promise<void> {
+  loading ??= start(source).catch(error => {
+    loading = undefined; // the next call may do better
+    throw error;
+  });
+  return loading;
+}
+
+/** Throws unless {@link init} is done. */
+export function assertLoaded(): void {
+  if (!loaded) throw new GoSyncError("not-initialised", "await init() before open()");
+}
+
+async function start(source: InitSource = new URL("../wasm/gosync_client_bg.wasm", import.meta.url)): Promise<void> {
+  try {
+    await load({ module_or_path: await fetchable(source) });
+  } catch (error) {
+    const where = source instanceof URL || typeof source === "string" ? ` from ${source}` : "";
+    throw new GoSyncError("internal", `the WASM module could not be loaded${where}: ${String(error)}`, { cause: error });
+  }
+  loaded = true;
+}
+
+/** Node's fetch does not read files. */
+async function fetchable(source: InitSource): Promise<InitSource> {
+  const isFile = source instanceof URL && source.protocol === "file:";
+  if (!isFile || !("process" in globalThis)) return source;
+  const files = "node:fs/promises"; // in a variable, so that bundlers for the browser leave it alone
+  const { readFile } = (await import(files)) as { readFile(path: URL): Promise<Uint8Array<ArrayBuffer>> };
+  return readFile(source);
+}
