@@ -1,0 +1,293 @@
+//! The writing half of a transaction of one space. Runs on the writer's
+//! thread only, inside the transaction that its group of callers shares.
+
+use super::error::failed;
+use super::read::{Session, read_row, row_id};
+use crate::store::{Applied, Compaction, Damage, Result, SpaceStatus, StoreError, WriteTx};
+use gosync_proto::Time;
+use gosync_proto::history::{Cursor, Epoch, Point};
+use rusqlite::{Connection, OptionalExtension};
+
+impl Session<&Connection> {
+    /// The space's row id; creates the row for a new space.
+    fn ensure_space(&mut self) -> Result<i64> {
+        if let Some(id) = self.id {
+            return Ok(id);
+        }
+        self.conn
+            .execute(
+                "INSERT INTO spaces (name, status, head, tag, horizon, compacted_through,
+                   newest_time, clock_ms, records, bytes, damaged, generation)
+                 VALUES (?1, 'ACTIVE', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)",
+                [self.name.as_str()],
+            )
+            .map_err(failed)?;
+        let id = self.conn.last_insert_rowid();
+        self.id = Some(id);
+        self.state.status = SpaceStatus::Active;
+        Ok(id)
+    }
+
+    /// Writes the state back to the space's row.
+    fn save_state(&mut self) -> Result<()> {
+        let s = &self.state;
+        let status = match s.status {
+            SpaceStatus::Active => "ACTIVE",
+            SpaceStatus::Retired => "RETIRED",
+            SpaceStatus::Absent => return Err(StoreError::Misuse("saved a space that is absent")),
+        };
+        self.conn
+            .prepare_cached(
+                "UPDATE spaces SET status = ?2, head = ?3, tag = ?4, horizon = ?5,
+                   compacted_through = ?6, newest_time = ?7, clock_ms = ?8, records = ?9,
+                   bytes = ?10, damaged = ?11, generation = ?12
+                 WHERE id = ?1",
+            )
+            .and_then(|mut statement| {
+                statement.execute((
+                    self.id,
+                    status,
+                    s.head() as i64,
+                    s.position.head.tag as i64,
+                    s.position.horizon.0 as i64,
+                    s.compacted_through as i64,
+                    s.newest_time.0 as i64,
+                    s.clock_ms as i64,
+                    s.records as i64,
+                    s.bytes as i64,
+                    s.damaged as i64,
+                    s.generation as i64,
+                ))
+            })
+            .map_err(failed)?;
+        Ok(())
+    }
+
+    fn delete_row(&self, row: i64) -> Result<()> {
+        let deleted = self
+            .conn
+            .prepare_cached("DELETE FROM records WHERE id = ?1")
+            .and_then(|mut s| s.execute([row]))
+            .map_err(failed)?;
+        if deleted == 1 {
+            Ok(())
+        } else {
+            Err(StoreError::Corrupt(
+                "an index names a record that the table does not have".into(),
+            ))
+        }
+    }
+}
+
+impl WriteTx for Session<&Connection> {
+    fn commit(&mut self, records: &[Applied], tag: u64, now_ms: u64) -> Result<Cursor> {
+        if records.is_empty() {
+            return Ok(self.state.position.head);
+        }
+        if self.state.status == SpaceStatus::Retired {
+            return Err(StoreError::Misuse("a commit to a retired space"));
+        }
+        let space = self.ensure_space()?;
+        let mut state = self.state;
+        let mut sequence = state.head();
+        let conn = self.conn;
+        let mut insert = conn
+            .prepare_cached(
+                "INSERT INTO records
+                   (id, space, key, flags, time, replica, size, digest, arrived_ms, value)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            )
+            .map_err(failed)?;
+        for applied in records {
+            let record = &applied.record;
+            let size = record.size() as u64;
+            sequence += 1;
+            if let Some(old) = &applied.replaces {
+                self.delete_row(row_id(space, old.sequence)?)?;
+                state.records -= 1;
+                state.bytes = state.bytes.saturating_sub(old.size);
+            }
+            insert
+                .execute((
+                    row_id(space, sequence)?,
+                    space,
+                    record.key.as_bytes(),
+                    record.content.flags(),
+                    record.version.time.0 as i64,
+                    record.version.replica.0 as i64,
+                    size as i64,
+                    &applied.digest.0[..],
+                    now_ms as i64,
+                    record.content.value(),
+                ))
+                .map_err(failed)?;
+            state.records += 1;
+            state.bytes += size;
+            state.newest_time = state.newest_time.max(record.version.time);
+            if state.damaged > 0 {
+                let healed = conn
+                    .prepare_cached("DELETE FROM damaged WHERE space = ?1 AND key = ?2")
+                    .and_then(|mut s| s.execute((space, record.key.as_bytes())))
+                    .map_err(failed)?;
+                state.damaged = state.damaged.saturating_sub(healed as u64);
+            }
+        }
+        conn.prepare_cached(
+            "INSERT INTO commits (space, sequence, tag, clock_ms) VALUES (?1, ?2, ?3, ?4)",
+        )
+        .and_then(|mut s| s.execute((space, sequence as i64, tag as i64, now_ms as i64)))
+        .map_err(failed)?;
+        state.clock_ms = state.clock_ms.max(now_ms);
+        state.position.head = Cursor {
+            point: Point {
+                epoch: state.position.head.point.epoch,
+                sequence,
+            },
+            tag,
+        };
+        self.state = state;
+        self.save_state()?;
+        Ok(state.position.head)
+    }
+
+    fn quarantine(&mut self, damage: &[Damage], now_ms: u64) -> Result<usize> {
+        let Some(space) = self.id else {
+            return Ok(0);
+        };
+        let mut moved = 0;
+        for found in damage {
+            let row = row_id(space, found.sequence)?;
+            let standing = self
+                .conn
+                .prepare_cached(
+                    "SELECT id, key, flags, time, replica, digest, value, size
+                     FROM records WHERE id = ?1",
+                )
+                .and_then(|mut s| {
+                    s.query_row([row], |r| Ok((read_row(r)?.is_err(), r.get::<_, i64>(7)?)))
+                        .optional()
+                })
+                .map_err(failed)?;
+            let Some((true, size)) = standing else {
+                continue;
+            };
+            self.conn
+                .execute(
+                    "INSERT OR REPLACE INTO damaged
+                       (space, key, sequence, found_ms, flags, time, replica, digest, value)
+                     SELECT space, key, sequence, ?2, flags, time, replica, digest, value
+                     FROM records WHERE id = ?1",
+                    (row, now_ms as i64),
+                )
+                .map_err(failed)?;
+            self.delete_row(row)?;
+            let state = &mut self.state;
+            state.records = state.records.saturating_sub(1);
+            state.bytes = state.bytes.saturating_sub(size as u64);
+            moved += 1;
+        }
+        if moved > 0 {
+            self.state.damaged = self
+                .conn
+                .query_row(
+                    "SELECT count(*) FROM damaged WHERE space = ?1",
+                    [space],
+                    |row| row.get::<_, i64>(0),
+                )
+                .map_err(failed)? as u64;
+            self.state.generation += 1;
+            self.save_state()?;
+        }
+        Ok(moved)
+    }
+
+    fn tombstone_times(
+        &mut self,
+        below: Time,
+        arrived_until_ms: u64,
+    ) -> Result<Option<(Time, Time)>> {
+        self.conn
+            .prepare_cached(
+                "SELECT min(time), max(time) FROM records INDEXED BY tombstones
+                 WHERE space = ?1 AND flags = 1 AND time < ?2 AND arrived_ms <= ?3",
+            )
+            .and_then(|mut s| {
+                s.query_row((self.id, below.0 as i64, arrived_until_ms as i64), |row| {
+                    Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?))
+                })
+            })
+            .map(|(low, high)| Some((Time(low? as u64), Time(high? as u64))))
+            .map_err(failed)
+    }
+
+    fn compact(&mut self, step: Compaction) -> Result<usize> {
+        let Some(space) = self.id else {
+            return Ok(0);
+        };
+        let rows = self
+            .conn
+            .prepare_cached(
+                "SELECT sequence, size FROM records INDEXED BY tombstones
+                 WHERE space = ?1 AND flags = 1 AND time < ?2 AND arrived_ms <= ?3 LIMIT ?4",
+            )
+            .and_then(|mut s| {
+                s.query_map(
+                    (
+                        space,
+                        step.horizon.0 as i64,
+                        step.arrived_until_ms as i64,
+                        step.limit as i64,
+                    ),
+                    |row| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64)),
+                )?
+                .collect::<rusqlite::Result<Vec<_>>>()
+            })
+            .map_err(failed)?;
+        for (sequence, size) in &rows {
+            self.delete_row(row_id(space, *sequence)?)?;
+            let state = &mut self.state;
+            state.compacted_through = state.compacted_through.max(*sequence);
+            state.records = state.records.saturating_sub(1);
+            state.bytes = state.bytes.saturating_sub(*size);
+        }
+        let state = &mut self.state;
+        state.position.horizon = state.position.horizon.max(step.horizon);
+        self.save_state()?;
+        Ok(rows.len())
+    }
+
+    fn retire(&mut self, now_ms: u64) -> Result<()> {
+        let space = self.ensure_space()?;
+        for sql in [
+            "DELETE FROM records WHERE space = ?1",
+            "DELETE FROM damaged WHERE space = ?1",
+        ] {
+            self.conn.execute(sql, [space]).map_err(failed)?;
+        }
+        let state = &mut self.state;
+        state.status = SpaceStatus::Retired;
+        state.records = 0;
+        state.bytes = 0;
+        state.damaged = 0;
+        state.generation += 1;
+        state.clock_ms = state.clock_ms.max(now_ms);
+        self.save_state()
+    }
+}
+
+/// Notes every space's head as the restore point of the present epoch, then
+/// begins the next one. Runs in a transaction of the caller.
+pub(super) fn begin_epoch(conn: &Connection, epoch: Epoch, now_ms: u64) -> Result<()> {
+    conn.execute(
+        "INSERT INTO restore_points (space, ordinal, sequence)
+         SELECT id, (SELECT max(ordinal) FROM epochs), head FROM spaces WHERE head > 0",
+        [],
+    )
+    .map_err(failed)?;
+    conn.execute(
+        "INSERT INTO epochs (epoch, began_ms) VALUES (?1, ?2)",
+        (epoch.0 as i64, now_ms as i64),
+    )
+    .map_err(failed)?;
+    Ok(())
+}
