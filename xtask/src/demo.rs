@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.fresh {
         remove_database(&database)?;
     }
-    let mut command = Command::new(server());
+    let mut command = Command::new(workspace::program("release", "gosync-server"));
     command
         .arg("serve")
         .args(["--listen", &address.to_string()])
@@ -56,13 +56,6 @@ pub fn run(args: &Args) -> Result<()> {
         .arg("--static")
         .arg(&site);
     serve(&mut command, address, &database)
-}
-
-/// Where `demo` builds the server, and where it runs it from.
-fn server() -> PathBuf {
-    workspace::target()
-        .join("release")
-        .join(format!("gosync-server{}", std::env::consts::EXE_SUFFIX))
 }
 
 fn build_server() -> Result<()> {

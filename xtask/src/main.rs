@@ -4,6 +4,7 @@
 //! machine with nothing but a Rust toolchain can start with any of them. Nothing here knows a rule of the
 //! protocol: those live in `proto/`.
 
+mod bench;
 mod build_wasm;
 mod check;
 mod demo;
@@ -14,6 +15,7 @@ mod process;
 mod setup;
 mod steps;
 mod test;
+mod web_tests;
 mod workspace;
 
 use std::process::ExitCode;
@@ -37,6 +39,7 @@ struct Cli {
 enum Command {
     Demo(demo::Args),
     Test(test::Args),
+    Bench(bench::Args),
     Check(check::Args),
     Generate(generate::Args),
     Package(package::Args),
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Package(args) => package::run(&args),

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -18,6 +19,16 @@ pub fn run(_: &Args) -> Result<()> {
     let folder = assemble()?;
     println!("{}", folder.display());
     Ok(())
+}
+
+/// Builds the package and lets npm pack it, without keeping the archive.
+pub fn test() -> Result<()> {
+    let folder = assemble()?;
+    process::run(
+        Command::new("npm")
+            .current_dir(folder)
+            .args(["pack", "--dry-run"]),
+    )
 }
 
 /// Builds the package and returns its folder.

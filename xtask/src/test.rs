@@ -1,11 +1,15 @@
 //! `cargo xtask test`: everything that must hold before a change lands.
+//!
+//! A table of steps; to add one, add a row. Each gets what it needs from `setup` by itself, so that
+//! `--only STEP` works on a fresh machine.
 
 use std::process::Command;
 
 use anyhow::Result;
 
+use crate::setup::{browser, node};
 use crate::steps::{self, Step};
-use crate::{build_wasm, process, workspace};
+use crate::{build_wasm, demo, package, process, web_tests, workspace};
 
 const STEPS: &[Step] = &[
     Step {
@@ -18,9 +22,29 @@ const STEPS: &[Step] = &[
         about: "the client builds for the browser",
         run: build_wasm::build,
     },
+    Step {
+        name: "js",
+        about: "the npm package on Node",
+        run: js,
+    },
+    Step {
+        name: "package",
+        about: "the npm package can be packed",
+        run: package::test,
+    },
+    Step {
+        name: "web",
+        about: "the client's browser parts in Chromium",
+        run: web,
+    },
+    Step {
+        name: "browser",
+        about: "the demo in Chromium, with real processes",
+        run: chromium,
+    },
 ];
 
-/// Run every test: Rust, the WASM client, browsers
+/// Run every test: Rust, the WASM client, the npm package, the demo in a real browser
 #[derive(clap::Args)]
 pub struct Args {
     /// Run this step only; may be given several times
@@ -33,10 +57,45 @@ pub fn run(args: &Args) -> Result<()> {
     steps::run(STEPS, &args.only)
 }
 
+fn cargo() -> Command {
+    let mut cargo = Command::new(workspace::cargo());
+    cargo.current_dir(workspace::root());
+    cargo
+}
+
 fn rust() -> Result<()> {
+    process::run(cargo().args(["test", "--workspace"]))
+}
+
+fn js() -> Result<()> {
+    node::packages(&build_wasm::js())?;
+    build_wasm::build()?;
     process::run(
-        Command::new(workspace::cargo())
-            .current_dir(workspace::root())
-            .args(["test", "--quiet", "--workspace"]),
+        Command::new("npm")
+            .current_dir(build_wasm::js())
+            .arg("test"),
+    )
+}
+
+fn web() -> Result<()> {
+    web_tests::run("gosync-client", "web")
+}
+
+/// Tests that drive the page find the browser, the server's program and the page's files by variables.
+fn chromium() -> Result<()> {
+    let browser = browser::ensure()?;
+    node::packages(&build_wasm::js())?;
+    build_wasm::build()?;
+    let site = demo::site(&workspace::target().join("test"))?;
+    // Everything, as the `rust` step does: the server alone would be built once more, with other features.
+    process::run(cargo().args(["build", "--workspace", "--all-targets"]))?;
+    let server = workspace::program("debug", "gosync-server");
+    process::run(
+        Command::new("npm")
+            .current_dir(build_wasm::js())
+            .envs(browser.env())
+            .env("GOSYNC_SERVER", server)
+            .env("GOSYNC_SITE", site)
+            .args(["run", "test:browser"]),
     )
 }

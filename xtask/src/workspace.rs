@@ -18,6 +18,13 @@ pub fn target() -> PathBuf {
     }
 }
 
+/// A program of the workspace as the build profile `profile` (its folder's name) leaves it.
+pub fn program(profile: &str, name: &str) -> PathBuf {
+    target()
+        .join(profile)
+        .join(format!("{name}{}", env::consts::EXE_SUFFIX))
+}
+
 /// The cargo that runs this program, so that a nested build uses the same toolchain.
 pub fn cargo() -> PathBuf {
     env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)

@@ -1,4 +1,4 @@
-//! The schema by buf's rules: its style, and compatibility with the last release.
+//! The schemas by buf's rules: their style, and that of the wire compatible with the last release.
 
 use std::process::Command;
 
@@ -7,11 +7,21 @@ use anyhow::Result;
 use crate::setup::node;
 use crate::{process, workspace};
 
-/// Lints the schema, and compares it with that of the newest release tag where there is one.
+/// Folders with schemas: the wire, and the suite's own protocols with drivers.
+const SCHEMAS: [&str; 2] = ["proto", "conformance/proto"];
+const CONFIG: &str = "proto/buf.yaml";
+
+/// Lints the schemas, and compares the wire's with that of the newest release tag where there is one.
 pub fn check() -> Result<()> {
     let node = node::ensure()?;
     let root = workspace::root();
-    process::run(node.tool("buf").current_dir(root).args(["lint", "proto"]))?;
+    for schema in SCHEMAS {
+        process::run(
+            node.tool("buf")
+                .current_dir(root)
+                .args(["lint", schema, "--config", CONFIG]),
+        )?;
+    }
     // Before the first release nothing depends on the schema, so there is nothing to break.
     if let Some(tag) = last_release()? {
         let against = format!(".git#tag={tag},subdir=proto");

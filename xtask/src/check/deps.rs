@@ -6,7 +6,6 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use crate::setup::wasm;
 use crate::{process, workspace};
 
 /// A member and the members that it must never reach, neither directly nor through another.
@@ -55,27 +54,6 @@ pub fn check() -> Result<()> {
     problems.extend(graph.enabled_stubs());
     problems.extend(impure(&proto_tree()?));
     super::none("forbidden dependencies", &problems)
-}
-
-/// Compiles the rules for the browser, without and with the stubs.
-pub fn check_wasm() -> Result<()> {
-    let toolchain = wasm::ensure()?;
-    for features in ["--no-default-features", "--all-features"] {
-        process::run(
-            Command::new(workspace::cargo())
-                .current_dir(workspace::root())
-                .envs(toolchain.env())
-                .args([
-                    "check",
-                    "--package",
-                    "gosync-proto",
-                    "--target",
-                    wasm::TARGET,
-                    features,
-                ]),
-        )?;
-    }
-    Ok(())
 }
 
 fn metadata() -> Result<String> {

@@ -37,6 +37,11 @@ impl Browser {
         [("CHROME", &self.chrome), ("CHROMEDRIVER", &self.driver)]
     }
 
+    /// The browser's program.
+    pub fn chrome(&self) -> &Path {
+        &self.chrome
+    }
+
     /// The two programs, for people.
     pub fn describe(&self) -> String {
         format!("{}, {}", self.chrome.display(), self.driver.display())

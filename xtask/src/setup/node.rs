@@ -1,7 +1,8 @@
-//! Node and the few npm tools of the project (buf, TypeScript, wasm-opt), pinned in `xtask/node/`.
+//! Node and npm packages: the project's few npm tools (buf, TypeScript, wasm-opt), pinned in `xtask/node/`, and what
+//! the tests of the client's package need.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -30,25 +31,34 @@ impl Node {
 
 /// Finds Node, or installs it, and installs the pinned tools where they are not those of the lock file.
 pub fn ensure() -> Result<Node> {
-    runtime()?;
     let dir = workspace::root().join("xtask/node");
-    let modules = dir.join("node_modules");
-    let wanted = fs::read_to_string(dir.join("package-lock.json"))
-        .context("cannot read xtask/node/package-lock.json")?;
-    let installed = modules.join(".installed-from");
+    packages(&dir)?;
+    Ok(Node {
+        bin: dir.join("node_modules/.bin"),
+    })
+}
+
+/// Installs what the lock file in `dir` names, unless that is what is installed.
+pub fn packages(dir: &Path) -> Result<()> {
+    runtime()?;
+    let lock = dir.join("package-lock.json");
+    let wanted =
+        fs::read_to_string(&lock).with_context(|| format!("cannot read {}", lock.display()))?;
+    let installed = dir.join("node_modules/.installed-from");
     if fs::read_to_string(&installed).ok().as_deref() != Some(&wanted) {
-        eprintln!("setup: installing buf, TypeScript and wasm-opt into xtask/node/node_modules");
+        eprintln!(
+            "setup: installing npm packages into {}",
+            dir.join("node_modules").display()
+        );
         // Not `npm ci`: it refuses a lock file made where packages for other platforms were not to be had.
-        process::run(Command::new("npm").current_dir(&dir).args([
+        process::run(Command::new("npm").current_dir(dir).args([
             "install",
             "--no-save",
             "--ignore-scripts",
         ]))?;
         fs::write(&installed, &wanted)?;
     }
-    Ok(Node {
-        bin: modules.join(".bin"),
-    })
+    Ok(())
 }
 
 fn runtime() -> Result<()> {
@@ -85,21 +95,24 @@ mod tests {
     }
 
     #[test]
-    fn the_lock_file_pins_exact_versions_and_no_host() {
-        let dir = workspace::root().join("xtask/node");
-        let lock = fs::read_to_string(dir.join("package-lock.json")).unwrap();
-        assert!(
-            !lock.contains("\"resolved\""),
-            "the lock file must not depend on where it was made"
-        );
-        let package: serde_json::Value =
-            serde_json::from_str(&fs::read_to_string(dir.join("package.json")).unwrap()).unwrap();
-        for (name, version) in package["devDependencies"].as_object().unwrap() {
-            let version = version.as_str().unwrap();
+    fn lock_files_pin_exact_versions_and_no_host() {
+        for dir in ["xtask/node", "reference-client/js"] {
+            let dir = workspace::root().join(dir);
+            let lock = fs::read_to_string(dir.join("package-lock.json")).unwrap();
             assert!(
-                version.starts_with(|c: char| c.is_ascii_digit()),
-                "{name} is not pinned: {version}"
+                !lock.contains("\"resolved\""),
+                "the lock file must not depend on where it was made"
             );
+            let package: serde_json::Value =
+                serde_json::from_str(&fs::read_to_string(dir.join("package.json")).unwrap())
+                    .unwrap();
+            for (name, version) in package["devDependencies"].as_object().unwrap() {
+                let version = version.as_str().unwrap();
+                assert!(
+                    version.starts_with(|c: char| c.is_ascii_digit()),
+                    "{name} is not pinned: {version}"
+                );
+            }
         }
     }
 }

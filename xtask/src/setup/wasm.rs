@@ -23,6 +23,7 @@ use crate::{files, process, workspace};
 pub const TARGET: &str = "wasm32-unknown-unknown";
 
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const DEBIAN_CLIPPY: &str = "/usr/bin/cargo-clippy";
 const DEBIAN_LIBRARY: &str = "/usr/lib/rustlib/src/rust/library";
 const DEBIAN_LLD: &str = "/usr/bin/rust-lld";
 const RUSTUP_LIMIT: Duration = Duration::from_secs(180);
@@ -43,6 +44,25 @@ impl Toolchain {
             ],
             None => Vec::new(),
         }
+    }
+
+    /// Clippy for this toolchain; on Debian's it is installed first where it is missing.
+    pub fn clippy(&self) -> Result<Command> {
+        let Some(wrappers) = &self.wrappers else {
+            let mut clippy = Command::new(workspace::cargo());
+            clippy.arg("clippy");
+            return Ok(clippy);
+        };
+        if !Path::new(DEBIAN_CLIPPY).exists() {
+            system::install("linting WebAssembly", &["rust-web-clippy"])?;
+        }
+        let mut clippy = Command::new(DEBIAN_CLIPPY);
+        // It has a compiler inside and takes no notice of the wrapper.
+        clippy
+            .arg("clippy")
+            .envs(self.env())
+            .env("SYSROOT", wrappers.join(".."));
+        Ok(clippy)
     }
 
     /// Where the standard library comes from, for people.
