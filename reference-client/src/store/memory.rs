@@ -139,9 +139,8 @@ impl Data {
         if reads.all_writes {
             view.writes = self.writes.clone();
         }
-        if reads.all_offers {
-            view.offers = self.offers.clone();
-        }
+        view.offers
+            .extend(self.offers.iter().take(reads.offers).cloned());
         if reads.all_quarantined {
             view.quarantine = self.quarantine.clone();
         }

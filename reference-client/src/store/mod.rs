@@ -15,11 +15,17 @@
 //! Every method sees one consistent state; [`Store::transact`] is atomic and
 //! durable, also against other openings (tabs, processes) of the same store.
 
+#[cfg(target_arch = "wasm32")]
+mod indexeddb;
 mod memory;
 mod meta;
+#[cfg(any(target_arch = "wasm32", test))]
+mod pages;
 #[cfg(not(target_arch = "wasm32"))]
 mod sqlite;
 
+#[cfg(target_arch = "wasm32")]
+pub use indexeddb::IndexedDbStore;
 pub use memory::MemoryStore;
 pub use meta::{Confirmed, HeldRange, Meta, SCHEMA_VERSION, SnapshotProgress};
 #[cfg(not(target_arch = "wasm32"))]
@@ -28,7 +34,7 @@ pub use sqlite::SqliteStore;
 use crate::platform::{MaybeSend, MaybeSync};
 use gosync_proto::history::Point;
 use gosync_proto::{Content, Digest, Key, KeyRange, Reason, Record, Time, Version};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 
 /// Names one unsent write. Rises with the order of writing; never reused
@@ -149,8 +155,8 @@ pub struct Reads {
     pub writes: Vec<WriteId>,
     /// Every write.
     pub all_writes: bool,
-    /// Every offer (the keys, not the records).
-    pub all_offers: bool,
+    /// This many offers, lowest keys first (the keys, not the records).
+    pub offers: usize,
     /// Every quarantined record.
     pub all_quarantined: bool,
 }
@@ -381,6 +387,15 @@ impl View {
                 .collect(),
             quarantined: self.quarantine.get(key),
         }
+    }
+
+    /// The writes of each key, in order: for transactions over many keys.
+    pub fn writes_by_key(&self) -> HashMap<&Key, Vec<&Write>> {
+        let mut by_key: HashMap<&Key, Vec<&Write>> = HashMap::new();
+        for w in self.writes.values() {
+            by_key.entry(&w.record.key).or_default().push(w);
+        }
+        by_key
     }
 }
 

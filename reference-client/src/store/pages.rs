@@ -11,7 +11,7 @@ use crate::store::{Stored, Write, WriteId, WriteState};
 use bytes::Bytes;
 use gosync_proto::history::{Epoch, Point};
 use gosync_proto::version::ReplicaId;
-use gosync_proto::{Digest, Key, Reason, Record, Time, Version};
+use gosync_proto::{Key, Reason, Record, Time, Version};
 use std::collections::BTreeMap;
 
 /// Records of a full page; above it the page is split.

@@ -389,11 +389,10 @@ fn read_view(c: &Connection, reads: &Reads) -> Result<View, StoreError> {
         let all = writes_in(c, &[], None)?;
         view.writes = all.into_iter().map(|w| (w.id, w)).collect();
     }
-    if reads.all_offers {
+    if reads.offers > 0 {
         let sql = "SELECT key FROM offers WHERE {range} ORDER BY key";
-        view.offers = in_range(c, sql, &[], None, |r| key(r, 0), usize::MAX)?
-            .into_iter()
-            .collect();
+        view.offers
+            .extend(in_range(c, sql, &[], None, |r| key(r, 0), reads.offers)?);
     }
     if reads.all_quarantined {
         let all = quarantined_in(c, &[], None)?;

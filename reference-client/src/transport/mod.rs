@@ -3,11 +3,17 @@
 
 #[cfg(not(target_arch = "wasm32"))]
 mod grpc;
+#[cfg(target_arch = "wasm32")]
+mod grpc_web;
 mod status;
+mod tonic;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use grpc::{ConnectError, GrpcTransport};
+#[cfg(target_arch = "wasm32")]
+pub use grpc_web::GrpcWebTransport;
 pub use status::{CallError, Cause};
+pub use tonic::TonicTransport;
 
 use crate::platform::{BoxStream, MaybeSend, MaybeSync};
 use gosync_proto::wire;

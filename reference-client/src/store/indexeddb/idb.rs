@@ -14,10 +14,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use wasm_bindgen::closure::Closure;
+use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{
     IdbDatabase, IdbFactory, IdbKeyRange, IdbObjectStore, IdbOpenDbRequest, IdbRequest,
-    IdbTransaction, IdbTransactionDurability, IdbTransactionMode, IdbTransactionOptions,
+    IdbTransaction, IdbTransactionMode,
 };
 
 /// What went wrong in the browser's storage.
@@ -225,14 +226,6 @@ impl Drop for Connection {
     }
 }
 
-/// Deletes a database. One that is not there is fine.
-pub async fn delete_database(name: &str) -> Result<(), IdbError> {
-    let request = factory()?
-        .delete_database(name)
-        .map_err(|e| IdbError::from_js(&e))?;
-    Request::new(request.into()).await.map(drop)
-}
-
 /// The factory of the window, the worker or Node with a polyfill.
 fn factory() -> Result<IdbFactory, IdbError> {
     let found = js_sys::Reflect::get(&js_sys::global(), &"indexedDB".into())
@@ -309,6 +302,21 @@ async fn present_version(name: &str) -> u32 {
     }
 }
 
+#[wasm_bindgen]
+extern "C" {
+    /// `IDBDatabase` with the third argument of `transaction`, which web-sys
+    /// keeps behind a compiler flag.
+    type WithOptions;
+
+    #[wasm_bindgen(method, catch)]
+    fn transaction(
+        this: &WithOptions,
+        stores: &Array,
+        mode: IdbTransactionMode,
+        options: &js_sys::Object,
+    ) -> Result<IdbTransaction, JsValue>;
+}
+
 /// One transaction. Dropped without [`Transaction::commit`], it aborts.
 pub struct Transaction {
     tx: IdbTransaction,
@@ -323,12 +331,18 @@ impl Transaction {
         mode: IdbTransactionMode,
     ) -> Result<Transaction, IdbError> {
         let names = stores.iter().map(|s| JsValue::from_str(s)).collect::<Array>();
-        let options = IdbTransactionOptions::new();
         // "complete" is to mean that the disk has it, not that it soon will.
-        options.set_durability(IdbTransactionDurability::Strict);
-        let tx = db
-            .transaction_with_str_sequence_and_mode_and_options(&names, mode, &options)
-            .map_err(|e| IdbError::from_js(&e))?;
+        let options = js_sys::Object::new();
+        js_sys::Reflect::set(&options, &"durability".into(), &"strict".into())
+            .and_then(|_| {
+                db.unchecked_ref::<WithOptions>()
+                    .transaction(&names, mode, &options)
+            })
+            .map_err(|e| IdbError::from_js(&e))
+            .map(Transaction::over)
+    }
+
+    fn over(tx: IdbTransaction) -> Transaction {
         let done: Rc<RefCell<State<()>>> = Rc::default();
         let on_complete = {
             let done = done.clone();
@@ -346,11 +360,11 @@ impl Transaction {
         };
         tx.set_oncomplete(Some(on_complete.as_ref().unchecked_ref()));
         tx.set_onabort(Some(on_abort.as_ref().unchecked_ref()));
-        Ok(Transaction {
+        Transaction {
             tx,
             done,
             _handlers: [on_complete, on_abort],
-        })
+        }
     }
 
     /// An object store of this transaction.
@@ -423,9 +437,9 @@ impl Store {
         Ok(keys.iter().zip(values.iter()).collect())
     }
 
-    /// All keys of the range, in order.
-    pub async fn keys(&self, range: &JsValue) -> Result<Array, IdbError> {
-        let keys = Request::start(self.0.get_all_keys_with_key(range))?;
+    /// Keys of the range in order, at most `limit`.
+    pub async fn keys(&self, range: &JsValue, limit: u32) -> Result<Array, IdbError> {
+        let keys = Request::start(self.0.get_all_keys_with_key_and_limit(range, limit))?;
         Ok(keys.await?.unchecked_into())
     }
 
@@ -475,8 +489,7 @@ impl Store {
 
     /// The lowest key of the range.
     pub async fn first_key(&self, range: &JsValue) -> Result<Option<JsValue>, IdbError> {
-        let keys = Request::start(self.0.get_all_keys_with_key_and_limit(range, 1))?;
-        let keys: Array = keys.await?.unchecked_into();
+        let keys = self.keys(range, 1).await?;
         Ok((keys.length() > 0).then(|| keys.get(0)))
     }
 }

@@ -270,7 +270,7 @@ impl Store for IndexedDbStore {
 /// is stored.
 async fn load(
     tx: &Transaction,
-    clean: &mut CleanPages,
+    clean: &mut CleanPages<'_>,
     reads: &Reads,
 ) -> Result<(View, Option<JsValue>), IdbError> {
     let meta = tx.store(META)?.get(&JsValue::from_str(META)).await?;
@@ -313,7 +313,7 @@ async fn load(
             }
         }
         if any_offers {
-            let found = offers.keys(span).await?;
+            let found = offers.keys(span, u32::MAX).await?;
             view.offers.extend(found.iter().filter_map(|k| key_of(&k)).filter(wanted));
         }
         if any_quarantined {
@@ -335,8 +335,9 @@ async fn load(
             view.writes.extend(write_of(&row).map(|w| (w.id, w)));
         }
     }
-    if reads.all_offers && any_offers {
-        let found = offers.keys(&JsValue::UNDEFINED).await?;
+    if reads.offers > 0 && any_offers {
+        let limit = u32::try_from(reads.offers).unwrap_or(u32::MAX);
+        let found = offers.keys(&JsValue::UNDEFINED, limit).await?;
         view.offers.extend(found.iter().filter_map(|k| key_of(&k)));
     }
     if reads.all_quarantined && any_quarantined {
@@ -349,7 +350,7 @@ async fn load(
 
 async fn store(
     tx: &Transaction,
-    clean: &mut CleanPages,
+    clean: &mut CleanPages<'_>,
     changes: Changes,
 ) -> Result<(), IdbError> {
     if let Some(meta) = &changes.meta {
