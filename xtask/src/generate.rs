@@ -1,30 +1,56 @@
 //! `cargo xtask generate`: everything that is generated and checked in, made anew from its source.
 //!
 //! Each crate guards its generated Rust with a test named `generated`, which rewrites the files when
-//! `GOSYNC_GENERATE` is set; the TypeScript surface of the client is compiled by tsc.
+//! `GOSYNC_GENERATE` is set; the specification's blocks come from the schema and the rules; the TypeScript surface of
+//! the client is compiled by tsc.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 
 use crate::setup::node;
-use crate::{build_wasm, files, process, workspace};
+use crate::{build_wasm, files, process, spec, workspace};
 
-/// Regenerate the checked-in generated files from their sources, after a change of the schema or of the TypeScript
+/// Regenerate the checked-in generated files from their sources, after a change of the schema, the rules or the
+/// TypeScript
 ///
 /// `cargo xtask check` fails where one of them is out of date.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// What to regenerate [default: everything]
+    #[arg(value_enum)]
+    only: Vec<Part>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The Rust code of the schemas
+    Rust,
+    /// The tables, excerpts and worked bytes of the specification
+    Spec,
+    /// The JavaScript of the client's TypeScript surface
+    Js,
+}
 
 /// Runs the command.
-pub fn run(_: &Args) -> Result<()> {
-    rust(true)?;
-    let dist = build_wasm::js().join("dist");
-    let fresh = typescript()?;
-    files::remove_dir(&dist)?;
-    files::copy_dir(&fresh, &dist)
+pub fn run(args: &Args) -> Result<()> {
+    let wanted = |part| args.only.is_empty() || args.only.contains(&part);
+    if wanted(Part::Rust) {
+        rust(true)?;
+    }
+    if wanted(Part::Spec) {
+        spec("write")?;
+    }
+    if wanted(Part::Js) {
+        let dist = build_wasm::js().join("dist");
+        let fresh = typescript()?;
+        files::remove_dir(&dist)?;
+        files::copy_dir(&fresh, &dist)?;
+    }
+    Ok(())
 }
 
 /// Fails where a generated file that is checked in is not what its source generates now.
@@ -38,6 +64,24 @@ pub fn check() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Fails where a block of the specification is out of date, or a requirement has not the agreed form.
+pub fn check_spec() -> Result<()> {
+    spec("check")
+}
+
+/// A program of its own does this: it takes the rules from `proto/`, and the other commands must not depend on that.
+fn spec(command: &str) -> Result<()> {
+    let mut cargo = Command::new(workspace::cargo());
+    process::run(cargo.current_dir(workspace::root()).args([
+        "run",
+        "--quiet",
+        "--package",
+        "spec-blocks",
+        "--",
+        command,
+    ]))
 }
 
 fn rust(rewrite: bool) -> Result<()> {

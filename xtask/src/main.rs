@@ -13,6 +13,7 @@ mod generate;
 mod package;
 mod process;
 mod setup;
+mod spec;
 mod steps;
 mod test;
 mod web_tests;

@@ -28,7 +28,7 @@ pub fn check() -> Result<()> {
         );
     }
     super::none(
-        "dependencies without a comment that says why (at the end of the line or above it)",
+        "dependencies without a comment that says why (beside or above it)",
         &problems,
     )
 }
@@ -39,12 +39,18 @@ fn uncommented(manifest: &str) -> Vec<(usize, &str)> {
     let mut inside = false;
     let mut above = false;
     let mut depth = 0;
+    // Whether the value that is open at the moment is in `found`.
+    let mut unexplained = false;
     for (index, line) in manifest.lines().enumerate() {
         let (code, comment) = split_comment(line);
         let code = code.trim();
         let explained = comment.is_some_and(|text| !text.trim().is_empty());
         if depth > 0 {
-            // The rest of a value of several lines.
+            // The rest of a value of several lines, any of which may explain it.
+            if explained && unexplained {
+                found.pop();
+                unexplained = false;
+            }
         } else if let Some(header) = code.strip_prefix('[') {
             let header = header.trim_end_matches(']');
             inside = is_table(header);
@@ -57,6 +63,9 @@ fn uncommented(manifest: &str) -> Vec<(usize, &str)> {
         } else if inside && !code.is_empty() && !explained && !above {
             let name = code.split(['=', '.']).next().unwrap_or(code).trim();
             found.push((index + 1, name));
+            unexplained = true;
+        } else {
+            unexplained = false;
         }
         depth += nesting(code);
         above = code.is_empty() && explained;
@@ -133,6 +142,11 @@ mod tests {
 [target.'cfg(unix)'.dependencies]
 a = { version = \"1\", features = [ # why
   \"x\",
+] }
+d = { features = [
+  \"y\",
+] } # why
+e = { features = [
   \"y\",
 ] }
 [dependencies.b] # why
@@ -142,7 +156,7 @@ version = \"1\"
 [features]
 f = []
 ";
-        assert_eq!(uncommented(manifest), [(8, "c")]);
+        assert_eq!(uncommented(manifest), [(8, "e"), (13, "c")]);
     }
 
     #[test]

@@ -12,8 +12,8 @@ mod wasm;
 
 use anyhow::{Result, bail};
 
-use crate::steps::{self, Step};
 use crate::generate;
+use crate::steps::{self, Step};
 
 const CHECKS: &[Step] = &[
     Step {
@@ -35,6 +35,11 @@ const CHECKS: &[Step] = &[
         name: "docs",
         about: "links in Markdown files lead somewhere",
         run: docs::check,
+    },
+    Step {
+        name: "spec",
+        about: "requirements have ids and one key word, generated tables and bytes are current",
+        run: generate::check_spec,
     },
     Step {
         name: "buf",

@@ -1,0 +1,176 @@
+//! The specification's generated blocks, made from the schema and from `proto/`, and the form of its requirements.
+//!
+//! A block stands between `<!-- generated:NAME ARGUMENTS -->` and `<!-- /generated -->`. What a name means is said
+//! in [`block`]; everything outside of blocks is written by people and never changed here.
+//!
+//! A program of its own, so that the other commands of the project work while `proto/` does not compile.
+
+mod dump;
+mod examples;
+mod requirements;
+mod schema;
+mod tables;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+fn main() -> ExitCode {
+    let result = match env::args().nth(1).as_deref() {
+        Some("write") => write(),
+        Some("check") => check(),
+        _ => Err(anyhow!(
+            "usage: spec-blocks write|check (`cargo xtask generate` and `check` call this)"
+        )),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The folder of the root manifest.
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+const OPEN: &str = "<!-- generated:";
+const CLOSE: &str = "<!-- /generated -->";
+
+/// One chapter as it is on disk.
+struct Page {
+    path: PathBuf,
+    text: String,
+}
+
+impl Page {
+    fn name(&self) -> String {
+        self.path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    }
+}
+
+/// Rewrites the blocks of all chapters.
+fn write() -> Result<()> {
+    for page in pages()? {
+        let fresh = fill(&page.text).with_context(|| page.name())?;
+        if fresh != page.text {
+            fs::write(&page.path, fresh)
+                .with_context(|| format!("cannot write {}", page.path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Fails where a block is not what its sources make of it now, or a requirement has not the agreed form.
+fn check() -> Result<()> {
+    let pages = pages()?;
+    let mut problems = Vec::new();
+    for page in &pages {
+        if fill(&page.text).with_context(|| page.name())? != page.text {
+            problems.push(format!(
+                "{}: a generated block is out of date; run `cargo xtask generate`",
+                page.name()
+            ));
+        }
+    }
+    let texts: Vec<(String, &str)> = pages
+        .iter()
+        .map(|page| (page.name(), page.text.as_str()))
+        .collect();
+    problems.extend(requirements::problems(&texts));
+    if problems.is_empty() {
+        return Ok(());
+    }
+    bail!("the specification:\n  {}", problems.join("\n  "))
+}
+
+fn pages() -> Result<Vec<Page>> {
+    let dir = root().join("spec");
+    let mut pages = Vec::new();
+    for entry in fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "md") {
+            let text = fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            pages.push(Page { path, text });
+        }
+    }
+    pages.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(pages)
+}
+
+/// The page with every block made anew.
+fn fill(text: &str) -> Result<String> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(OPEN) {
+        let (head, after) = after
+            .split_once(" -->\n")
+            .context("the opening comment of a generated block does not end on its line")?;
+        let (_, after) = after
+            .split_once(CLOSE)
+            .with_context(|| format!("the generated block `{head}` has no end"))?;
+        let mut words = head.split_whitespace();
+        let name = words.next().unwrap_or_default();
+        let content = block(name, &words.collect::<Vec<_>>())
+            .with_context(|| format!("the generated block `{head}`"))?;
+        out.push_str(&format!("{before}{OPEN}{head} -->\n{content}\n{CLOSE}"));
+        rest = after;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// What stands in the block of that name.
+fn block(name: &str, arguments: &[&str]) -> Result<String> {
+    match name {
+        "schema" => schema::excerpt(arguments),
+        "errors" => tables::errors(),
+        "limits" => tables::limits(),
+        "digest-example" => examples::digests(),
+        "fingerprint-example" => examples::fingerprint(),
+        "message" => examples::message(arguments.first().copied().unwrap_or_default()),
+        _ => bail!("nothing makes it"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_specification_is_current_and_well_formed() {
+        check().unwrap();
+    }
+
+    #[test]
+    fn only_the_inside_of_a_block_changes() {
+        let page = "a\n<!-- generated:schema Version -->\nold\n<!-- /generated -->\nb\n";
+        let fresh = fill(page).unwrap();
+        assert!(fresh.starts_with("a\n<!-- generated:schema Version -->\n```proto\n"));
+        assert!(fresh.ends_with("```\n<!-- /generated -->\nb\n"));
+        assert!(!fresh.contains("old"));
+        assert_eq!(fill(&fresh).unwrap(), fresh);
+    }
+
+    #[test]
+    fn an_unknown_or_open_block_is_an_error_that_names_it() {
+        for page in [
+            "<!-- generated:nothing -->\n<!-- /generated -->",
+            "<!-- generated:errors -->\nno end",
+            "<!-- generated:schema NoSuchMessage -->\n<!-- /generated -->",
+        ] {
+            let error = format!("{:#}", fill(page).unwrap_err());
+            assert!(error.contains("generated block"), "{error}");
+        }
+    }
+}
