@@ -1,0 +1,452 @@
+//! The server's side: one answer, a function of the request, the records and
+//! the limits. Keeps nothing between answers.
+
+use super::columns::{
+    Asked, DEFAULT_DIGEST_LEN, DIGEST_LENS, EQUAL, RESOLVED, Runs, SPLIT, Shortener, Spoken,
+    put_bound, put_varint,
+};
+use super::initiator::pieces;
+use super::plan;
+use crate::key::{Key, KeyRange, RangeSet};
+use crate::limits::Limits;
+use crate::merkle::View;
+use crate::reason::Invalid;
+use crate::record::Record;
+use crate::wire;
+use prost::Message;
+use std::ops::ControlFlow;
+
+/// What one answer may cost. What is beyond is left for the next request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Budget {
+    /// Ranges, parts and items in the request; more is refused.
+    pub max_entries: u64,
+    /// Bytes of the answer, its header included; the request may ask for less.
+    /// One record may exceed it.
+    pub max_response_bytes: usize,
+    /// Digests to compute for items, and eight for each fingerprint.
+    pub max_hashes: u64,
+}
+
+impl Budget {
+    /// That of a server with these limits: about 0.2 s of hashing at most.
+    pub fn new(limits: &Limits) -> Budget {
+        Budget {
+            max_entries: limits.max_reconcile_entries,
+            max_response_bytes: usize::try_from(limits.max_response_bytes).unwrap_or(usize::MAX),
+            max_hashes: 2_000_000,
+        }
+    }
+}
+
+/// Left for what the caller adds to an answer: position, status, restore
+/// points.
+const HEADER_BYTES: usize = 256;
+/// The least that an answer is planned for, whatever the request asks.
+const LEAST_BYTES: usize = 1024;
+const HASHES_OF_A_FINGERPRINT: u64 = 8;
+
+/// Why there is no answer.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RespondError<V, L> {
+    /// The request is at fault.
+    #[error(transparent)]
+    Request(#[from] Invalid),
+    /// The view cannot be read.
+    #[error("{0}")]
+    View(V),
+    /// A record cannot be loaded.
+    #[error("{0}")]
+    Load(L),
+}
+
+/// Answers one request. The caller has checked `space`, `held`,
+/// `newest_commit` and that `horizon` is the view's, and fills in `position`,
+/// `held` and `restore_points` of the answer.
+///
+/// - `scope`: all ranges of `held`; what is asked must lie in them.
+/// - `view`: the undamaged records at the horizon.
+/// - `damaged`: where content is known to be damaged.
+/// - `load`: the record under a key of the view, from the same state of the
+///   store. `None` when its content turns out to be damaged now: it is then
+///   reported as wanted.
+///
+/// # Errors
+/// [`RespondError::Request`] for a request that is malformed or over a limit.
+pub fn respond<V: View, L>(
+    request: &wire::ReconcileRequest,
+    scope: &RangeSet,
+    view: &V,
+    damaged: &RangeSet,
+    budget: &Budget,
+    load: impl FnMut(&Key) -> Result<Option<Record>, L>,
+) -> Result<wire::ReconcileResponse, RespondError<V::Error, L>> {
+    let digest_len = match request.digest_len as usize {
+        0 => DEFAULT_DIGEST_LEN,
+        n if DIGEST_LENS.contains(&n) => n,
+        _ => return Err(Invalid::malformed("digest_len", "is not 4 to 32 (or 0)").into()),
+    };
+    let asked = Asked::new(
+        &request.parts,
+        &request.bounds,
+        &request.digests,
+        digest_len,
+    );
+    check(asked.clone(), digest_len, scope, budget)?;
+    let wished = match request.max_response_bytes as usize {
+        0 => budget.max_response_bytes,
+        n => n.min(budget.max_response_bytes),
+    };
+    let mut answer = Answer {
+        view,
+        damaged,
+        load,
+        shortener: Shortener {
+            salt: request.salt,
+            len: digest_len,
+        },
+        bytes_left: wished.max(LEAST_BYTES) - HEADER_BYTES,
+        hashes_left: budget.max_hashes,
+        moved: false,
+        runs: Runs::default(),
+        bounds: Vec::new(),
+        digests: Vec::new(),
+        lacking: LackingRuns::default(),
+        records: Vec::new(),
+        wanted: Vec::new(),
+        resume_at: None,
+    };
+    let compared = answer.compare(asked.clone())?;
+    let differing = compared.iter().filter(|c| c.is_some()).count() as u64;
+    let differences = plan::differences(differing, compared.len() as u64);
+    let splits_left = request.turns_left.saturating_sub(1).clamp(1, 16);
+    answer.answer_all(asked, compared, differences, splits_left)?;
+    Ok(answer.finish())
+}
+
+/// Checks a whole request before any work is done for it.
+fn check(
+    mut asked: Asked,
+    digest_len: usize,
+    scope: &RangeSet,
+    budget: &Budget,
+) -> Result<(), Invalid> {
+    let mut entries = 0;
+    while let Some((range, spoken)) = asked.next()? {
+        entries += 1;
+        if let Spoken::Items(shorts) = spoken {
+            entries += (shorts.len() / digest_len) as u64;
+        }
+        if entries > budget.max_entries {
+            return Err(Invalid::limit(
+                "parts",
+                "max_reconcile_entries",
+                budget.max_entries,
+                entries,
+            ));
+        }
+        if !scope
+            .find(range.start())
+            .is_some_and(|held| held.covers(&range))
+        {
+            return Err(Invalid::malformed(
+                "parts",
+                "asks about keys outside of the ranges in `held`",
+            ));
+        }
+    }
+    match entries {
+        0 => Err(Invalid::malformed("parts", "asks about nothing")),
+        _ => Ok(()),
+    }
+}
+
+struct Answer<'a, V, F> {
+    view: &'a V,
+    damaged: &'a RangeSet,
+    load: F,
+    shortener: Shortener,
+    bytes_left: usize,
+    hashes_left: u64,
+    /// Something was answered: the rest may be left for the next request.
+    moved: bool,
+    runs: Runs,
+    bounds: Vec<u8>,
+    digests: Vec<u8>,
+    lacking: LackingRuns,
+    records: Vec<wire::Record>,
+    wanted: Vec<KeyRange>,
+    resume_at: Option<Vec<u8>>,
+}
+
+impl<V: View, L, F: FnMut(&Key) -> Result<Option<Record>, L>> Answer<'_, V, F> {
+    /// Compares the fingerprints of the request, as many as the budget allows:
+    /// for each, the number of the server's records if it differs.
+    fn compare(&mut self, mut asked: Asked) -> Result<Vec<Option<u64>>, RespondError<V::Error, L>> {
+        let mut compared = Vec::new();
+        while let Some((range, spoken)) = asked.next().map_err(Invalid::from)? {
+            let Spoken::Fingerprint(short) = spoken else {
+                continue;
+            };
+            if self.hashes_left < HASHES_OF_A_FINGERPRINT && !compared.is_empty() {
+                break;
+            }
+            self.hashes_left = self.hashes_left.saturating_sub(HASHES_OF_A_FINGERPRINT);
+            let own = self.view.summary(&range).map_err(RespondError::View)?;
+            let equal = self.shortener.matches(&own.fingerprint, short);
+            compared.push((!equal).then_some(own.count));
+        }
+        Ok(compared)
+    }
+
+    fn answer_all(
+        &mut self,
+        mut asked: Asked,
+        compared: Vec<Option<u64>>,
+        differences: f64,
+        splits_left: u32,
+    ) -> Result<(), RespondError<V::Error, L>> {
+        let mut compared = compared.into_iter();
+        while let Some((range, spoken)) = asked.next().map_err(Invalid::from)? {
+            match spoken {
+                Spoken::Items(items) => self.resolve(&range, items)?,
+                Spoken::Fingerprint(_) => match compared.next() {
+                    None => self.resume_at = Some(range.start().to_vec()),
+                    Some(None) => {
+                        self.runs.extend(EQUAL);
+                        self.moved = true;
+                    }
+                    // the server has nothing there, and says so
+                    Some(Some(0)) => {
+                        self.want(&range);
+                        self.runs.extend(RESOLVED);
+                        self.moved = true;
+                    }
+                    Some(Some(count)) => self.split(&range, count, differences, splits_left)?,
+                },
+            }
+            if self.resume_at.is_some() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn split(
+        &mut self,
+        range: &KeyRange,
+        count: u64,
+        differences: f64,
+        splits_left: u32,
+    ) -> Result<(), RespondError<V::Error, L>> {
+        let part_bytes = self.shortener.len + 8;
+        let fit = self.bytes_left / part_bytes;
+        let fit = fit.min((self.hashes_left / HASHES_OF_A_FINGERPRINT) as usize);
+        if fit < 2 && self.moved {
+            self.resume_at = Some(range.start().to_vec());
+            return Ok(());
+        }
+        let parts = plan::parts(count, differences, splits_left, self.shortener.len);
+        let inner = self
+            .view
+            .splits(range, parts.min(fit.max(2)))
+            .map_err(RespondError::View)?;
+        let before = self.bounds.len() + self.digests.len();
+        let mut lower = range.start();
+        for bound in &inner {
+            put_bound(&mut self.bounds, lower, bound);
+            lower = bound;
+        }
+        for piece in pieces(range, &inner) {
+            let own = self.view.summary(&piece).map_err(RespondError::View)?;
+            self.shortener.append(&own.fingerprint, &mut self.digests);
+        }
+        let n = inner.len() as u64 + 1;
+        self.runs.single(SPLIT, n);
+        self.moved = true;
+        self.hashes_left = self.hashes_left.saturating_sub(n * HASHES_OF_A_FINGERPRINT);
+        self.spend(self.bounds.len() + self.digests.len() - before + 4);
+        Ok(())
+    }
+
+    /// Answers to items: sends what is not among them, marks those that the
+    /// server does not have.
+    fn resolve(&mut self, range: &KeyRange, items: &[u8]) -> Result<(), RespondError<V::Error, L>> {
+        let mut items = Items::new(items, self.shortener.len);
+        let mut failed = None;
+        let mut cut: Option<Vec<u8>> = None;
+        let mut here = false;
+        // the walk borrows the view, the visit everything else
+        let view = self.view;
+        view.items(range, &mut |key, digest| {
+            let stop = |cut: &mut Option<Vec<u8>>| {
+                *cut = Some(key.to_vec());
+                ControlFlow::Break(())
+            };
+            if self.hashes_left == 0 && self.moved {
+                return stop(&mut cut);
+            }
+            self.hashes_left = self.hashes_left.saturating_sub(1);
+            if !items.find(&self.shortener.full(digest)) {
+                match self.send(key) {
+                    Ok(true) => {}
+                    Ok(false) => return stop(&mut cut),
+                    Err(e) => {
+                        failed = Some(e);
+                        return ControlFlow::Break(());
+                    }
+                }
+            }
+            self.moved = true;
+            here = true;
+            ControlFlow::Continue(())
+        })
+        .map_err(RespondError::View)?;
+        if let Some(e) = failed {
+            return Err(RespondError::Load(e));
+        }
+        let processed = match &cut {
+            None => Some(range.clone()),
+            Some(key) => KeyRange::new(range.start(), Some(key)).ok(),
+        };
+        // a part of which nothing was processed has no answer
+        if let Some(processed) = processed.filter(|_| here || cut.is_none()) {
+            self.want(&processed);
+            self.runs.extend(RESOLVED);
+            self.moved = true;
+            for &found in &items.found {
+                self.lacking.add(!found);
+            }
+            self.resume_at = cut;
+        } else {
+            self.resume_at = Some(range.start().to_vec());
+        }
+        Ok(())
+    }
+
+    /// Sends the record under `key`; `false` when it does not fit.
+    fn send(&mut self, key: &[u8]) -> Result<bool, L> {
+        // keys of a view are keys
+        let Ok(key) = Key::new(key) else {
+            return Ok(true);
+        };
+        match (self.load)(&key)? {
+            None => self.wanted.push(KeyRange::single(&key)),
+            Some(record) => {
+                let record = wire::Record::from(record);
+                let size = record.encoded_len() + 4;
+                if size > self.bytes_left && self.moved {
+                    return Ok(false);
+                }
+                self.spend(size);
+                self.records.push(record);
+            }
+        }
+        Ok(true)
+    }
+
+    fn want(&mut self, range: &KeyRange) {
+        let all = self.damaged.as_slice();
+        let first = all.partition_point(|r| r.end().is_some_and(|end| end <= range.start()));
+        let here = all[first..].iter().map_while(|r| r.intersect(range));
+        self.wanted.extend(here);
+    }
+
+    fn spend(&mut self, bytes: usize) {
+        self.bytes_left = self.bytes_left.saturating_sub(bytes);
+    }
+
+    fn finish(self) -> wire::ReconcileResponse {
+        let wanted = RangeSet::union(self.wanted);
+        wire::ReconcileResponse {
+            parts: self.runs.finish(),
+            bounds: self.bounds,
+            digests: self.digests,
+            lacking: self.lacking.finish(),
+            records: self.records,
+            wanted: wanted.iter().map(Into::into).collect(),
+            resume_at: self.resume_at,
+            ..Default::default()
+        }
+    }
+}
+
+/// Finds the server's digests among the replica's items. Both come in key
+/// order, so mostly the next one is it; an index is sorted for the rest.
+struct Items<'a> {
+    shorts: &'a [u8],
+    len: usize,
+    next: usize,
+    found: Vec<bool>,
+    index: Option<Vec<u32>>,
+}
+
+impl<'a> Items<'a> {
+    fn new(shorts: &'a [u8], len: usize) -> Self {
+        Items {
+            shorts,
+            len,
+            next: 0,
+            found: vec![false; shorts.len() / len],
+            index: None,
+        }
+    }
+
+    fn short(&self, i: usize) -> &'a [u8] {
+        &self.shorts[i * self.len..(i + 1) * self.len]
+    }
+
+    /// Whether the digest of which `full` is the salted hash is listed.
+    fn find(&mut self, full: &[u8; 32]) -> bool {
+        let wanted = &full[..self.len];
+        if self.next < self.found.len() && self.short(self.next) == wanted {
+            self.found[self.next] = true;
+            self.next += 1;
+            return true;
+        }
+        let index = match self.index.take() {
+            Some(index) => index,
+            None => {
+                let mut index: Vec<u32> = (0..self.found.len() as u32).collect();
+                index.sort_unstable_by_key(|&i| self.short(i as usize));
+                index
+            }
+        };
+        let hit = index
+            .binary_search_by(|&i| self.short(i as usize).cmp(wanted))
+            .ok()
+            .map(|at| index[at] as usize);
+        self.index = Some(index);
+        if let Some(i) = hit {
+            self.found[i] = true;
+            self.next = i + 1;
+        }
+        hit.is_some()
+    }
+}
+
+/// Writes the column `lacking`.
+#[derive(Default)]
+struct LackingRuns {
+    bytes: Vec<u8>,
+    lacks: bool,
+    run: u64,
+}
+
+impl LackingRuns {
+    fn add(&mut self, lacks: bool) {
+        if lacks != self.lacks {
+            put_varint(&mut self.bytes, self.run);
+            self.lacks = lacks;
+            self.run = 0;
+        }
+        self.run += 1;
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        if self.lacks {
+            put_varint(&mut self.bytes, self.run);
+        }
+        self.bytes
+    }
+}
