@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use crate::setup::node;
-use crate::{build_wasm, files, process, spec, workspace};
+use crate::{build_wasm, files, process, workspace};
 
 /// Regenerate the checked-in generated files from their sources, after a change of the schema, the rules or the
 /// TypeScript

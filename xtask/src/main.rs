@@ -13,7 +13,6 @@ mod generate;
 mod package;
 mod process;
 mod setup;
-mod spec;
 mod steps;
 mod test;
 mod web_tests;
