@@ -376,6 +376,7 @@ pub struct Limits {
     /// Encoded bytes of a request message, after decompression.
     #[prost(uint64, tag = "1")]
     pub max_message_bytes: u64,
+    /// Bytes of a value.
     #[prost(uint64, tag = "2")]
     pub max_value_bytes: u64,
     /// Records in one Push.
