@@ -1,0 +1,174 @@
+//! How records from the server change what is held: merge with the clean
+//! record, and with writes and quarantined records under the same key.
+
+use super::{Fate, Outcome, Settled, fence};
+use crate::store::{Changes, Leaf, Meta, Reads, Store, StoreError, Stored, View, Write};
+use gosync_proto::history::{Cursor, Point};
+use gosync_proto::{Key, Merge, Record, ReplicaId};
+use std::collections::HashMap;
+
+/// Records that the server sent.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Incoming {
+    /// Each with the point at which it counts as received.
+    pub records: Vec<(Record, Point)>,
+    /// How far the replica has followed once they are stored: by index of the
+    /// held range.
+    pub cursors: Vec<(usize, Cursor)>,
+    /// Where an interrupted bootstrap would go on.
+    pub snapshot: Option<crate::store::SnapshotProgress>,
+}
+
+/// What merging did.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Merged {
+    /// What changed.
+    pub outcome: Outcome,
+    /// Keys under which the replica holds a newer clean record than the server
+    /// sent.
+    pub ahead: Vec<Key>,
+}
+
+/// Merges what the server sent, in one transaction with the cursors.
+///
+/// # Errors
+/// [`StoreError::Displaced`], or the store failed; nothing changed.
+pub async fn merge<S: Store>(
+    store: &S,
+    me: ReplicaId,
+    incoming: Incoming,
+) -> Result<Merged, StoreError> {
+    let reads = Reads::keys(incoming.records.iter().map(|(r, _)| r.key.clone()));
+    store
+        .transact(reads, move |view| match fence(view, me) {
+            Err(e) => (Changes::default(), Err(e)),
+            Ok(()) => {
+                let (changes, merged) = decide(view, incoming);
+                (changes, Ok(merged))
+            }
+        })
+        .await?
+}
+
+/// [`merge`] as a function of the view.
+pub fn decide(view: &View, incoming: Incoming) -> (Changes, Merged) {
+    let mut merger = Merger::new(view);
+    for (record, point) in incoming.records {
+        merger.take(record, point);
+    }
+    let mut meta = view.meta.clone();
+    for (i, cursor) in incoming.cursors {
+        if let Some(held) = meta.ranges.get_mut(i) {
+            held.cursor = Some(cursor);
+        }
+    }
+    if incoming.snapshot.is_some() {
+        meta.snapshot = incoming.snapshot;
+    }
+    if meta != view.meta {
+        merger.changes.meta = Some(meta);
+    }
+    (merger.changes, merger.merged)
+}
+
+/// Collects the changes of one transaction. Each key may come several times;
+/// the later ones see what the earlier ones did.
+pub struct Merger<'a> {
+    view: &'a View,
+    writes: HashMap<&'a Key, Vec<&'a Write>>,
+    /// Where in `changes.put` a key was put.
+    placed: HashMap<Key, usize>,
+    /// What has to be written.
+    pub changes: Changes,
+    /// What to tell.
+    pub merged: Merged,
+}
+
+impl<'a> Merger<'a> {
+    /// Of a view that holds everything under the keys to come.
+    pub fn new(view: &'a View) -> Merger<'a> {
+        Merger {
+            view,
+            writes: view.writes_by_key(),
+            placed: HashMap::new(),
+            changes: Changes::default(),
+            merged: Merged::default(),
+        }
+    }
+
+    /// The view's meta row.
+    pub fn meta(&self) -> &'a Meta {
+        &self.view.meta
+    }
+
+    /// A record that the server holds, as it was at `point`.
+    pub fn take(&mut self, record: Record, point: Point) {
+        let key = record.key.clone();
+        self.settle_writes(&record);
+        self.settle_quarantine(&record);
+        let placed = self.placed.get(&key).copied();
+        let held = match placed {
+            Some(i) => Some(&self.changes.put[i]),
+            // damaged content counts as absent
+            None => self.view.clean.get(&key).filter(|s| s.intact()),
+        };
+        match held.map_or(Merge::Wins, |h| record.merge_against(&h.record)) {
+            Merge::Loses => {
+                self.merged.ahead.push(key);
+                return;
+            }
+            Merge::Same => {}
+            Merge::Wins => {
+                let stored = Stored::new(record, point, self.view.meta.era);
+                let leaf = Leaf::from(&stored);
+                self.merged.outcome.leaves.push((key.clone(), Some(leaf)));
+                self.merged.outcome.changed.push(key.clone());
+                match placed {
+                    Some(i) => self.changes.put[i] = stored,
+                    None => {
+                        self.placed.insert(key.clone(), self.changes.put.len());
+                        self.changes.put.push(stored);
+                    }
+                }
+            }
+        }
+        // the server holds this record or a newer one
+        if self.view.offers.contains(&key) {
+            self.changes.remove_offers.push(key);
+        }
+    }
+
+    /// Removes the writes that the record equals or beats.
+    fn settle_writes(&mut self, record: &Record) {
+        let Some(writes) = self.writes.get_mut(&record.key) else {
+            return;
+        };
+        writes.retain(|w| {
+            let fate = match record.merge_against(&w.record) {
+                Merge::Loses => return true,
+                Merge::Same => Fate::Applied,
+                Merge::Wins => Fate::Superseded,
+            };
+            self.changes.remove_writes.push(w.id);
+            self.merged.outcome.settled.push(Settled {
+                id: w.id,
+                key: record.key.clone(),
+                fate,
+            });
+            self.merged.outcome.changed.push(record.key.clone());
+            false
+        });
+    }
+
+    fn settle_quarantine(&mut self, record: &Record) {
+        let beaten = self
+            .view
+            .quarantine
+            .get(&record.key)
+            .is_some_and(|q| record.merge_against(q) != Merge::Loses);
+        if beaten {
+            self.changes.remove_quarantine.push(record.key.clone());
+            self.merged.outcome.changed.push(record.key.clone());
+        }
+    }
+}

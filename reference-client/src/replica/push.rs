@@ -1,0 +1,446 @@
+//! What to send next, and what the server's verdicts mean.
+
+use super::edit::{Author, restamp};
+use super::merge::Merger;
+use super::{Fate, Outcome, Settled, fence};
+use crate::store::{Changes, Reads, Store, StoreError, View, Write, WriteId, WriteState};
+use gosync_proto::history::{Cursor, Point, Position};
+use gosync_proto::limits::Limits;
+use gosync_proto::reason::Action;
+use gosync_proto::{Key, Reason, Record, ReplicaId};
+use std::collections::{HashMap, HashSet};
+
+/// Records for one Push.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Parcel {
+    /// In the order in which they are sent.
+    pub items: Vec<Item>,
+    /// They are one batch: all or none.
+    pub atomic: bool,
+}
+
+/// One record of a parcel.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Item {
+    /// What is sent.
+    pub record: Record,
+    /// Which write it is; `None` for a clean record that is offered again.
+    pub write: Option<WriteId>,
+}
+
+/// The bytes of records that fit into one Push: the message limit less room
+/// for ranges and cursors.
+pub fn room(limits: &Limits) -> u64 {
+    limits.max_message_bytes - limits.max_message_bytes / 8
+}
+
+/// How many offers are looked at for one parcel.
+const OFFERS: usize = 5_000;
+
+/// Takes what is to be pushed next, and notes durably that it may have been
+/// sent. `at_most` bounds the number of records further than the limits do.
+/// An empty parcel means that there is nothing to push.
+///
+/// # Errors
+/// [`StoreError::Displaced`], or the store failed.
+pub async fn take<S: Store>(
+    store: &S,
+    me: ReplicaId,
+    limits: Limits,
+    at_most: usize,
+) -> Result<Parcel, StoreError> {
+    let at_most = at_most.min(usize::try_from(limits.max_push_records).unwrap_or(usize::MAX));
+    let offers = take_offers(store, me, limits, at_most).await?;
+    if !offers.items.is_empty() {
+        return Ok(offers);
+    }
+    let mut after = None;
+    loop {
+        let page = store.writes(after, at_most.saturating_add(1)).await?;
+        let Some(last) = page.last().map(|w| w.id) else {
+            return Ok(Parcel::default());
+        };
+        if page.iter().any(Write::is_waiting) {
+            let parcel = take_writes(store, me, limits, at_most, &page).await?;
+            if !parcel.items.is_empty() {
+                return Ok(parcel);
+            }
+        }
+        after = Some(last);
+    }
+}
+
+async fn take_offers<S: Store>(
+    store: &S,
+    me: ReplicaId,
+    limits: Limits,
+    at_most: usize,
+) -> Result<Parcel, StoreError> {
+    let reads = Reads {
+        offers: at_most.min(OFFERS),
+        ..Reads::default()
+    };
+    let keys: Vec<Key> = store
+        .transact(reads, |view| {
+            (Changes::default(), view.offers.iter().cloned().collect())
+        })
+        .await?;
+    if keys.is_empty() {
+        return Ok(Parcel::default());
+    }
+    store
+        .transact(Reads::keys(keys), move |view| {
+            if let Err(e) = fence(view, me) {
+                return (Changes::default(), Err(e));
+            }
+            let mut bytes = 0;
+            let mut items = Vec::new();
+            let mut gone = Vec::new();
+            for key in &view.offers {
+                // what was damaged or removed since is nothing to offer
+                let Some(s) = view.clean.get(key).filter(|s| s.intact()) else {
+                    gone.push(key.clone());
+                    continue;
+                };
+                bytes += Limits::encoded_bound(key, s.record.content.value().len()) as u64;
+                if bytes > room(&limits) && !items.is_empty() {
+                    break;
+                }
+                items.push(Item {
+                    record: s.record.clone(),
+                    write: None,
+                });
+            }
+            let changes = Changes {
+                remove_offers: gone,
+                ..Changes::default()
+            };
+            let parcel = Parcel {
+                items,
+                atomic: false,
+            };
+            (changes, Ok(parcel))
+        })
+        .await?
+}
+
+async fn take_writes<S: Store>(
+    store: &S,
+    me: ReplicaId,
+    limits: Limits,
+    at_most: usize,
+    page: &[Write],
+) -> Result<Parcel, StoreError> {
+    let reads = Reads {
+        writes: page.iter().map(|w| w.id).collect(),
+        ..Reads::default()
+    };
+    store
+        .transact(reads, move |view| {
+            if let Err(e) = fence(view, me) {
+                return (Changes::default(), Err(e));
+            }
+            let parcel = select(view, &limits, at_most);
+            let mut meta = view.meta.clone();
+            let sent = parcel.items.iter().filter_map(|i| i.write);
+            meta.attempted = sent.map(|id| id.0).fold(meta.attempted, u64::max);
+            let changes = Changes {
+                meta: (meta != view.meta).then_some(meta),
+                ..Changes::default()
+            };
+            (changes, Ok(parcel))
+        })
+        .await?
+}
+
+/// The next parcel out of a view's writes, which begin with the oldest that
+/// waits: one batch, or single writes up to the next batch or limit. Of
+/// several writes to a key that were never sent, the last speaks for all.
+fn select(view: &View, limits: &Limits, at_most: usize) -> Parcel {
+    let mut waiting = view.writes.values().filter(|w| w.is_waiting()).peekable();
+    let Some(first) = waiting.peek() else {
+        return Parcel::default();
+    };
+    if let Some(batch) = first.batch {
+        let items: Vec<Item> = waiting
+            .take_while(|w| w.batch == Some(batch))
+            .map(item)
+            .collect();
+        return Parcel {
+            // what is left of a batch after its other writes were superseded
+            // may be a single record
+            atomic: items.len() > 1,
+            items,
+        };
+    }
+    let mut items: Vec<Option<Item>> = Vec::new();
+    let mut place: HashMap<&Key, (usize, WriteId)> = HashMap::new();
+    let mut bytes = 0;
+    let mut count = 0;
+    for w in waiting.take_while(|w| w.batch.is_none()) {
+        let size = Limits::encoded_bound(&w.record.key, w.record.content.value().len()) as u64;
+        if bytes + size > room(limits) && count > 0 {
+            break;
+        }
+        match place.get(&w.record.key) {
+            // the fate of a write that was sent has to be learnt first
+            Some((_, earlier)) if earlier.0 <= view.meta.attempted => break,
+            Some((i, _)) => items[*i] = None,
+            None if count == at_most => break,
+            None => count += 1,
+        }
+        place.insert(&w.record.key, (items.len(), w.id));
+        items.push(Some(item(w)));
+        bytes += size;
+    }
+    Parcel {
+        items: items.into_iter().flatten().collect(),
+        atomic: false,
+    }
+}
+
+fn item(w: &Write) -> Item {
+    Item {
+        record: w.record.clone(),
+        write: Some(w.id),
+    }
+}
+
+/// What the server said about one record.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Ruling {
+    /// It holds the record, committed at this sequence.
+    Held(u64),
+    /// It holds another one, which wins, committed at this sequence.
+    Beaten(Record, u64),
+    /// It refused.
+    Refused {
+        /// Why; `None` for a reason that this version does not know.
+        reason: Option<Reason>,
+        /// Its sentence for people.
+        detail: String,
+    },
+}
+
+/// The answer to a parcel.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Answer {
+    /// One for each item, in order.
+    pub rulings: Vec<Ruling>,
+    /// Where the server stands after the push.
+    pub position: Position,
+    /// Its clock.
+    pub server_now_ms: u64,
+}
+
+/// What the answer leads to, beyond what was changed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Aftermath {
+    /// What changed.
+    pub outcome: Outcome,
+    /// Some records need a reconciliation before they are accepted.
+    pub reconcile: bool,
+    /// Some records have to be sent again, after a pause.
+    pub again: bool,
+    /// Writes that got a new version, because theirs was too far ahead.
+    pub restamped: usize,
+    /// Records that the server accepted.
+    pub accepted: usize,
+}
+
+/// Brings an answer into the store: in one transaction, what the server holds
+/// becomes clean, and what it refused is marked.
+///
+/// # Errors
+/// [`StoreError::Displaced`], or the store failed; nothing changed.
+pub async fn settle<S: Store>(
+    store: &S,
+    author: Author,
+    parcel: Parcel,
+    answer: Answer,
+) -> Result<Aftermath, StoreError> {
+    let reads = Reads::keys(parcel.items.iter().map(|i| i.record.key.clone()));
+    store
+        .transact(reads, move |view| match fence(view, author.replica) {
+            Err(e) => (Changes::default(), Err(e)),
+            Ok(()) => {
+                let (changes, aftermath) = decide(view, author, &parcel, answer);
+                (changes, Ok(aftermath))
+            }
+        })
+        .await?
+}
+
+fn decide(view: &View, author: Author, parcel: &Parcel, answer: Answer) -> (Changes, Aftermath) {
+    let mut merger = Merger::new(view);
+    let mut aftermath = Aftermath::default();
+    let mut refused: Vec<(&Item, Option<Reason>, String)> = Vec::new();
+    let at = |sequence| Point {
+        epoch: answer.position.head.point.epoch,
+        sequence,
+    };
+    for (item, ruling) in parcel.items.iter().zip(answer.rulings) {
+        match ruling {
+            Ruling::Held(sequence) => {
+                aftermath.accepted += 1;
+                merger.take(item.record.clone(), at(sequence));
+                if item.write.is_none() {
+                    confirm_offer(view, &mut merger.changes, item, at(sequence));
+                }
+            }
+            Ruling::Beaten(winner, sequence) => {
+                aftermath.accepted += 1;
+                merger.take(winner, at(sequence));
+            }
+            Ruling::Refused { reason, detail } => refused.push((item, reason, detail)),
+        }
+    }
+    let mut changes = merger.changes;
+    aftermath.outcome = merger.merged.outcome;
+    let removed: HashSet<WriteId> = changes.remove_writes.iter().copied().collect();
+    let mut skewed = Vec::new();
+    // a batch that may pass later is kept as it is, whatever its other writes
+    // were told
+    let temporary = |reason: Option<Reason>| {
+        reason.is_some_and(|r| {
+            matches!(
+                r.action(),
+                Action::Retry | Action::Resync | Action::Restamp | Action::Authenticate
+            )
+        })
+    };
+    let batch_waits = parcel.atomic && refused.iter().any(|(_, reason, _)| temporary(*reason));
+    for (item, reason, detail) in refused {
+        match reason.map(Reason::action) {
+            Some(Action::Restamp) if item.write.is_some() => skewed.extend(item.write),
+            Some(Action::Resync) => aftermath.reconcile = true,
+            Some(Action::Retry | Action::Authenticate | Action::Restamp) => aftermath.again = true,
+            _ if batch_waits => {}
+            _ => refuse(
+                view,
+                &mut changes,
+                &mut aftermath.outcome,
+                &removed,
+                item,
+                reason,
+                detail,
+            ),
+        }
+    }
+    let mut meta = view.meta.clone();
+    if !skewed.is_empty() {
+        let stamped = restamp(view, author, &skewed, answer.server_now_ms);
+        aftermath.restamped = stamped.put_writes.len();
+        changes.put_writes.extend(stamped.put_writes);
+        meta = stamped.meta.unwrap_or(meta);
+    }
+    meta.newest_commit = newer(meta.newest_commit, answer.position.head);
+    if meta != view.meta {
+        changes.meta = Some(meta);
+    }
+    (changes, aftermath)
+}
+
+/// A clean record that the server took again was acknowledged there and then.
+fn confirm_offer(view: &View, changes: &mut Changes, item: &Item, point: Point) {
+    let key = &item.record.key;
+    if let Some(s) = view.clean.get(key).filter(|s| s.record == item.record) {
+        changes.put.push(crate::store::Stored {
+            point,
+            era: view.meta.era,
+            ..s.clone()
+        });
+    }
+}
+
+/// Marks a write as refused, and puts a refused offer into quarantine.
+fn refuse(
+    view: &View,
+    changes: &mut Changes,
+    outcome: &mut Outcome,
+    removed: &HashSet<WriteId>,
+    item: &Item,
+    reason: Option<Reason>,
+    detail: String,
+) {
+    let key = &item.record.key;
+    match item.write {
+        Some(id) => {
+            let Some(w) = view.writes.get(&id).filter(|_| !removed.contains(&id)) else {
+                return;
+            };
+            outcome.settled.push(Settled {
+                id,
+                key: key.clone(),
+                fate: Fate::Rejected {
+                    reason,
+                    detail: detail.clone(),
+                },
+            });
+            changes.put_writes.push(Write {
+                state: WriteState::Rejected { reason, detail },
+                ..w.clone()
+            });
+        }
+        None => {
+            changes.remove_offers.push(key.clone());
+            let same = view.clean.get(key).is_some_and(|s| s.record == item.record);
+            if same {
+                changes.remove.push(key.clone());
+                changes.put_quarantine.push(item.record.clone());
+                outcome.leaves.push((key.clone(), None));
+            }
+        }
+    }
+    outcome.changed.push(key.clone());
+}
+
+/// Marks every write of a parcel as refused: the call itself was.
+///
+/// # Errors
+/// [`StoreError::Displaced`], or the store failed; nothing changed.
+pub async fn refuse_all<S: Store>(
+    store: &S,
+    me: ReplicaId,
+    parcel: Parcel,
+    reason: Option<Reason>,
+    detail: String,
+) -> Result<Outcome, StoreError> {
+    let reads = Reads::keys(parcel.items.iter().map(|i| i.record.key.clone()));
+    store
+        .transact(reads, move |view| {
+            if let Err(e) = fence(view, me) {
+                return (Changes::default(), Err(e));
+            }
+            let mut changes = Changes::default();
+            let mut outcome = Outcome::default();
+            let none = HashSet::new();
+            for item in &parcel.items {
+                let detail = detail.clone();
+                refuse(
+                    view,
+                    &mut changes,
+                    &mut outcome,
+                    &none,
+                    item,
+                    reason,
+                    detail,
+                );
+            }
+            (changes, Ok(outcome))
+        })
+        .await?
+}
+
+/// The newer of two commits: sequences compare within one epoch only, and what
+/// was heard last counts otherwise.
+fn newer(known: Option<Cursor>, heard: Cursor) -> Option<Cursor> {
+    match known {
+        Some(k)
+            if k.point.epoch == heard.point.epoch && k.point.sequence > heard.point.sequence =>
+        {
+            Some(k)
+        }
+        _ => Some(heard),
+    }
+}

@@ -1,0 +1,253 @@
+//! The end of a reconciliation: which clean records were deleted and which the
+//! server lost, which unsent writes are re-stamped, and the new cursor. All in
+//! one transaction; until it, the old status stands.
+
+use super::{Fate, Outcome, Settled, fence};
+use crate::store::{Changes, Confirmed, Reads, Store, StoreError, Stored, View, Write, WriteId};
+use gosync_proto::history::{Ancestry, Cursor, HistoryStatus, Lineage, Missing, missing_record};
+use gosync_proto::{Digest, Key, RangeSet, ReplicaId, Time, Version};
+use std::collections::BTreeMap;
+
+/// Everything that a completed session established.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Conclusion {
+    /// The server's lineage.
+    pub ancestry: Ancestry,
+    /// The replica's standing in each held range when the session began.
+    pub statuses: Vec<HistoryStatus>,
+    /// The horizon of the session.
+    pub horizon: Time,
+    /// The lowest position of the session's answers: everything up to here is
+    /// stored.
+    pub cursor: Cursor,
+    /// Clean records that the server has nothing for, as they were found.
+    pub missing: Vec<(Key, Digest)>,
+    /// Keys under which the replica holds a newer clean record than the
+    /// server.
+    pub ahead: Vec<Key>,
+    /// Where the server knows its content to be damaged: absence says nothing.
+    pub wanted: RangeSet,
+    /// What the token may write.
+    pub writable: RangeSet,
+    /// Wall clock, Unix milliseconds.
+    pub now_ms: u64,
+    /// Whether both sides were seen to be equal.
+    pub equal: bool,
+}
+
+/// How the session's decisions turned out.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Concluded {
+    /// What changed.
+    pub outcome: Outcome,
+    /// Clean records that were dropped: deleted while the replica was away.
+    pub dropped: Vec<Key>,
+    /// Clean records that the server lost and gets again.
+    pub offered: usize,
+    /// Clean records that the server lost and that may not be written.
+    pub quarantined: usize,
+    /// Unsent writes of which nobody can say whether they were deleted since.
+    pub in_doubt: Vec<WriteId>,
+}
+
+/// How many writes are looked at in one read.
+const PAGE: usize = 2_000;
+
+/// Ends a session.
+///
+/// # Errors
+/// [`StoreError::Displaced`], or the store failed; nothing changed.
+pub async fn conclude<S: Store>(
+    store: &S,
+    me: ReplicaId,
+    conclusion: Conclusion,
+) -> Result<Concluded, StoreError> {
+    let mut keys: Vec<Key> = conclusion.missing.iter().map(|(k, _)| k.clone()).collect();
+    keys.extend(conclusion.ahead.iter().cloned());
+    if conclusion.statuses.iter().any(|s| s.behind_compaction) {
+        let mut after = None;
+        loop {
+            let page = store.writes(after, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.id);
+            let old = page
+                .into_iter()
+                .filter(|w| w.record.version.time < conclusion.horizon);
+            keys.extend(old.map(|w| w.record.key));
+        }
+    }
+    store
+        .transact(Reads::keys(keys), move |view| match fence(view, me) {
+            Err(e) => (Changes::default(), Err(e)),
+            Ok(()) => {
+                let (changes, concluded) = decide(view, me, &conclusion);
+                (changes, Ok(concluded))
+            }
+        })
+        .await?
+}
+
+/// [`conclude`] as a function of the view.
+pub fn decide(view: &View, me: ReplicaId, c: &Conclusion) -> (Changes, Concluded) {
+    let mut changes = Changes::default();
+    let mut concluded = Concluded::default();
+    let mut meta = view.meta.clone();
+    meta.era += 1;
+    for (key, digest) in &c.missing {
+        let Some(stored) = view.clean.get(key).filter(|s| s.digest == *digest) else {
+            // replaced or removed since it was found missing
+            continue;
+        };
+        let point = view.meta.point_of(stored);
+        let status = status_of(view, c, key);
+        let present = c.ancestry.contains(point, status.lineage);
+        let verdict = if c.wanted.contains(key.as_bytes()) {
+            Missing::Lost
+        } else {
+            missing_record(
+                present,
+                status.behind_compaction,
+                stored.record.version,
+                c.horizon,
+            )
+        };
+        match verdict {
+            Missing::Deleted => {
+                drop_clean(&mut changes, &mut concluded, key);
+                concluded.dropped.push(key.clone());
+            }
+            Missing::Lost => offer(view, c, &mut changes, &mut concluded, stored, meta.era),
+        }
+    }
+    for key in &c.ahead {
+        if let Some(stored) = view.clean.get(key) {
+            offer(view, c, &mut changes, &mut concluded, stored, meta.era);
+        }
+    }
+    restamp_old_writes(view, me, c, &mut changes, &mut concluded);
+    let point = c.cursor.point;
+    for held in &mut meta.ranges {
+        held.cursor = Some(c.cursor);
+        held.confirmed = Some(Confirmed {
+            era: meta.era,
+            point,
+        });
+    }
+    // a commit of a history that is no more would hold the replica back
+    let same_history = c.statuses.iter().all(|s| s.lineage == Lineage::Same);
+    meta.newest_commit = meta.newest_commit.filter(|n| {
+        same_history && n.point.epoch == point.epoch && n.point.sequence > point.sequence
+    });
+    meta.horizon = c.horizon;
+    meta.snapshot = None;
+    if c.equal {
+        meta.last_synced_ms = Some(c.now_ms);
+    }
+    changes.meta = Some(meta);
+    (changes, concluded)
+}
+
+/// The standing in the range that holds `key`; outside of all, the worst.
+fn status_of(view: &View, c: &Conclusion, key: &Key) -> HistoryStatus {
+    let ranges = &view.meta.ranges;
+    let index = ranges.iter().position(|h| h.range.contains(key.as_bytes()));
+    index
+        .and_then(|i| c.statuses.get(i).copied())
+        .unwrap_or(HistoryStatus {
+            lineage: Lineage::Unknown,
+            mapped_sequence: 0,
+            behind_compaction: true,
+        })
+}
+
+fn drop_clean(changes: &mut Changes, concluded: &mut Concluded, key: &Key) {
+    changes.remove.push(key.clone());
+    changes.remove_offers.push(key.clone());
+    concluded.outcome.leaves.push((key.clone(), None));
+    concluded.outcome.changed.push(key.clone());
+}
+
+/// Queues a clean record for the server, or puts it into quarantine where it
+/// may not be written.
+fn offer(
+    view: &View,
+    c: &Conclusion,
+    changes: &mut Changes,
+    concluded: &mut Concluded,
+    stored: &Stored,
+    era: u64,
+) {
+    let key = &stored.record.key;
+    if c.writable.contains(key.as_bytes()) {
+        changes.put_offers.push(key.clone());
+        // not confirmed by this session: it keeps its own point
+        changes.put.push(Stored {
+            point: view.meta.point_of(stored),
+            era,
+            ..stored.clone()
+        });
+        concluded.offered += 1;
+    } else {
+        changes.remove.push(key.clone());
+        changes.remove_offers.push(key.clone());
+        changes.put_quarantine.push(stored.record.clone());
+        concluded.quarantined += 1;
+        concluded.outcome.leaves.push((key.clone(), None));
+    }
+}
+
+/// Unsent writes below the horizon, in ranges where the replica was behind the
+/// compaction. Where a record stands, the ordinary merge has decided or will.
+/// Where nothing stands, the last put of a key gets the smallest version that
+/// beats every vanished tombstone and loses to any later one; a tombstone has
+/// nothing left to delete.
+fn restamp_old_writes(
+    view: &View,
+    me: ReplicaId,
+    c: &Conclusion,
+    changes: &mut Changes,
+    concluded: &mut Concluded,
+) {
+    let gone: std::collections::HashSet<&Key> = changes.remove.iter().collect();
+    let mut last: BTreeMap<&Key, &Write> = BTreeMap::new();
+    let mut earlier: Vec<&Write> = Vec::new();
+    for w in view.writes.values() {
+        let key = &w.record.key;
+        let standing = view.clean.get(key).filter(|s| s.intact());
+        let stands = standing.is_some() && !gone.contains(key);
+        let old = w.record.version.time < c.horizon && status_of(view, c, key).behind_compaction;
+        if old && !stands {
+            earlier.extend(last.insert(key, w));
+        }
+    }
+    let settle = |w: &Write, fate| Settled {
+        id: w.id,
+        key: w.record.key.clone(),
+        fate,
+    };
+    let mut remove = Vec::new();
+    for w in earlier {
+        remove.push(w.id);
+        concluded.outcome.settled.push(settle(w, Fate::Superseded));
+    }
+    for w in last.into_values() {
+        concluded.outcome.changed.push(w.record.key.clone());
+        if w.record.is_tombstone() {
+            remove.push(w.id);
+            concluded.outcome.settled.push(settle(w, Fate::Applied));
+            continue;
+        }
+        let in_doubt = w.id.0 <= view.meta.attempted;
+        if in_doubt {
+            concluded.in_doubt.push(w.id);
+        }
+        let mut w = w.clone();
+        w.in_doubt = in_doubt;
+        w.record.version = Version {
+            time: c.horizon,
+            replica: me,
+        };
+        changes.put_writes.push(w);
+    }
+    changes.remove_writes.extend(remove);
+}
