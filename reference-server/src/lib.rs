@@ -3,8 +3,28 @@
 //!
 //! | module | concern |
 //! |---|---|
+//! | [`server`] | a whole server in one value: the parts put together |
+//! | [`config`], [`cli`], [`commands`] | settings, the command line, what each command does |
+//! | [`listen`] | connections and their bounds |
+//! | [`rpc`] | the five calls on the wire: who calls, errors, streams |
+//! | [`auth`] | tokens and the rights they carry |
+//! | [`ops`] | logs, metrics, probes, signals |
+//! | [`clock`] | the wall clock as a value |
 //! | [`store`] | the storage seam and its databases |
+//! | [`space`] | what is kept in memory of a space in use: its fingerprint tree, its change feed |
 //! | [`service`] | the five calls as functions of (access, request, time, store); no network |
 
+pub mod auth;
+pub mod cli;
+pub mod clock;
+pub mod commands;
+pub mod config;
+pub mod listen;
+pub mod ops;
+pub mod rpc;
+pub mod server;
 pub mod service;
+pub mod space;
 pub mod store;
+
+pub use server::Server;

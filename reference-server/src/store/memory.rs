@@ -6,7 +6,7 @@ use super::{
     StoreError, Stored, Work, WriteTx, intact,
 };
 use gosync_proto::history::{Ancestry, Cursor, Epoch, Point};
-use gosync_proto::{Key, KeyRange, SpaceId, Time, Version};
+use gosync_proto::{Key, KeyRange, RangeSet, SpaceId, Time, Version};
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow, Deref};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -291,9 +291,9 @@ impl<S: Deref<Target = Space>> ReadTx for Session<S> {
         Ok(self.space.tags.get(&sequence).copied())
     }
 
-    fn commit_of(&mut self, sequence: u64) -> Result<Option<Cursor>> {
+    fn commit_until(&mut self, sequence: u64) -> Result<Option<Cursor>> {
         let epoch = self.ancestry.epoch;
-        let end = self.space.tags.range(sequence..).next();
+        let end = self.space.tags.range(..=sequence).next_back();
         Ok(end.map(|(&sequence, &tag)| Cursor {
             point: Point { epoch, sequence },
             tag,
@@ -359,10 +359,14 @@ impl<S: Deref<Target = Space>> ReadTx for Session<S> {
     fn changes(
         &mut self,
         sequence: u64,
+        ranges: &RangeSet,
         visit: &mut dyn FnMut(Stored) -> ControlFlow<()>,
     ) -> Result<()> {
         let mut found = Vec::new();
         for (key, row) in self.space.after(sequence) {
+            if !ranges.contains(key.as_bytes()) {
+                continue;
+            }
             match row.check(key) {
                 Ok(stored) => {
                     if visit(stored).is_break() {

@@ -20,7 +20,7 @@ pub mod sqlite;
 
 use gosync_proto::history::{Ancestry, Cursor, Epoch, Position};
 use gosync_proto::record::{Content, FLAG_TOMBSTONE, Record};
-use gosync_proto::{Digest, Key, KeyRange, SpaceId, Time, Version};
+use gosync_proto::{Digest, Key, KeyRange, RangeSet, SpaceId, Time, Version};
 use std::ops::ControlFlow;
 
 /// Why a store could not do what was asked. Bad *requests* never get here.
@@ -247,9 +247,8 @@ pub trait ReadTx {
     /// The tag of the commit that ends at `sequence`.
     fn tag_at(&mut self, sequence: u64) -> Result<Option<u64>>;
 
-    /// The end of the commit that `sequence` belongs to. `None` beyond the
-    /// head.
-    fn commit_of(&mut self, sequence: u64) -> Result<Option<Cursor>>;
+    /// The newest commit that ends at or before `sequence`.
+    fn commit_until(&mut self, sequence: u64) -> Result<Option<Cursor>>;
 
     /// What is kept under each key, values apart. In the order of `keys`.
     fn lookup(&mut self, keys: &[&Key]) -> Result<Vec<Option<Kept>>>;
@@ -275,15 +274,17 @@ pub trait ReadTx {
         visit: &mut dyn FnMut(KeyDigest<'_>) -> ControlFlow<()>,
     ) -> Result<()>;
 
-    /// What was committed after `sequence`, each record as it stands now, in
-    /// order of commit, until `visit` breaks.
+    /// What was committed after `sequence` to keys in `ranges`, each record as
+    /// it stands now, in order of commit, until `visit` breaks.
     fn changes(
         &mut self,
         sequence: u64,
+        ranges: &RangeSet,
         visit: &mut dyn FnMut(Stored) -> ControlFlow<()>,
     ) -> Result<()>;
 
-    /// As [`ReadTx::changes`], without reading or checking values.
+    /// As [`ReadTx::changes`], for all keys, without reading or checking
+    /// values.
     fn changed_digests(
         &mut self,
         sequence: u64,
@@ -366,6 +367,12 @@ pub trait Store: Send + Sync {
     /// succeeds or fails alone, unless that commit fails.
     fn write_boxed(&self, space: &SpaceId, work: Work) -> Result<()>;
 
+    /// Whether nobody knows more than this store. A follower of another one is
+    /// not: a cursor beyond its head asks for patience, not for healing.
+    fn authoritative(&self) -> bool {
+        true
+    }
+
     /// Every space ever written to, by id.
     fn spaces(&self) -> Result<Vec<SpaceId>>;
 
@@ -374,7 +381,7 @@ pub trait Store: Send + Sync {
     fn begin_epoch(&self, epoch: Epoch, now_ms: u64) -> Result<()>;
 }
 
-impl dyn Store {
+impl dyn Store + '_ {
     /// [`Store::write_boxed`] with a result.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use crate::store::{
 };
 use gosync_proto::history::{Ancestry, Cursor, Epoch, Point, Position};
 use gosync_proto::version::ReplicaId;
-use gosync_proto::{Digest, Key, KeyRange, SpaceId, Time, Version};
+use gosync_proto::{Digest, Key, KeyRange, RangeSet, SpaceId, Time, Version};
 use rusqlite::{Connection, OptionalExtension, Row, Rows};
 use std::ops::{ControlFlow, Deref};
 
@@ -79,17 +79,23 @@ impl<C: Deref<Target = Connection>> Session<C> {
         })
     }
 
-    /// Reads whole rows (see [`COLUMNS`]) and hands on those that are intact.
+    /// Reads whole rows (see [`COLUMNS`]) whose key is `wanted` and hands on
+    /// those that are intact.
     fn visit_records(
         &mut self,
         sql: &str,
         params: impl rusqlite::Params,
+        wanted: &dyn Fn(&[u8]) -> bool,
         visit: &mut dyn FnMut(Stored) -> ControlFlow<()>,
     ) -> Result<()> {
         let Session { conn, damage, .. } = self;
         let mut statement = conn.prepare_cached(sql).map_err(failed)?;
         let mut rows = statement.query(params).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
+            let key = row.get_ref(1).map_err(failed)?;
+            if !key.as_blob().is_ok_and(wanted) {
+                continue;
+            }
             match read_row(row).map_err(failed)? {
                 Ok(stored) => {
                     if visit(stored).is_break() {
@@ -223,12 +229,12 @@ impl<C: Deref<Target = Connection>> ReadTx for Session<C> {
             .map_err(failed)
     }
 
-    fn commit_of(&mut self, sequence: u64) -> Result<Option<Cursor>> {
+    fn commit_until(&mut self, sequence: u64) -> Result<Option<Cursor>> {
         let epoch = self.state.position.head.point.epoch;
         self.conn
             .prepare_cached(
-                "SELECT sequence, tag FROM commits WHERE space = ?1 AND sequence >= ?2
-                 ORDER BY sequence LIMIT 1",
+                "SELECT sequence, tag FROM commits WHERE space = ?1 AND sequence <= ?2
+                 ORDER BY sequence DESC LIMIT 1",
             )
             .and_then(|mut s| {
                 s.query_row((self.id, sequence as i64), |row| {
@@ -278,7 +284,7 @@ impl<C: Deref<Target = Connection>> ReadTx for Session<C> {
     fn get(&mut self, key: &Key) -> Result<Option<Stored>> {
         let mut found = None;
         let sql = format!("SELECT {COLUMNS} FROM records WHERE space = ?1 AND key = ?2");
-        self.visit_records(&sql, (self.id, key.as_bytes()), &mut |stored| {
+        self.visit_records(&sql, (self.id, key.as_bytes()), &|_| true, &mut |stored| {
             found = Some(stored);
             ControlFlow::Break(())
         })?;
@@ -302,6 +308,7 @@ impl<C: Deref<Target = Connection>> ReadTx for Session<C> {
         self.visit_records(
             &sql,
             (self.id, start, range.end().unwrap_or(&INFINITY)),
+            &|_| true,
             visit,
         )
     }
@@ -327,12 +334,13 @@ impl<C: Deref<Target = Connection>> ReadTx for Session<C> {
     fn changes(
         &mut self,
         sequence: u64,
+        ranges: &RangeSet,
         visit: &mut dyn FnMut(Stored) -> ControlFlow<()>,
     ) -> Result<()> {
         let Some(id) = self.id else { return Ok(()) };
         let sql = format!("SELECT {COLUMNS} FROM records WHERE id > ?1 AND id <= ?2 ORDER BY id");
         let span = (row_id(id, sequence)?, row_id(id, self.state.head())?);
-        self.visit_records(&sql, span, visit)
+        self.visit_records(&sql, span, &|key| ranges.contains(key), visit)
     }
 
     fn changed_digests(

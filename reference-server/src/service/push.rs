@@ -1,0 +1,360 @@
+//! Push: each record judged in order, then committed together. The one place
+//! that says in which order the reasons for a refusal are tried.
+
+use super::{Access, Refusal, Service, Standing};
+use crate::store::{Applied, Kept, WriteTx};
+use gosync_proto::history::{Cursor, behind_for};
+use gosync_proto::limits::Limits;
+use gosync_proto::record::Merge;
+use gosync_proto::version::skew_bound;
+use gosync_proto::wire::{self, Held};
+use gosync_proto::{Digest, Invalid, Key, Reason, Record, SpaceId, Time};
+use prost::Message;
+use std::collections::HashSet;
+
+impl Service {
+    /// Judges and stores a batch. Returns after it is durable.
+    ///
+    /// # Errors
+    /// The whole call is refused for a malformed request, for a key that
+    /// occurs twice, for missing access to the space, for a retired space, and
+    /// when the store fails. What is wrong with one record is its verdict.
+    pub fn push(
+        &self,
+        access: &Access,
+        request: wire::PushRequest,
+        now_ms: u64,
+    ) -> Result<wire::PushResponse, Refusal> {
+        let batch = Batch::check(self, access, request, now_ms)?;
+        let space = batch.space.clone();
+        let outcome = self
+            .store()
+            .write(&space, move |tx| Ok(batch.judge_and_store(tx)))?;
+        let (response, changed) = outcome?;
+        if changed {
+            self.spaces().committed(&space);
+        }
+        Ok(response)
+    }
+}
+
+/// A record that passed the checks that need no store, or why it did not.
+type Checked = Result<(Record, Digest), Rejection>;
+
+/// A verdict of REJECTED.
+struct Rejection {
+    reason: Reason,
+    detail: String,
+}
+
+impl Rejection {
+    fn new(reason: Reason, detail: impl Into<String>) -> Rejection {
+        Rejection {
+            reason,
+            detail: detail.into(),
+        }
+    }
+}
+
+impl From<Invalid> for Rejection {
+    fn from(e: Invalid) -> Rejection {
+        Rejection::new(e.reason, e.to_string())
+    }
+}
+
+/// A checked request, ready for the writer's thread.
+struct Batch {
+    space: SpaceId,
+    records: Vec<Checked>,
+    atomic: bool,
+    held: Vec<Held>,
+    newest_commit: Option<Cursor>,
+    limits: Limits,
+    authoritative: bool,
+    now_ms: u64,
+    /// For the commit, if there is one.
+    tag: u64,
+}
+
+/// What becomes of a record.
+enum Fate {
+    Apply { replaces: Option<Kept> },
+    Unchanged { sequence: u64 },
+    Superseded { sequence: u64, winner: Record },
+    Reject(Rejection),
+}
+
+impl Batch {
+    fn check(
+        service: &Service,
+        access: &Access,
+        request: wire::PushRequest,
+        now_ms: u64,
+    ) -> Result<Batch, Refusal> {
+        let limits = *service.limits();
+        let space = SpaceId::new(&request.space)?;
+        access.check_write()?;
+        let count = request.records.len() as u64;
+        if count > limits.max_push_records {
+            let e = Invalid::limit(
+                "records",
+                "max_push_records",
+                limits.max_push_records,
+                count,
+            );
+            return Err(e.into());
+        }
+        let held = Held::list_from_wire(&request.held, limits.max_ranges)?;
+        access.check_held(&held)?;
+        let mut keys = HashSet::with_capacity(request.records.len());
+        for (i, record) in request.records.iter().enumerate() {
+            if !keys.insert(&record.key[..]) {
+                let field = format!("records[{i}].key");
+                return Err(Invalid::malformed(field, "occurs twice in the batch").into());
+            }
+        }
+        drop(keys);
+        let records = request
+            .records
+            .into_iter()
+            .map(|record| check_record(&limits, access, record))
+            .collect();
+        Ok(Batch {
+            space,
+            records,
+            atomic: request.atomic,
+            held,
+            newest_commit: request.newest_commit.map(Into::into),
+            limits,
+            authoritative: service.store().authoritative(),
+            now_ms,
+            tag: service.entropy(),
+        })
+    }
+
+    /// Returns the answer and whether anything changed in the store.
+    fn judge_and_store(self, tx: &mut dyn WriteTx) -> Result<(wire::PushResponse, bool), Refusal> {
+        let standing = Standing::judge(tx, &self.held, self.newest_commit, self.authoritative)?;
+        let mut fates = self.judge(tx, &standing)?;
+        if self.atomic && fates.iter().any(|f| matches!(f, Fate::Reject(_))) {
+            for fate in &mut fates {
+                if matches!(fate, Fate::Apply { .. }) {
+                    *fate = Fate::Reject(Rejection::new(
+                        Reason::BatchAborted,
+                        "another record of the atomic batch was refused",
+                    ));
+                }
+            }
+        }
+        let (now_ms, tag, budget) = (self.now_ms, self.tag, self.limits.max_response_bytes);
+        let mut applied = Vec::new();
+        let mut verdicts = Vec::with_capacity(fates.len());
+        let mut winner_bytes = 0;
+        for (fate, checked) in fates.into_iter().zip(self.records) {
+            verdicts.push(match (fate, checked) {
+                (Fate::Apply { replaces }, Ok((record, digest))) => {
+                    applied.push(Applied {
+                        record,
+                        digest,
+                        replaces,
+                    });
+                    wire::Verdict {
+                        outcome: wire::Outcome::Applied as i32,
+                        sequence: standing.state.head() + applied.len() as u64,
+                        ..Default::default()
+                    }
+                }
+                (Fate::Unchanged { sequence }, _) => wire::Verdict {
+                    outcome: wire::Outcome::Unchanged as i32,
+                    sequence,
+                    ..Default::default()
+                },
+                (Fate::Superseded { sequence, winner }, _) => {
+                    let winner = wire::Record::from(winner);
+                    winner_bytes += winner.encoded_len() as u64;
+                    wire::Verdict {
+                        outcome: wire::Outcome::Superseded as i32,
+                        sequence,
+                        // beyond the budget the replica gets it by Watch
+                        winner: (winner_bytes <= budget).then_some(winner),
+                        ..Default::default()
+                    }
+                }
+                (Fate::Reject(r), _) | (Fate::Apply { .. }, Err(r)) => wire::Verdict {
+                    outcome: wire::Outcome::Rejected as i32,
+                    reason: r.reason.to_wire() as i32,
+                    detail: r.detail,
+                    ..Default::default()
+                },
+            });
+        }
+        tx.commit(&applied, tag, now_ms)?;
+        let damage = tx.take_damage();
+        let healed_or_hidden = !damage.is_empty();
+        if healed_or_hidden {
+            super::report_damage(&self.space, &damage);
+            tx.quarantine(&damage, now_ms)?;
+        }
+        let response = wire::PushResponse {
+            verdicts,
+            position: Some(tx.state()?.position.to_wire()),
+            server_time_ms: now_ms,
+            held: standing.held_to_wire(),
+        };
+        Ok((response, !applied.is_empty() || healed_or_hidden))
+    }
+
+    fn judge(&self, tx: &mut dyn WriteTx, standing: &Standing) -> Result<Vec<Fate>, Refusal> {
+        let keys: Vec<&Key> = self
+            .records
+            .iter()
+            .flatten()
+            .map(|(record, _)| &record.key)
+            .collect();
+        let mut kept = tx.lookup(&keys)?.into_iter();
+        let mut room = Room::of(&self.limits, standing);
+        let clock_ms = self.now_ms.max(standing.state.clock_ms);
+        // What is re-stamped at the horizon is welcome whatever the clock says.
+        let newest_time = skew_bound(clock_ms, self.limits.max_clock_skew_ms)
+            .max(standing.state.position.horizon);
+        self.records
+            .iter()
+            .map(|checked| match checked {
+                Err(r) => Ok(Fate::Reject(Rejection::new(r.reason, r.detail.clone()))),
+                Ok((record, digest)) => {
+                    let kept = kept.next().flatten();
+                    match merge(tx, record, digest, kept)? {
+                        Fate::Apply { replaces } => Ok(self
+                            .refuse(record, standing, newest_time, replaces, &mut room)
+                            .map_or(Fate::Apply { replaces }, Fate::Reject)),
+                        settled => Ok(settled),
+                    }
+                }
+            })
+            .collect()
+    }
+
+    /// Why a record that wins the merge is refused all the same.
+    fn refuse(
+        &self,
+        record: &Record,
+        standing: &Standing,
+        newest_time: Time,
+        replaces: Option<Kept>,
+        room: &mut Room,
+    ) -> Option<Rejection> {
+        if record.version.time > newest_time {
+            return Some(Rejection::new(
+                Reason::ClockSkew,
+                format!(
+                    "the version is {} ms ahead of the server's clock, allowed are {} ms",
+                    record.version.time.millis().saturating_sub(self.now_ms),
+                    self.limits.max_clock_skew_ms
+                ),
+            ));
+        }
+        let status = standing.for_key(&self.held, &record.key);
+        if behind_for(status, record.version, standing.state.position.horizon) {
+            return Some(Rejection::new(
+                Reason::BehindCompaction,
+                "the version is below the horizon and the replica is behind the compaction",
+            ));
+        }
+        room.take(record, replaces)
+    }
+}
+
+fn check_record(limits: &Limits, access: &Access, record: wire::Record) -> Checked {
+    let record = Record::try_from(record)?;
+    limits.check_record(&record)?;
+    if !access.may_write(&record.key) {
+        return Err(Rejection::new(
+            Reason::NoAccess,
+            "the token grants no writing under this key",
+        ));
+    }
+    let digest = record.digest();
+    Ok((record, digest))
+}
+
+/// How the record fares against what stands under its key. Values are read
+/// only where the version alone does not make it the winner.
+fn merge(
+    tx: &mut dyn WriteTx,
+    record: &Record,
+    digest: &Digest,
+    kept: Option<Kept>,
+) -> Result<Fate, Refusal> {
+    let apply = Fate::Apply { replaces: kept };
+    let Some(kept) = kept.filter(|k| record.version <= k.version) else {
+        return Ok(apply);
+    };
+    // damaged content counts as absent, also where its digest is the same
+    let Some(stored) = tx.get(&record.key)? else {
+        return Ok(apply);
+    };
+    Ok(if stored.digest == *digest {
+        Fate::Unchanged {
+            sequence: kept.sequence,
+        }
+    } else {
+        match record.merge_against(&stored.record) {
+            Merge::Wins => apply,
+            Merge::Same => Fate::Unchanged {
+                sequence: kept.sequence,
+            },
+            Merge::Loses => Fate::Superseded {
+                sequence: kept.sequence,
+                winner: stored.record,
+            },
+        }
+    })
+}
+
+/// What the quota leaves.
+struct Room {
+    limits: Limits,
+    records: u64,
+    bytes: u64,
+}
+
+impl Room {
+    fn of(limits: &Limits, standing: &Standing) -> Room {
+        Room {
+            limits: *limits,
+            records: standing.state.records,
+            bytes: standing.state.bytes,
+        }
+    }
+
+    /// Takes what the record needs. Only growth beyond a quota is refused: a
+    /// full space can still be emptied.
+    fn take(&mut self, record: &Record, replaces: Option<Kept>) -> Option<Rejection> {
+        let old = replaces.map_or((0, 0), |k| (1, k.size));
+        let records = (self.records + 1).saturating_sub(old.0);
+        let bytes = (self.bytes + record.size() as u64).saturating_sub(old.1);
+        for (name, quota, before, after) in [
+            (
+                "max_space_records",
+                self.limits.max_space_records,
+                self.records,
+                records,
+            ),
+            (
+                "max_space_bytes",
+                self.limits.max_space_bytes,
+                self.bytes,
+                bytes,
+            ),
+        ] {
+            if quota != 0 && after > quota && after > before {
+                return Some(Rejection::new(
+                    Reason::QuotaExceeded,
+                    format!("the space is full: {name} is {quota}, this would make it {after}"),
+                ));
+            }
+        }
+        (self.records, self.bytes) = (records, bytes);
+        None
+    }
+}

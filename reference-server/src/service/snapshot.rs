@@ -1,0 +1,149 @@
+//! Snapshot: all records of the ranges in key order, from one state of the
+//! store, cut into messages.
+
+use super::{Access, Asked, Refusal, Service, Standing, range_states, ranges_to_wire, wanted};
+use crate::store::{ReadTx, StoreError};
+use gosync_proto::limits::Limits;
+use gosync_proto::wire;
+use gosync_proto::wire::snapshot_response::Event;
+use gosync_proto::{Key, KeyRange, Reason, Record, Time};
+use std::ops::ControlFlow;
+
+/// The messages of the stream go through this, one by one; it may block, and
+/// breaks when nobody listens any more.
+pub type Emit<'e> = dyn FnMut(wire::SnapshotResponse) -> ControlFlow<()> + 'e;
+
+impl Service {
+    /// Streams the whole snapshot through `emit`, the end included. One state
+    /// of the store stays open until it returns.
+    ///
+    /// # Errors
+    /// Before the first message: MALFORMED, LIMIT_EXCEEDED, NO_ACCESS,
+    /// SPACE_RETIRED, LAGGING. After it: STORAGE, also when damaged content
+    /// was met on the way: it has been set aside then, and a resumed stream
+    /// lists it.
+    pub fn snapshot(
+        &self,
+        access: &Access,
+        request: &wire::SnapshotRequest,
+        now_ms: u64,
+        emit: &mut Emit<'_>,
+    ) -> Result<(), Refusal> {
+        let asked = Asked::check_ranges(self, access, &request.space, &request.held)?;
+        let after = match &request.after_key {
+            Some(key) => Some(Key::new(&key[..]).map_err(|e| e.within("after_key"))?),
+            None => None,
+        };
+        let newest = request.newest_commit.map(Into::into);
+        let authoritative = self.store().authoritative();
+        let (prepared, mut tx) = self.with_tree(&asked.space, |tree, tx| {
+            let standing = Standing::judge(tx, &asked.held, newest, authoritative)?;
+            Ok::<_, Refusal>((standing, range_states(tree, asked.ranges())))
+        })?;
+        let (standing, states) = prepared?;
+        let rest: Vec<KeyRange> = asked
+            .ranges()
+            .filter_map(|range| rest_of(range, after.as_ref()))
+            .collect();
+        let horizon = standing.state.position.horizon;
+        let (total_records, total_bytes) = totals(&mut *tx, &rest, horizon)?;
+        let start = wire::SnapshotStart {
+            position: Some(standing.state.position.to_wire()),
+            held: standing.held_to_wire(),
+            restore_points: standing.ancestry.to_wire(),
+            total_records,
+            total_bytes,
+            wanted: ranges_to_wire(&wanted(&mut *tx, asked.ranges())?),
+        };
+        let mut emit = |event| emit(wire::SnapshotResponse { event: Some(event) });
+        if emit(Event::Start(start)).is_break() {
+            return Ok(());
+        }
+        let budget = self.message_bytes(request.max_response_bytes);
+        let sent = send_records(&mut *tx, &rest, horizon, budget, &mut |records| {
+            emit(Event::Chunk(wire::SnapshotChunk { records }))
+        })?;
+        let damage = tx.take_damage();
+        drop(tx);
+        if self.quarantine(&asked.space, damage, now_ms)? {
+            return Err(Refusal {
+                retry_after_ms: 1,
+                ..Refusal::new(
+                    Reason::Storage,
+                    "damaged content was met and set aside; resume after the last key",
+                )
+            });
+        }
+        if sent.is_continue() {
+            let complete = Event::Complete(wire::SnapshotComplete { ranges: states });
+            let _ =
+                emit(complete).is_continue() && emit(Event::End(Default::default())).is_continue();
+        }
+        Ok(())
+    }
+}
+
+/// The part of a range above a key.
+fn rest_of(range: &KeyRange, after: Option<&Key>) -> Option<KeyRange> {
+    match after {
+        None => Some(range.clone()),
+        Some(key) => KeyRange::new(&key.successor(), None)
+            .ok()
+            .and_then(|above| above.intersect(range)),
+    }
+}
+
+/// Records and bytes that are going to be sent. Damaged ones are counted,
+/// since no value is read.
+fn totals(
+    tx: &mut dyn ReadTx,
+    ranges: &[KeyRange],
+    horizon: Time,
+) -> Result<(u64, u64), StoreError> {
+    let (mut records, mut bytes) = (0, 0);
+    for range in ranges {
+        tx.digests(range, &mut |d| {
+            if d.counts_at(horizon) {
+                records += 1;
+                bytes += d.size;
+            }
+            ControlFlow::Continue(())
+        })?;
+    }
+    Ok((records, bytes))
+}
+
+fn send_records(
+    tx: &mut dyn ReadTx,
+    ranges: &[KeyRange],
+    horizon: Time,
+    budget: usize,
+    send: &mut dyn FnMut(Vec<wire::Record>) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, StoreError> {
+    let mut chunk: Vec<wire::Record> = Vec::new();
+    let mut bytes = 0;
+    let mut flow = ControlFlow::Continue(());
+    for range in ranges {
+        tx.scan(range, None, &mut |stored| {
+            let record: Record = stored.record;
+            if record.is_tombstone() && record.version.time < horizon {
+                return ControlFlow::Continue(());
+            }
+            let size = Limits::encoded_bound(&record.key, record.content.value().len());
+            if bytes + size > budget && !chunk.is_empty() {
+                bytes = 0;
+                flow = send(std::mem::take(&mut chunk));
+            }
+            bytes += size;
+            chunk.push(record.into());
+            flow
+        })?;
+        if flow.is_break() {
+            return Ok(flow);
+        }
+    }
+    if !chunk.is_empty() {
+        flow = send(chunk);
+    }
+    Ok(flow)
+}

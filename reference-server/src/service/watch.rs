@@ -1,0 +1,256 @@
+//! Watch: what was committed after the replica's cursors, in order of commit,
+//! then whatever comes. A watch keeps no queue: each step reads on from where
+//! the last one ended, so a slow reader costs the server one message.
+//!
+//! The shell owns the stream: it waits on the feed, keeps the timers, and ends
+//! the stream with the refusal that a step returns.
+
+use super::{Access, Asked, Refusal, Service, Standing, range_states};
+use crate::store::ReadTx;
+use gosync_proto::history::Cursor;
+use gosync_proto::limits::Limits;
+use gosync_proto::wire::watch_response::Event;
+use gosync_proto::wire::{self, Held};
+use gosync_proto::{RangeSet, Record, SpaceId};
+use std::ops::ControlFlow;
+use tokio::sync::watch as feed;
+
+/// One watch of one replica. Not shared: one step at a time.
+pub struct Watch {
+    service: Service,
+    space: SpaceId,
+    /// The replica's ranges; the cursors rise as commits are delivered.
+    held: Vec<Held>,
+    /// The sequences from which the ranges began, index by index.
+    starts: Vec<u64>,
+    newest_commit: Option<Cursor>,
+    /// All of `held`, for the store to choose by.
+    ranges: RangeSet,
+    message_bytes: usize,
+    until_caught_up: bool,
+    /// The newest commit up to which everything was delivered; `None` before
+    /// the first.
+    delivered: Option<Cursor>,
+    /// Beyond `delivered` when the last message ended inside a commit.
+    read_until: u64,
+    checkpoint_due: bool,
+    finished: bool,
+}
+
+impl Service {
+    /// Opens a watch. The history is judged now, and again at every step.
+    ///
+    /// # Errors
+    /// HISTORY_CHANGED when the replica must reconcile first; MALFORMED,
+    /// LIMIT_EXCEEDED, NO_ACCESS, SPACE_RETIRED, LAGGING, and what the store
+    /// says.
+    pub fn watch(&self, access: &Access, request: wire::WatchRequest) -> Result<Watch, Refusal> {
+        let Asked { space, held } =
+            Asked::check_ranges(self, access, &request.space, &request.held)?;
+        let starts: Vec<u64> = held
+            .iter()
+            .map(|h| h.cursor.map_or(0, |c| c.point.sequence))
+            .collect();
+        let watch = Watch {
+            service: self.clone(),
+            read_until: starts.iter().copied().min().unwrap_or(0),
+            ranges: RangeSet::union(held.iter().flat_map(|h| &h.ranges).cloned().collect()),
+            space,
+            held,
+            starts,
+            newest_commit: request.newest_commit.map(Into::into),
+            message_bytes: self.message_bytes(request.max_response_bytes),
+            until_caught_up: request.until_caught_up,
+            delivered: None,
+            checkpoint_due: true,
+            finished: false,
+        };
+        let mut tx = self.store().read(&watch.space)?;
+        watch.judge(&mut *tx)?;
+        drop(tx);
+        Ok(watch)
+    }
+}
+
+/// The part of what is new that goes into one message.
+struct Page {
+    records: Vec<Record>,
+    /// The last sequence that was looked at.
+    read_until: u64,
+    /// The commit that ends there, if one does.
+    cursor: Option<Cursor>,
+}
+
+impl Watch {
+    /// Changes whenever this process commits something to the space.
+    pub fn feed(&self) -> feed::Receiver<u64> {
+        self.service.feed(&self.space)
+    }
+
+    /// The newest commit up to which everything was handed out.
+    pub fn delivered(&self) -> Option<Cursor> {
+        self.delivered
+    }
+
+    /// The next step ends with a checkpoint, once the replica is caught up.
+    pub fn want_checkpoint(&mut self) {
+        self.checkpoint_due = true;
+    }
+
+    /// Whether the last message was the stream's end.
+    pub fn finished(&self) -> bool {
+        self.finished
+    }
+
+    /// A sign of life. For a watch that is caught up.
+    pub fn heartbeat(&self, now_ms: u64) -> wire::WatchResponse {
+        event(Event::Heartbeat(wire::Heartbeat {
+            server_time_ms: now_ms,
+            cursor: self.delivered.map(Cursor::to_wire),
+        }))
+    }
+
+    /// The next message; `None` when the replica has everything: then wait on
+    /// the feed, or for a timer. Reads the store.
+    ///
+    /// # Errors
+    /// The reason for which the stream must end, HISTORY_CHANGED among them.
+    pub fn step(&mut self, now_ms: u64) -> Result<Option<wire::WatchResponse>, Refusal> {
+        loop {
+            if self.finished {
+                return Ok(None);
+            }
+            if let Some(page) = self.read_page(now_ms)? {
+                self.read_until = page.read_until;
+                if let Some(cursor) = page.cursor {
+                    self.advance(cursor);
+                }
+                if !page.records.is_empty() {
+                    return Ok(Some(event(Event::Changes(wire::Changes {
+                        records: page.records.into_iter().map(Into::into).collect(),
+                        cursor: page.cursor.map(Cursor::to_wire),
+                    }))));
+                }
+            } else if self.checkpoint_due {
+                // nothing when a commit came in between: then read that first
+                if let Some(checkpoint) = self.checkpoint(now_ms)? {
+                    self.checkpoint_due = false;
+                    return Ok(Some(checkpoint));
+                }
+            } else if self.until_caught_up {
+                self.finished = true;
+                return Ok(Some(event(Event::End(wire::StreamEnd::default()))));
+            } else {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// That the replica's cursors, as far as they have come, still continue
+    /// the history.
+    fn judge(&self, tx: &mut dyn ReadTx) -> Result<Standing, Refusal> {
+        let authoritative = self.service.store().authoritative();
+        let standing = Standing::judge(tx, &self.held, self.newest_commit, authoritative)?;
+        standing.check_in_order()?;
+        Ok(standing)
+    }
+
+    /// What comes next, cut to the size of a message, at the end of a commit
+    /// if the message holds one. `None` when there is nothing new.
+    fn read_page(&mut self, now_ms: u64) -> Result<Option<Page>, Refusal> {
+        let mut tx = self.service.store().read(&self.space)?;
+        let head = self.judge(&mut *tx)?.state.position.head;
+        if self.delivered == Some(head) {
+            return Ok(None);
+        }
+        let mut found: Vec<(u64, Record)> = Vec::new();
+        let mut bytes = 0;
+        let mut full = false;
+        tx.changes(self.read_until, &self.ranges, &mut |stored| {
+            if stored.sequence <= self.start_of(&stored.record) {
+                return ControlFlow::Continue(());
+            }
+            let record = stored.record;
+            bytes += Limits::encoded_bound(&record.key, record.content.value().len());
+            if bytes > self.message_bytes && !found.is_empty() {
+                full = true;
+                return ControlFlow::Break(());
+            }
+            found.push((stored.sequence, record));
+            ControlFlow::Continue(())
+        })?;
+        let last = found
+            .last()
+            .map_or(self.read_until, |(sequence, _)| *sequence);
+        let (read_until, cursor) = if !full {
+            (head.point.sequence, Some(head))
+        } else {
+            match tx.commit_until(last)? {
+                Some(end) if end.point.sequence > self.read_until => {
+                    (end.point.sequence, Some(end))
+                }
+                // one commit fills the message: it goes on in the next
+                _ => (last, None),
+            }
+        };
+        let damage = tx.take_damage();
+        drop(tx);
+        if self.service.quarantine(&self.space, damage, now_ms)? {
+            self.checkpoint_due = true;
+        }
+        found.retain(|(sequence, _)| *sequence <= read_until);
+        Ok(Some(Page {
+            records: found.into_iter().map(|(_, record)| record).collect(),
+            read_until,
+            cursor,
+        }))
+    }
+
+    /// The sequence up to which the replica had this record's range when it
+    /// opened the watch.
+    fn start_of(&self, record: &Record) -> u64 {
+        let key = record.key.as_bytes();
+        let of = |h: &Held| h.ranges.contains(key);
+        self.held
+            .iter()
+            .position(of)
+            .and_then(|i| self.starts.get(i))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    fn advance(&mut self, to: Cursor) {
+        let older = |c: Option<Cursor>| c.is_none_or(|c| c.point.sequence <= to.point.sequence);
+        for held in &mut self.held {
+            if older(held.cursor) {
+                held.cursor = Some(to);
+            }
+        }
+        if older(self.newest_commit) {
+            self.newest_commit = None;
+        }
+        self.delivered = Some(to);
+    }
+
+    /// What the replica should hold now; `None` when it was not told all of it
+    /// yet.
+    fn checkpoint(&self, now_ms: u64) -> Result<Option<wire::WatchResponse>, Refusal> {
+        let (answer, _) = self.service.with_tree(&self.space, |tree, tx| {
+            let position = self.judge(tx)?.state.position;
+            if self.delivered != Some(position.head) {
+                return Ok(None);
+            }
+            let ranges = self.held.iter().flat_map(|h| &h.ranges);
+            Ok::<_, Refusal>(Some(event(Event::Checkpoint(wire::Checkpoint {
+                position: Some(position.to_wire()),
+                ranges: range_states(tree, ranges),
+                server_time_ms: now_ms,
+            }))))
+        })?;
+        answer
+    }
+}
+
+fn event(event: Event) -> wire::WatchResponse {
+    wire::WatchResponse { event: Some(event) }
+}
