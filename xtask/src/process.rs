@@ -1,5 +1,6 @@
 //! Running other programs: announced, checked, and with an error that names the command line.
 
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -78,9 +79,12 @@ fn program(command: &Command) -> String {
     command.get_program().to_string_lossy().into_owned()
 }
 
-/// The command line as a person would type it.
+/// The command line as a person would type it, without the folder of the program.
 pub fn line(command: &Command) -> String {
-    let mut words = vec![program(command)];
+    let name = Path::new(command.get_program())
+        .file_name()
+        .unwrap_or_default();
+    let mut words = vec![name.to_string_lossy().into_owned()];
     words.extend(command.get_args().map(|arg| {
         let arg = arg.to_string_lossy();
         if arg.is_empty()
@@ -100,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_command_line_is_quoted_so_that_it_can_be_pasted() {
-        let mut command = Command::new("cargo");
+        let mut command = Command::new("/opt/rust/bin/cargo");
         command.args(["test", "two words", "it's", ""]);
         assert_eq!(line(&command), r"cargo test 'two words' 'it'\''s' ''");
     }
