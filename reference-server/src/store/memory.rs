@@ -172,24 +172,23 @@ impl MemoryStore {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Spoils the stored value under `key` without touching its digest, as a
-    /// failing disk would. Returns whether there was one. For tests and
-    /// simulations.
+    /// Spoils the last byte of the stored value under `key`, or the digest of
+    /// an empty one, as a failing disk would. Returns whether there was a
+    /// record. For tests and simulations.
     pub fn damage(&self, space: &SpaceId, key: &Key) -> bool {
         let mut db = self.lock();
-        let row = db
+        let found = db
             .spaces
             .get_mut(space)
             .and_then(|s| Arc::make_mut(s).rows.get_mut(key));
-        match row {
-            Some(row) => {
-                let mut value = row.value.to_vec();
-                value.push(b'!');
-                row.value = value.into();
-                true
-            }
-            None => false,
+        let Some(row) = found else { return false };
+        let mut value = row.value.to_vec();
+        match value.last_mut() {
+            Some(byte) => *byte ^= 1,
+            None => row.digest.0[0] ^= 1,
         }
+        row.value = value.into();
+        true
     }
 }
 

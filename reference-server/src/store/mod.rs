@@ -2,8 +2,8 @@
 //! meaning. Knows records, commits and history; must not know requests,
 //! grants, clocks of its own or randomness (both come in as arguments).
 //!
-//! One contract, [`contract`](self) tests included, for every store: memory,
-//! SQLite and whatever comes later. What each of them promises:
+//! Every store keeps one contract, and one file of tests runs on each of them:
+//! memory, SQLite and whatever comes later. What they promise:
 //!
 //! - A [`ReadTx`] sees one consistent state of one space, however long it
 //!   lives and whatever is committed meanwhile.
@@ -15,6 +15,8 @@
 //!
 //! All calls block. A server calls them on threads that may block.
 
+#[cfg(test)]
+pub(crate) mod contract;
 pub mod memory;
 pub mod sqlite;
 
