@@ -1,3 +1,8 @@
 //! The `gosync-server` program. Knows only the library that it starts.
 
-fn main() {}
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gosync_server::commands::run(gosync_server::cli::Cli::parse().command)
+}

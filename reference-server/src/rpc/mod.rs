@@ -1,0 +1,280 @@
+//! The five calls on the wire: who calls, which space, what to run, how it
+//! ends. Thin on purpose: what a request means stands in [`crate::service`],
+//! how an error is packed in [`status`].
+
+pub mod guard;
+mod hello;
+mod push;
+mod rate;
+mod reconcile;
+mod snapshot;
+pub mod status;
+mod stream;
+mod watch;
+
+use crate::auth::{Auth, Caller};
+use crate::clock::WallClock;
+use crate::config::Config;
+use crate::listen::Connection;
+use crate::ops::metrics::Metrics;
+use crate::service::{Access, Refusal, Service};
+use gosync_proto::limits::Limits;
+use gosync_proto::wire::sync_service_server::SyncService;
+use gosync_proto::{PROTOCOL_VERSION, Reason, SpaceId, wire};
+use rate::RateLimit;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status};
+
+/// The service as tonic serves it.
+#[derive(Clone)]
+pub struct SyncApi(Arc<Shell>);
+
+/// What every call needs.
+struct Shell {
+    service: Service,
+    auth: Arc<Auth>,
+    clock: WallClock,
+    limits: Limits,
+    slow_reader_timeout: Duration,
+    metrics: Arc<Metrics>,
+    rate: RateLimit,
+    drain: CancellationToken,
+}
+
+/// A call that was let in.
+struct Admitted {
+    caller: Caller,
+    space: SpaceId,
+    access: Access,
+}
+
+impl SyncApi {
+    /// A service over request logic.
+    pub fn new(
+        service: Service,
+        auth: Arc<Auth>,
+        clock: WallClock,
+        config: &Config,
+        metrics: Arc<Metrics>,
+        drain: CancellationToken,
+    ) -> SyncApi {
+        SyncApi(Arc::new(Shell {
+            service,
+            auth,
+            clock,
+            limits: config.limits,
+            slow_reader_timeout: config.watch.slow_reader_timeout,
+            metrics,
+            rate: RateLimit::new(config.limits.max_calls_per_second),
+            drain,
+        }))
+    }
+}
+
+impl Shell {
+    /// Recognises the caller, then looks at the request: who may not call
+    /// learns nothing.
+    fn admit(&self, metadata: &MetadataMap, space: &str) -> Result<Admitted, Refusal> {
+        let authorization = metadata.get("authorization").and_then(|v| v.to_str().ok());
+        let caller = self.auth.identify(authorization)?;
+        let space = SpaceId::new(space)?;
+        let access = caller.access(&space);
+        access.check_any()?;
+        self.rate
+            .take(caller.name(), space.as_str(), Instant::now())
+            .map_err(|wait| Refusal {
+                retry_after_ms: (wait.as_millis() as u64).max(1),
+                limit: Some(wire::LimitDetail {
+                    limit: "max_calls_per_second".to_owned(),
+                    allowed: self.limits.max_calls_per_second,
+                    actual: None,
+                }),
+                ..Refusal::new(
+                    Reason::RateLimited,
+                    format!(
+                        "more than {} calls per second; wait and retry",
+                        self.limits.max_calls_per_second
+                    ),
+                )
+            })?;
+        Ok(Admitted {
+            caller,
+            space,
+            access,
+        })
+    }
+
+    /// As [`Shell::admit`], for every call but Hello.
+    fn admit_versioned(&self, metadata: &MetadataMap, space: &str) -> Result<Admitted, Refusal> {
+        check_version(metadata)?;
+        self.admit(metadata, space)
+    }
+
+    /// Runs request logic on a thread that may block.
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Shell>,
+        work: impl FnOnce(&Service) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let service = self.service.clone();
+        match tokio::task::spawn_blocking(move || work(&service)).await {
+            Ok(result) => result,
+            Err(error) => {
+                tracing::error!(%error, "a call broke down");
+                Err(internal())
+            }
+        }
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> Status {
+        self.metrics.refused(refusal.reason);
+        status::to_status(refusal, &self.limits, self.clock.now_ms())
+    }
+
+    fn answer<T>(&self, result: Result<T, Refusal>) -> Result<Response<T>, Status> {
+        result.map(Response::new).map_err(|r| self.refuse(&r))
+    }
+}
+
+fn check_version(metadata: &MetadataMap) -> Result<(), Refusal> {
+    let version = metadata.get("gosync-version").and_then(|v| v.to_str().ok());
+    if version == Some(&*PROTOCOL_VERSION.to_string()) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Reason::UnsupportedVersion,
+        match version {
+            Some(v) => {
+                format!("version {v:?} is not spoken here; this server speaks {PROTOCOL_VERSION}")
+            }
+            None => "no version came; send the one that Hello chose as metadata `gosync-version`"
+                .to_owned(),
+        },
+    ))
+}
+
+/// What ends a stream from outside of it.
+struct Bounds {
+    shell: Arc<Shell>,
+    caller: Caller,
+    space: SpaceId,
+    connection: Option<Connection>,
+    lifetime: Option<Duration>,
+}
+
+impl Bounds {
+    fn new<T>(shell: &Arc<Shell>, request: &Request<T>, admitted: &Admitted) -> Bounds {
+        let own = Some(shell.limits.max_stream_lifetime_ms)
+            .filter(|ms| *ms > 0)
+            .map(Duration::from_millis);
+        let asked = guard::stream_timeout(request.metadata());
+        Bounds {
+            shell: shell.clone(),
+            caller: admitted.caller.clone(),
+            space: admitted.space.clone(),
+            connection: request.extensions().get().cloned(),
+            lifetime: own.into_iter().chain(asked).min(),
+        }
+    }
+
+    /// Resolves when the stream must end, to the reason.
+    async fn reached(&self) -> Refusal {
+        let lifetime = async {
+            match self.lifetime {
+                Some(lifetime) => tokio::time::sleep(lifetime).await,
+                None => std::future::pending().await,
+            }
+        };
+        let aging = async {
+            match &self.connection {
+                Some(connection) => connection.aging.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.shell.drain.cancelled() => Refusal {
+                retry_after_ms: 500,
+                ..Refusal::new(Reason::Unavailable, "the server is stopping; connect again")
+            },
+            refusal = self.caller.rights_end(&self.space) => refusal,
+            () = aging => {
+                Refusal::new(Reason::StreamExpired, "the connection has reached its age; connect again")
+            }
+            () = lifetime => {
+                Refusal::new(Reason::StreamExpired, "the stream has reached its lifetime; open it again")
+            }
+        }
+    }
+
+    /// Ends the stream; a reader that does not even take the end loses its
+    /// connection.
+    async fn finish<T: stream::Ends>(self, outlet: stream::Outlet<T>, end: wire::StreamEnd) {
+        if let Some(reason) = Reason::from_wire(end.reason) {
+            self.shell.metrics.refused(reason);
+            tracing::debug!(caller = self.caller.name(), space = %self.space, %reason, "stream ended");
+        }
+        if !outlet.finish(end).await
+            && let Some(connection) = self.connection
+        {
+            tracing::info!(peer = %connection.peer, caller = self.caller.name(), "closing the connection of a reader that does not read");
+            connection.close.cancel();
+        }
+    }
+}
+
+fn internal() -> Refusal {
+    Refusal::new(
+        Reason::Internal,
+        "the server made an error; nothing was acknowledged",
+    )
+}
+
+fn slow_reader() -> Refusal {
+    Refusal::new(
+        Reason::SlowReader,
+        "a message was not accepted in time; open the stream again from the cursor",
+    )
+}
+
+#[tonic::async_trait]
+impl SyncService for SyncApi {
+    type WatchStream = stream::Inlet<wire::WatchResponse>;
+    type SnapshotStream = stream::Inlet<wire::SnapshotResponse>;
+
+    async fn hello(
+        &self,
+        request: Request<wire::HelloRequest>,
+    ) -> Result<Response<wire::HelloResponse>, Status> {
+        self.0.answer(hello::run(&self.0, request).await)
+    }
+
+    async fn push(
+        &self,
+        request: Request<wire::PushRequest>,
+    ) -> Result<Response<wire::PushResponse>, Status> {
+        self.0.answer(push::run(&self.0, request).await)
+    }
+
+    async fn watch(
+        &self,
+        request: Request<wire::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        self.0.answer(watch::run(&self.0, request).await)
+    }
+
+    async fn reconcile(
+        &self,
+        request: Request<wire::ReconcileRequest>,
+    ) -> Result<Response<wire::ReconcileResponse>, Status> {
+        self.0.answer(reconcile::run(&self.0, request).await)
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<wire::SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        self.0.answer(snapshot::run(&self.0, request).await)
+    }
+}

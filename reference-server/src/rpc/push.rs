@@ -1,0 +1,19 @@
+//! Push: a batch in, verdicts out.
+
+use super::Shell;
+use crate::service::Refusal;
+use gosync_proto::wire;
+use std::sync::Arc;
+use tonic::Request;
+
+pub(super) async fn run(
+    shell: &Arc<Shell>,
+    request: Request<wire::PushRequest>,
+) -> Result<wire::PushResponse, Refusal> {
+    let admitted = shell.admit_versioned(request.metadata(), &request.get_ref().space)?;
+    let request = request.into_inner();
+    let now_ms = shell.clock.now_ms();
+    shell
+        .blocking(move |service| service.push(&admitted.access, request, now_ms))
+        .await
+}
