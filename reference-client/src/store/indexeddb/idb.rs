@@ -264,7 +264,12 @@ async fn opened(
     let pending = Request::new(request.clone().into());
     let state = pending.state.clone();
     let on_blocked = Closure::<dyn FnMut()>::new(move || {
-        settle(&state, Err(IdbError::Blocked { name: String::new() }));
+        settle(
+            &state,
+            Err(IdbError::Blocked {
+                name: String::new(),
+            }),
+        );
     });
     request.set_onblocked(Some(on_blocked.as_ref().unchecked_ref()));
     let result = pending.await;
@@ -279,9 +284,10 @@ async fn opened(
                 found: present_version(name).await,
             })
         }
-        Err(IdbError::Other { name: kind, message }) if kind == "SecurityError" => {
-            Err(IdbError::Unavailable(message))
-        }
+        Err(IdbError::Other {
+            name: kind,
+            message,
+        }) if kind == "SecurityError" => Err(IdbError::Unavailable(message)),
         Err(e) => Err(failure.take().map_or(e, |f| IdbError::from_js(&f))),
     }
 }
@@ -330,7 +336,10 @@ impl Transaction {
         stores: &[&str],
         mode: IdbTransactionMode,
     ) -> Result<Transaction, IdbError> {
-        let names = stores.iter().map(|s| JsValue::from_str(s)).collect::<Array>();
+        let names = stores
+            .iter()
+            .map(|s| JsValue::from_str(s))
+            .collect::<Array>();
         // "complete" is to mean that the disk has it, not that it soon will.
         let options = js_sys::Object::new();
         js_sys::Reflect::set(&options, &"durability".into(), &"strict".into())
@@ -503,8 +512,8 @@ pub fn bytes(b: &[u8]) -> JsValue {
 /// The bytes of a binary key (an ArrayBuffer) or value (a Uint8Array).
 /// `None` when it is neither.
 pub fn to_vec(value: &JsValue) -> Option<Vec<u8>> {
-    let is_buffer = js_sys::ArrayBuffer::is_view(value)
-        || value.is_instance_of::<js_sys::ArrayBuffer>();
+    let is_buffer =
+        js_sys::ArrayBuffer::is_view(value) || value.is_instance_of::<js_sys::ArrayBuffer>();
     is_buffer.then(|| Uint8Array::new(value).to_vec())
 }
 

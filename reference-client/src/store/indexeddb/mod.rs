@@ -3,7 +3,7 @@
 //!
 //! | object store | key | value |
 //! |---|---|---|
-//! | `meta` | `"meta"`, `"clean"` | the meta row; the number of clean records |
+//! | `meta` | `"meta"` | the meta row |
 //! | `clean` | lowest key | a page of clean records (see [`super::pages`]) |
 //! | `writes` | write id | `{k: record key, b: the write, r: 1 where rejected}`, indexes `k` and `r` |
 //! | `offers` | record key | 1 |
@@ -12,8 +12,8 @@
 mod idb;
 
 use super::{
-    pages, Changes, Counts, Leaf, Meta, Page, Reads, SCHEMA_VERSION, Store, StoreError, Stored, View,
-    Write, WriteId,
+    Changes, Counts, Leaf, Meta, Page, Reads, SCHEMA_VERSION, Store, StoreError, Stored, View,
+    Write, WriteId, pages,
 };
 use gosync_proto::{Key, KeyRange, Record};
 use idb::{Database, IdbError, Schema, Transaction};
@@ -154,7 +154,9 @@ impl Store for IndexedDbStore {
         match (refused, result) {
             (Some(e), _) => Err(e),
             (None, Some(result)) => Ok(result),
-            (None, None) => Err(StoreError::Io("the transaction ended without a decision".into())),
+            (None, None) => Err(StoreError::Io(
+                "the transaction ended without a decision".into(),
+            )),
         }
     }
 
@@ -169,7 +171,9 @@ impl Store for IndexedDbStore {
         };
         let limit = limit.max(1);
         self.read(&[CLEAN, WRITES, QUARANTINE], async |tx| {
-            let clean = CleanPages::new(tx)?.scan(&range, limit.saturating_add(1), Some).await?;
+            let clean = CleanPages::new(tx)?
+                .scan(&range, limit.saturating_add(1), Some)
+                .await?;
             let mut page = Page {
                 clean,
                 ..Page::default()
@@ -212,11 +216,7 @@ impl Store for IndexedDbStore {
         .await
     }
 
-    async fn writes(
-        &self,
-        after: Option<WriteId>,
-        limit: usize,
-    ) -> Result<Vec<Write>, StoreError> {
+    async fn writes(&self, after: Option<WriteId>, limit: usize) -> Result<Vec<Write>, StoreError> {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         if limit == 0 {
             return Ok(Vec::new());
@@ -233,11 +233,13 @@ impl Store for IndexedDbStore {
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {
-        self.read(ALL, async |tx| {
+        self.read(&[WRITES, OFFERS, QUARANTINE], async |tx| {
             let writes = tx.store(WRITES)?;
-            let (all, rejected) = (writes.count().await?, writes.count_by_index(REJECTED).await?);
+            let (all, rejected) = (
+                writes.count().await?,
+                writes.count_by_index(REJECTED).await?,
+            );
             Ok(Counts {
-                clean: clean_count(tx).await?,
                 waiting: all.saturating_sub(rejected),
                 rejected,
                 offers: tx.store(OFFERS)?.count().await?,
@@ -253,16 +255,17 @@ impl Store for IndexedDbStore {
             let mut clean = CleanPages::new(tx)?;
             let sorted: BTreeSet<&Key> = keys.iter().collect();
             for key in sorted {
-                clean.edit(key, |page| {
-                    if let Some(stored) = page.records.get_mut(key) {
-                        pages::spoil(stored);
-                    }
-                })
-                .await?;
+                clean
+                    .edit(key, |page| {
+                        if let Some(stored) = page.records.get_mut(key) {
+                            pages::spoil(stored);
+                        }
+                    })
+                    .await?;
             }
-            clean.flush().await
+            clean.flush()
         };
-        Ok(self.db.transaction(&[META, CLEAN], mode, body).await?)
+        Ok(self.db.transaction(&[CLEAN], mode, body).await?)
     }
 }
 
@@ -270,7 +273,7 @@ impl Store for IndexedDbStore {
 /// is stored.
 async fn load(
     tx: &Transaction,
-    clean: &mut CleanPages<'_>,
+    clean: &mut CleanPages,
     reads: &Reads,
 ) -> Result<(View, Option<JsValue>), IdbError> {
     let meta = tx.store(META)?.get(&JsValue::from_str(META)).await?;
@@ -284,9 +287,8 @@ async fn load(
     }
     // Whole ranges, and the few or the many single keys, each as key ranges
     // of IndexedDB; what lies between the keys is filtered out again.
-    let wanted = |key: &Key| {
-        keys.contains(key) || reads.ranges.iter().any(|r| r.contains(key.as_bytes()))
-    };
+    let wanted =
+        |key: &Key| keys.contains(key) || reads.ranges.iter().any(|r| r.contains(key.as_bytes()));
     let mut spans = Vec::new();
     for range in &reads.ranges {
         for stored in clean.scan(range, usize::MAX, Some).await? {
@@ -314,7 +316,8 @@ async fn load(
         }
         if any_offers {
             let found = offers.keys(span, u32::MAX).await?;
-            view.offers.extend(found.iter().filter_map(|k| key_of(&k)).filter(wanted));
+            view.offers
+                .extend(found.iter().filter_map(|k| key_of(&k)).filter(wanted));
         }
         if any_quarantined {
             for row in quarantine.values(span, u32::MAX).await? {
@@ -342,17 +345,14 @@ async fn load(
     }
     if reads.all_quarantined && any_quarantined {
         for row in quarantine.values(&JsValue::UNDEFINED, u32::MAX).await? {
-            view.quarantine.extend(record_of(&row).map(|r| (r.key.clone(), r)));
+            view.quarantine
+                .extend(record_of(&row).map(|r| (r.key.clone(), r)));
         }
     }
     Ok((view, meta))
 }
 
-async fn store(
-    tx: &Transaction,
-    clean: &mut CleanPages<'_>,
-    changes: Changes,
-) -> Result<(), IdbError> {
+async fn store(tx: &Transaction, clean: &mut CleanPages, changes: Changes) -> Result<(), IdbError> {
     if let Some(meta) = &changes.meta {
         let row = idb::bytes(&meta.encode());
         tx.store(META)?.put(&JsValue::from_str(META), &row)?;
@@ -361,17 +361,23 @@ async fn store(
     // to a put of the same key.
     let mut edits: BTreeMap<Key, Option<Stored>> = BTreeMap::new();
     edits.extend(changes.remove.into_iter().map(|key| (key, None)));
-    edits.extend(changes.put.into_iter().map(|s| (s.record.key.clone(), Some(s))));
+    edits.extend(
+        changes
+            .put
+            .into_iter()
+            .map(|s| (s.record.key.clone(), Some(s))),
+    );
     for (key, edit) in edits {
-        clean.edit(&key, |page| {
-            match edit {
-                Some(stored) => page.records.insert(key.clone(), stored),
-                None => page.records.remove(&key),
-            };
-        })
-        .await?;
+        clean
+            .edit(&key, |page| {
+                match edit {
+                    Some(stored) => page.records.insert(key.clone(), stored),
+                    None => page.records.remove(&key),
+                };
+            })
+            .await?;
     }
-    clean.flush().await?;
+    clean.flush()?;
 
     let writes = tx.store(WRITES)?;
     for id in changes.remove_writes {
@@ -401,12 +407,9 @@ async fn store(
 /// The pages of clean records, within one transaction. Remembers the page
 /// that was used last, and writes it back when another one is needed: callers
 /// go through keys in order.
-struct CleanPages<'a> {
-    tx: &'a Transaction,
+struct CleanPages {
     store: idb::Store,
     open: Option<OpenPage>,
-    /// How many records were added, less those removed.
-    added: i64,
 }
 
 struct OpenPage {
@@ -424,13 +427,11 @@ impl OpenPage {
     }
 }
 
-impl<'a> CleanPages<'a> {
-    fn new(tx: &'a Transaction) -> Result<Self, IdbError> {
+impl CleanPages {
+    fn new(tx: &Transaction) -> Result<Self, IdbError> {
         Ok(CleanPages {
-            tx,
             store: tx.store(CLEAN)?,
             open: None,
-            added: 0,
         })
     }
 
@@ -445,11 +446,8 @@ impl<'a> CleanPages<'a> {
         change: impl FnOnce(&mut pages::Page),
     ) -> Result<(), IdbError> {
         let open = self.open_page(key).await?;
-        let before = open.page.records.len() as i64;
         change(&mut open.page);
         open.edited = true;
-        let added = open.page.records.len() as i64 - before;
-        self.added += added;
         Ok(())
     }
 
@@ -473,7 +471,10 @@ impl<'a> CleanPages<'a> {
             // Nothing is stored yet, or all of the first page was removed.
             None => (Vec::new(), pages::Page::default()),
         };
-        let next = self.store.first_key(&idb::from(&idb::bytes(&at), true)?).await?;
+        let next = self
+            .store
+            .first_key(&idb::from(&idb::bytes(&at), true)?)
+            .await?;
         Ok(OpenPage {
             key: at,
             next: next.and_then(|k| idb::to_vec(&k)),
@@ -499,17 +500,10 @@ impl<'a> CleanPages<'a> {
         Ok(())
     }
 
-    /// Writes what was edited, and the new number of records.
-    async fn flush(&mut self) -> Result<(), IdbError> {
+    /// Writes what was edited.
+    fn flush(&mut self) -> Result<(), IdbError> {
         let open = self.open.take();
-        self.write_back(open)?;
-        if self.added != 0 {
-            let count = clean_count(self.tx).await?.saturating_add_signed(self.added);
-            self.added = 0;
-            let row = JsValue::from_f64(count as f64);
-            self.tx.store(META)?.put(&JsValue::from_str(CLEAN), &row)?;
-        }
-        Ok(())
+        self.write_back(open)
     }
 
     /// The first `limit` records of a range, in key order. Reads the store,
@@ -555,11 +549,6 @@ impl<'a> CleanPages<'a> {
         }
         Ok(out)
     }
-}
-
-async fn clean_count(tx: &Transaction) -> Result<u64, IdbError> {
-    let row = tx.store(META)?.get(&JsValue::from_str(CLEAN)).await?;
-    Ok(row.and_then(|n| n.as_f64()).unwrap_or_default() as u64)
 }
 
 /// The part of a range above a key; `None` when that is empty.
