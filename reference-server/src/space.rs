@@ -121,29 +121,6 @@ impl Spaces {
         result
     }
 
-    /// Builds the tree of the space from nothing, replacing the kept one.
-    /// Returns whether the kept one, if any, said the same.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn rebuild(&self, store: &dyn Store, id: &SpaceId) -> Result<bool> {
-        let space = self.space(id);
-        let (kept, mut tx) = space.current(store, id)?;
-        let kept_total = kept.deref().as_ref().map(|c| c.tree.total());
-        drop(kept);
-        let state = tx.state()?;
-        let fresh = build(&mut *tx, &state)?;
-        let equal = kept_total.is_none_or(|total| total == fresh.total());
-        let mut slot = write(&space.tree);
-        // an update that came meanwhile started from the kept tree
-        space.size.store(fresh.len() as u64, Ordering::Relaxed);
-        *slot = Some(CachedTree {
-            made_from: (&state).into(),
-            tree: fresh,
-        });
-        Ok(equal)
-    }
-
     /// Drops the tree of a space, as memory pressure would.
     pub fn forget(&self, id: &SpaceId) {
         let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);

@@ -552,6 +552,14 @@ impl WriteTx for Session<&mut Space> {
         Ok(removed.len())
     }
 
+    fn recount(&mut self) -> Result<()> {
+        self.undo.push(Undo::State(self.space.state));
+        let sizes = self.space.rows.iter().map(|(key, row)| row.kept(key).size);
+        self.space.state.bytes = sizes.sum();
+        self.space.state.records = self.space.rows.len() as u64;
+        Ok(())
+    }
+
     fn retire(&mut self, now_ms: u64) -> Result<()> {
         self.undo.push(Undo::State(self.space.state));
         for key in self.space.rows.keys().cloned().collect::<Vec<_>>() {

@@ -349,6 +349,10 @@ pub trait WriteTx: ReadTx {
     /// were removed; M covers them.
     fn compact(&mut self, step: Compaction) -> Result<usize>;
 
+    /// Counts records and bytes anew, where a fault of the disk left the totals
+    /// wrong.
+    fn recount(&mut self) -> Result<()>;
+
     /// Deletes the space's content for good and marks it retired.
     fn retire(&mut self, now_ms: u64) -> Result<()>;
 }

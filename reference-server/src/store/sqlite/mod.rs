@@ -2,12 +2,14 @@
 //! group commit, readers beside it. See `schema.rs` for the tables.
 
 mod error;
+mod files;
 mod pool;
 mod read;
 mod schema;
 mod write;
 mod writer;
 
+pub use files::{CopyProgress, OnProgress, Restored, restore};
 pub use schema::SCHEMA_VERSION;
 pub use writer::WriterStats;
 
@@ -58,6 +60,32 @@ impl SqliteStore {
             path: path.to_owned(),
             writer: Writer::start(conn)?,
             readers: Pool::new(path.to_owned(), options.readers),
+        })
+    }
+
+    /// Opens a store that must exist, for maintenance. A server may have it
+    /// open at the same time.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] when there is no file; otherwise as
+    /// [`SqliteStore::open`].
+    pub fn open_existing(path: &Path) -> Result<SqliteStore> {
+        let shown = path.display().to_string();
+        if !path.is_file() {
+            return Err(StoreError::Failed(format!("there is no file {shown}")));
+        }
+        let conn = open_file(path, false)?;
+        if !schema::check(&conn, &shown)? {
+            return Err(StoreError::Foreign {
+                path: shown,
+                problem: "it is empty".into(),
+            });
+        }
+        configure(&conn)?;
+        Ok(SqliteStore {
+            path: path.to_owned(),
+            writer: Writer::start(conn)?,
+            readers: Pool::new(path.to_owned(), 4),
         })
     }
 

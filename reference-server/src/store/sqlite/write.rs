@@ -256,6 +256,23 @@ impl WriteTx for Session<&Connection> {
         Ok(rows.len())
     }
 
+    fn recount(&mut self) -> Result<()> {
+        let Some(space) = self.id else { return Ok(()) };
+        let count = |sql: &str| {
+            self.conn
+                .query_row(sql, [space], |row| row.get::<_, i64>(0))
+                .map(|n| n as u64)
+                .map_err(failed)
+        };
+        let records = count("SELECT count(*) FROM records WHERE space = ?1")?;
+        let bytes = count("SELECT coalesce(sum(size), 0) FROM records WHERE space = ?1")?;
+        let damaged = count("SELECT count(*) FROM damaged WHERE space = ?1")?;
+        self.state.records = records;
+        self.state.bytes = bytes;
+        self.state.damaged = damaged;
+        self.save_state()
+    }
+
     fn retire(&mut self, now_ms: u64) -> Result<()> {
         let space = self.ensure_space()?;
         for sql in [
