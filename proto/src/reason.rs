@@ -145,8 +145,13 @@ impl Reason {
             Reason::UnsupportedVersion => &["gosync.v1.ServerDetail"],
             Reason::ClockSkew => &["gosync.v1.ServerDetail"],
             Reason::Malformed => &["google.rpc.BadRequest"],
-            Reason::LimitExceeded => &["gosync.v1.LimitDetail"],
-            Reason::QuotaExceeded => &["gosync.v1.LimitDetail", "google.rpc.QuotaFailure"],
+            Reason::LimitExceeded => &["google.rpc.BadRequest", "gosync.v1.LimitDetail"],
+            Reason::QuotaExceeded => &["google.rpc.QuotaFailure", "gosync.v1.LimitDetail"],
+            Reason::RateLimited => &[
+                "google.rpc.RetryInfo",
+                "google.rpc.QuotaFailure",
+                "gosync.v1.LimitDetail",
+            ],
             Reason::BehindCompaction | Reason::HistoryChanged | Reason::HorizonChanged => {
                 &["gosync.v1.HistoryDetail"]
             }
