@@ -20,6 +20,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod listen;
+pub mod maintenance;
 pub mod ops;
 pub mod rpc;
 pub mod server;
