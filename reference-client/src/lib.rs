@@ -15,10 +15,12 @@
 //! | [`platform`] | what differs between a process and a browser |
 //! | [`store`] | the seam to what keeps the data; memory, SQLite |
 //! | [`replica`] | what a replica does with its store: decisions, as functions of a view |
+//! | [`engine`] | the sync state machine, sans-IO |
 //! | [`transport`] | the seam to the network; gRPC |
 
 #![forbid(unsafe_code)]
 
+pub mod engine;
 pub mod platform;
 pub mod replica;
 pub mod store;

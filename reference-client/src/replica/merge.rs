@@ -1,7 +1,7 @@
 //! How records from the server change what is held: merge with the clean
 //! record, and with writes and quarantined records under the same key.
 
-use super::{Fate, Outcome, Settled, fence};
+use super::{Fate, Outcome, Settled, fenced};
 use crate::store::{Changes, Leaf, Meta, Reads, Store, StoreError, Stored, View, Write};
 use gosync_proto::history::{Cursor, Point};
 use gosync_proto::{Key, Merge, Record, ReplicaId};
@@ -37,17 +37,9 @@ pub async fn merge<S: Store>(
     store: &S,
     me: ReplicaId,
     incoming: Incoming,
-) -> Result<Merged, StoreError> {
+) -> Result<(Merged, Meta), StoreError> {
     let reads = Reads::keys(incoming.records.iter().map(|(r, _)| r.key.clone()));
-    store
-        .transact(reads, move |view| match fence(view, me) {
-            Err(e) => (Changes::default(), Err(e)),
-            Ok(()) => {
-                let (changes, merged) = decide(view, incoming);
-                (changes, Ok(merged))
-            }
-        })
-        .await?
+    fenced(store, me, reads, |view| decide(view, incoming)).await
 }
 
 /// [`merge`] as a function of the view.

@@ -9,14 +9,17 @@
 //! | [`push`] | what to send next, and what verdicts mean |
 //! | [`session`] | the end of a reconciliation: dropped, offered, re-stamped |
 //! | [`upkeep`] | opening, horizon, verification |
+//! | [`ops`] | all of these as data, for the engine to ask for |
 
 pub mod edit;
 pub mod merge;
+pub mod ops;
 pub mod push;
 pub mod session;
 pub mod upkeep;
 
-use crate::store::{Leaf, StoreError, View, WriteId};
+use crate::platform::MaybeSend;
+use crate::store::{Changes, Leaf, Meta, Reads, Store, StoreError, View, WriteId};
 use gosync_proto::{Key, Reason, ReplicaId};
 
 /// What became of a write.
@@ -69,11 +72,28 @@ impl Outcome {
     }
 }
 
-/// Refuses to change clean records when another opening has taken over.
-fn fence(view: &View, me: ReplicaId) -> Result<(), StoreError> {
-    if view.meta.active == me.0 {
-        Ok(())
-    } else {
-        Err(StoreError::Displaced)
-    }
+/// Runs a decision that may change clean records, unless another opening has
+/// taken over the exchange with the server. Returns its result and the meta
+/// row as it is afterwards.
+async fn fenced<S, T, F>(
+    store: &S,
+    me: ReplicaId,
+    reads: Reads,
+    decide: F,
+) -> Result<(T, Meta), StoreError>
+where
+    S: Store,
+    T: MaybeSend + 'static,
+    F: FnOnce(&View) -> (Changes, T) + MaybeSend + 'static,
+{
+    store
+        .transact(reads, move |view| {
+            if view.meta.active != me.0 {
+                return (Changes::default(), Err(StoreError::Displaced));
+            }
+            let (changes, result) = decide(view);
+            let meta = changes.meta.clone().unwrap_or_else(|| view.meta.clone());
+            (changes, Ok((result, meta)))
+        })
+        .await?
 }

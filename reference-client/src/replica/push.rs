@@ -2,8 +2,8 @@
 
 use super::edit::{Author, restamp};
 use super::merge::Merger;
-use super::{Fate, Outcome, Settled, fence};
-use crate::store::{Changes, Reads, Store, StoreError, View, Write, WriteId, WriteState};
+use super::{Fate, Outcome, Settled, fenced};
+use crate::store::{Changes, Meta, Reads, Store, StoreError, View, Write, WriteId, WriteState};
 use gosync_proto::history::{Cursor, Point, Position};
 use gosync_proto::limits::Limits;
 use gosync_proto::reason::Action;
@@ -88,40 +88,37 @@ async fn take_offers<S: Store>(
     if keys.is_empty() {
         return Ok(Parcel::default());
     }
-    store
-        .transact(Reads::keys(keys), move |view| {
-            if let Err(e) = fence(view, me) {
-                return (Changes::default(), Err(e));
-            }
-            let mut bytes = 0;
-            let mut items = Vec::new();
-            let mut gone = Vec::new();
-            for key in &view.offers {
-                // what was damaged or removed since is nothing to offer
-                let Some(s) = view.clean.get(key).filter(|s| s.intact()) else {
-                    gone.push(key.clone());
-                    continue;
-                };
-                bytes += Limits::encoded_bound(key, s.record.content.value().len()) as u64;
-                if bytes > room(&limits) && !items.is_empty() {
-                    break;
-                }
-                items.push(Item {
-                    record: s.record.clone(),
-                    write: None,
-                });
-            }
-            let changes = Changes {
-                remove_offers: gone,
-                ..Changes::default()
+    let take = move |view: &View| {
+        let mut bytes = 0;
+        let mut items = Vec::new();
+        let mut gone = Vec::new();
+        for key in &view.offers {
+            // what was damaged or removed since is nothing to offer
+            let Some(s) = view.clean.get(key).filter(|s| s.intact()) else {
+                gone.push(key.clone());
+                continue;
             };
-            let parcel = Parcel {
-                items,
-                atomic: false,
-            };
-            (changes, Ok(parcel))
-        })
-        .await?
+            bytes += Limits::encoded_bound(key, s.record.content.value().len()) as u64;
+            if bytes > room(&limits) && !items.is_empty() {
+                break;
+            }
+            items.push(Item {
+                record: s.record.clone(),
+                write: None,
+            });
+        }
+        let changes = Changes {
+            remove_offers: gone,
+            ..Changes::default()
+        };
+        let parcel = Parcel {
+            items,
+            atomic: false,
+        };
+        (changes, parcel)
+    };
+    let (parcel, _) = fenced(store, me, Reads::keys(keys), take).await?;
+    Ok(parcel)
 }
 
 async fn take_writes<S: Store>(
@@ -135,22 +132,19 @@ async fn take_writes<S: Store>(
         writes: page.iter().map(|w| w.id).collect(),
         ..Reads::default()
     };
-    store
-        .transact(reads, move |view| {
-            if let Err(e) = fence(view, me) {
-                return (Changes::default(), Err(e));
-            }
-            let parcel = select(view, &limits, at_most);
-            let mut meta = view.meta.clone();
-            let sent = parcel.items.iter().filter_map(|i| i.write);
-            meta.attempted = sent.map(|id| id.0).fold(meta.attempted, u64::max);
-            let changes = Changes {
-                meta: (meta != view.meta).then_some(meta),
-                ..Changes::default()
-            };
-            (changes, Ok(parcel))
-        })
-        .await?
+    let take = move |view: &View| {
+        let parcel = select(view, &limits, at_most);
+        let mut meta = view.meta.clone();
+        let sent = parcel.items.iter().filter_map(|i| i.write);
+        meta.attempted = sent.map(|id| id.0).fold(meta.attempted, u64::max);
+        let changes = Changes {
+            meta: (meta != view.meta).then_some(meta),
+            ..Changes::default()
+        };
+        (changes, parcel)
+    };
+    let (parcel, _) = fenced(store, me, reads, take).await?;
+    Ok(parcel)
 }
 
 /// The next parcel out of a view's writes, which begin with the oldest that
@@ -258,17 +252,10 @@ pub async fn settle<S: Store>(
     author: Author,
     parcel: Parcel,
     answer: Answer,
-) -> Result<Aftermath, StoreError> {
+) -> Result<(Aftermath, Meta), StoreError> {
     let reads = Reads::keys(parcel.items.iter().map(|i| i.record.key.clone()));
-    store
-        .transact(reads, move |view| match fence(view, author.replica) {
-            Err(e) => (Changes::default(), Err(e)),
-            Ok(()) => {
-                let (changes, aftermath) = decide(view, author, &parcel, answer);
-                (changes, Ok(aftermath))
-            }
-        })
-        .await?
+    let settle = move |view: &View| decide(view, author, &parcel, answer);
+    fenced(store, author.replica, reads, settle).await
 }
 
 fn decide(view: &View, author: Author, parcel: &Parcel, answer: Answer) -> (Changes, Aftermath) {
@@ -405,31 +392,27 @@ pub async fn refuse_all<S: Store>(
     parcel: Parcel,
     reason: Option<Reason>,
     detail: String,
-) -> Result<Outcome, StoreError> {
+) -> Result<(Outcome, Meta), StoreError> {
     let reads = Reads::keys(parcel.items.iter().map(|i| i.record.key.clone()));
-    store
-        .transact(reads, move |view| {
-            if let Err(e) = fence(view, me) {
-                return (Changes::default(), Err(e));
-            }
-            let mut changes = Changes::default();
-            let mut outcome = Outcome::default();
-            let none = HashSet::new();
-            for item in &parcel.items {
-                let detail = detail.clone();
-                refuse(
-                    view,
-                    &mut changes,
-                    &mut outcome,
-                    &none,
-                    item,
-                    reason,
-                    detail,
-                );
-            }
-            (changes, Ok(outcome))
-        })
-        .await?
+    let refuse_each = move |view: &View| {
+        let mut changes = Changes::default();
+        let mut outcome = Outcome::default();
+        let none = HashSet::new();
+        for item in &parcel.items {
+            let detail = detail.clone();
+            refuse(
+                view,
+                &mut changes,
+                &mut outcome,
+                &none,
+                item,
+                reason,
+                detail,
+            );
+        }
+        (changes, outcome)
+    };
+    fenced(store, me, reads, refuse_each).await
 }
 
 /// The newer of two commits: sequences compare within one epoch only, and what

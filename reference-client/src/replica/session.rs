@@ -2,8 +2,10 @@
 //! server lost, which unsent writes are re-stamped, and the new cursor. All in
 //! one transaction; until it, the old status stands.
 
-use super::{Fate, Outcome, Settled, fence};
-use crate::store::{Changes, Confirmed, Reads, Store, StoreError, Stored, View, Write, WriteId};
+use super::{Fate, Outcome, Settled, fenced};
+use crate::store::{
+    Changes, Confirmed, Meta, Reads, Store, StoreError, Stored, View, Write, WriteId,
+};
 use gosync_proto::history::{Ancestry, Cursor, HistoryStatus, Lineage, Missing, missing_record};
 use gosync_proto::{Digest, Key, RangeSet, ReplicaId, Time, Version};
 use std::collections::BTreeMap;
@@ -20,6 +22,8 @@ pub struct Conclusion {
     /// The lowest position of the session's answers: everything up to here is
     /// stored.
     pub cursor: Cursor,
+    /// The held ranges that the session was about, by index.
+    pub ranges: Vec<usize>,
     /// Clean records that the server has nothing for, as they were found.
     pub missing: Vec<(Key, Digest)>,
     /// Keys under which the replica holds a newer clean record than the
@@ -61,7 +65,7 @@ pub async fn conclude<S: Store>(
     store: &S,
     me: ReplicaId,
     conclusion: Conclusion,
-) -> Result<Concluded, StoreError> {
+) -> Result<(Concluded, Meta), StoreError> {
     let mut keys: Vec<Key> = conclusion.missing.iter().map(|(k, _)| k.clone()).collect();
     keys.extend(conclusion.ahead.iter().cloned());
     if conclusion.statuses.iter().any(|s| s.behind_compaction) {
@@ -76,15 +80,8 @@ pub async fn conclude<S: Store>(
             keys.extend(old.map(|w| w.record.key));
         }
     }
-    store
-        .transact(Reads::keys(keys), move |view| match fence(view, me) {
-            Err(e) => (Changes::default(), Err(e)),
-            Ok(()) => {
-                let (changes, concluded) = decide(view, me, &conclusion);
-                (changes, Ok(concluded))
-            }
-        })
-        .await?
+    let reads = Reads::keys(keys);
+    fenced(store, me, reads, move |view| decide(view, me, &conclusion)).await
 }
 
 /// [`conclude`] as a function of the view.
@@ -126,7 +123,10 @@ pub fn decide(view: &View, me: ReplicaId, c: &Conclusion) -> (Changes, Concluded
     }
     restamp_old_writes(view, me, c, &mut changes, &mut concluded);
     let point = c.cursor.point;
-    for held in &mut meta.ranges {
+    for i in &c.ranges {
+        let Some(held) = meta.ranges.get_mut(*i) else {
+            continue;
+        };
         held.cursor = Some(c.cursor);
         held.confirmed = Some(Confirmed {
             era: meta.era,

@@ -1,8 +1,8 @@
 //! Opening a store, following the horizon, and verification: what is not part
 //! of the exchange of records.
 
-use super::{Outcome, fence};
-use crate::store::{Changes, HeldRange, Leaf, Meta, Reads, Store, StoreError};
+use super::{Outcome, fenced};
+use crate::store::{Changes, HeldRange, Leaf, Meta, Reads, Store, StoreError, View};
 use gosync_proto::history::{Ancestry, HistoryStatus, Lineage};
 use gosync_proto::limits::Limits;
 use gosync_proto::{Key, KeyRange, RangeSet, ReplicaId, SpaceId, Time};
@@ -158,50 +158,46 @@ pub async fn follow_horizon<S: Store>(
     store: &S,
     me: ReplicaId,
     horizon: Horizon,
-) -> Result<Outcome, StoreError> {
+) -> Result<(Outcome, Meta), StoreError> {
     let reads = Reads::keys(horizon.tombstones.iter().cloned());
-    store
-        .transact(reads, move |view| {
-            if let Err(e) = fence(view, me) {
-                return (Changes::default(), Err(e));
-            }
-            let mut changes = Changes::default();
-            let mut outcome = Outcome::default();
-            for key in &horizon.tombstones {
-                let Some(s) = view
-                    .clean
-                    .get(key)
-                    .filter(|s| s.record.is_tombstone() && s.record.version.time < horizon.time)
-                else {
-                    continue;
-                };
-                let range = view
-                    .meta
-                    .ranges
-                    .iter()
-                    .position(|h| h.range.contains(key.as_bytes()));
-                let lineage = range
-                    .and_then(|i| horizon.statuses.get(i))
-                    .map_or(Lineage::Unknown, |s| s.lineage);
-                let known = horizon.ancestry.contains(view.meta.point_of(s), lineage);
-                if !known && horizon.writable.contains(key.as_bytes()) {
-                    changes.put_offers.push(key.clone());
-                } else {
-                    changes.remove.push(key.clone());
-                    changes.remove_offers.push(key.clone());
-                    outcome.leaves.push((key.clone(), None));
-                    if !known {
-                        changes.put_quarantine.push(s.record.clone());
-                    }
+    let follow = move |view: &View| {
+        let mut changes = Changes::default();
+        let mut outcome = Outcome::default();
+        for key in &horizon.tombstones {
+            let Some(s) = view
+                .clean
+                .get(key)
+                .filter(|s| s.record.is_tombstone() && s.record.version.time < horizon.time)
+            else {
+                continue;
+            };
+            let range = view
+                .meta
+                .ranges
+                .iter()
+                .position(|h| h.range.contains(key.as_bytes()));
+            let lineage = range
+                .and_then(|i| horizon.statuses.get(i))
+                .map_or(Lineage::Unknown, |s| s.lineage);
+            let known = horizon.ancestry.contains(view.meta.point_of(s), lineage);
+            if !known && horizon.writable.contains(key.as_bytes()) {
+                changes.put_offers.push(key.clone());
+            } else {
+                changes.remove.push(key.clone());
+                changes.remove_offers.push(key.clone());
+                outcome.leaves.push((key.clone(), None));
+                if !known {
+                    changes.put_quarantine.push(s.record.clone());
                 }
             }
-            changes.meta = Some(Meta {
-                horizon: horizon.time,
-                ..view.meta.clone()
-            });
-            (changes, Ok(outcome))
-        })
-        .await?
+        }
+        changes.meta = Some(Meta {
+            horizon: horizon.time,
+            ..view.meta.clone()
+        });
+        (changes, outcome)
+    };
+    fenced(store, me, reads, follow).await
 }
 
 /// What a look at every stored byte found.
@@ -264,25 +260,22 @@ pub async fn remove_damaged<S: Store>(
     me: ReplicaId,
     suspects: Vec<Key>,
 ) -> Result<Vec<Key>, StoreError> {
-    store
-        .transact(Reads::keys(suspects), move |view| {
-            if let Err(e) = fence(view, me) {
-                return (Changes::default(), Err(e));
-            }
-            let damaged: Vec<Key> = view
-                .clean
-                .values()
-                .filter(|s| !s.intact())
-                .map(|s| s.record.key.clone())
-                .collect();
-            let changes = Changes {
-                remove: damaged.clone(),
-                remove_offers: damaged.clone(),
-                ..Changes::default()
-            };
-            (changes, Ok(damaged))
-        })
-        .await?
+    let remove = |view: &View| {
+        let damaged: Vec<Key> = view
+            .clean
+            .values()
+            .filter(|s| !s.intact())
+            .map(|s| s.record.key.clone())
+            .collect();
+        let changes = Changes {
+            remove: damaged.clone(),
+            remove_offers: damaged.clone(),
+            ..Changes::default()
+        };
+        (changes, damaged)
+    };
+    let (damaged, _) = fenced(store, me, Reads::keys(suspects), remove).await?;
+    Ok(damaged)
 }
 
 /// Notes the server's limits, and when the replica was last seen equal to it.

@@ -231,7 +231,6 @@ impl Store for MemoryStore {
         Ok(self.with(|data| {
             let waiting = data.writes.values().filter(|w| w.is_waiting()).count();
             Counts {
-                clean: data.clean.len() as u64,
                 waiting: waiting as u64,
                 rejected: (data.writes.len() - waiting) as u64,
                 offers: data.offers.len() as u64,

@@ -235,11 +235,9 @@ pub struct Page {
     pub next: Option<Key>,
 }
 
-/// How much a store holds.
+/// How much a store holds beside its clean records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
-    /// Clean records, tombstones included.
-    pub clean: u64,
     /// Writes that wait for the server.
     pub waiting: u64,
     /// Writes that the server refused.

@@ -639,19 +639,17 @@ impl Store for SqliteStore {
     async fn counts(&self) -> Result<Counts, StoreError> {
         self.reader
             .run(|c| {
-                let sql = "SELECT (SELECT count(*) FROM clean), \
-                           (SELECT count(*) FROM writes WHERE rejected IS NULL), \
+                let sql = "SELECT (SELECT count(*) FROM writes WHERE rejected IS NULL), \
                            (SELECT count(*) FROM writes WHERE rejected IS NOT NULL), \
                            (SELECT count(*) FROM offers), \
                            (SELECT count(*) FROM quarantine)";
                 Ok(c.prepare_cached(sql)?.query_row([], |r| {
                     let n = |i| r.get::<_, i64>(i).map(|n| n as u64);
                     Ok(Counts {
-                        clean: n(0)?,
-                        waiting: n(1)?,
-                        rejected: n(2)?,
-                        offers: n(3)?,
-                        quarantined: n(4)?,
+                        waiting: n(0)?,
+                        rejected: n(1)?,
+                        offers: n(2)?,
+                        quarantined: n(3)?,
                     })
                 })?)
             })

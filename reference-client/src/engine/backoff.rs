@@ -1,0 +1,53 @@
+//! How long to wait before the next try: doubling, with jitter, so that many
+//! replicas do not return at once. Knows no clock.
+
+/// The first wait, milliseconds.
+const FIRST_MS: u64 = 250;
+/// The longest wait, milliseconds.
+pub const CAP_MS: u64 = 30_000;
+
+/// Counts failures in a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// The wait after one more failure: between half of the full wait and all
+    /// of it, chosen by `entropy`, and never below `at_least`.
+    pub fn next(&mut self, entropy: u64, at_least: u64) -> u64 {
+        let full = FIRST_MS
+            .saturating_mul(1 << self.failures.min(16))
+            .min(CAP_MS);
+        self.failures = self.failures.saturating_add(1);
+        (full / 2 + entropy % (full / 2 + 1)).max(at_least)
+    }
+
+    /// After a success.
+    pub fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_cap_and_never_fall_below_half() {
+        let mut least = Backoff::default();
+        let mut most = Backoff::default();
+        for n in 0..40u32 {
+            let full = (250u64 << n.min(16)).min(CAP_MS);
+            assert_eq!(least.next(0, 0), full / 2);
+            assert_eq!(most.next(full / 2, 0), full);
+        }
+        most.reset();
+        assert!(most.next(u64::MAX, 0) <= 250);
+    }
+
+    #[test]
+    fn the_server_may_ask_for_a_longer_wait() {
+        assert_eq!(Backoff::default().next(0, 5_000), 5_000);
+    }
+}

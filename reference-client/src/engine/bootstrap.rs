@@ -1,0 +1,279 @@
+//! Bulk bootstrap: everything of the ranges from a snapshot, merged into what
+//! is there, and resumed where it broke off.
+
+use super::heal::Healing;
+use super::{Engine, Phase, Progress, Request, check, follow};
+use crate::replica::merge::{Incoming, Merged};
+use crate::replica::ops::Op;
+use crate::store::SnapshotProgress;
+use crate::transport::CallError;
+use gosync_proto::history::{Cursor, Position};
+use gosync_proto::{Digest, Key, KeyRange, Record, wire};
+
+/// A bootstrap under way; it survives a broken stream.
+#[derive(Debug)]
+pub(super) struct Bootstrap {
+    ranges: Vec<usize>,
+    /// The state that the first stream was read from.
+    first: Option<Cursor>,
+    /// That of the present stream.
+    position: Option<Position>,
+    /// The last key that was stored.
+    after: Option<Vec<u8>>,
+    /// The store held nothing in the ranges when it began, so nothing can be
+    /// missing on the server, and it may go on after a restart.
+    fresh: bool,
+    resumed: bool,
+    done: u64,
+    total: u64,
+    missing: Vec<(Key, Digest)>,
+    ahead: Vec<Key>,
+    wanted: Vec<KeyRange>,
+    complete: bool,
+    equal: bool,
+}
+
+impl Bootstrap {
+    pub(super) fn progress(&self) -> Progress {
+        Progress {
+            done: self.done,
+            total: self.total.max(self.done),
+        }
+    }
+}
+
+impl Engine {
+    /// Takes everything in these held ranges from a snapshot.
+    pub(super) fn bootstrap_from(&mut self, ranges: Vec<usize>) {
+        let epoch = self.session.as_ref().map(|s| s.position.head.point.epoch);
+        let resumable = self.bootstrap.take().filter(|b| {
+            b.ranges == ranges && b.first.map(|c| c.point.epoch) == epoch && !b.complete
+        });
+        let bootstrap = match resumable {
+            Some(b) => Bootstrap { resumed: true, ..b },
+            None => self.new_bootstrap(ranges, epoch),
+        };
+        let (held, _) = self.held(Some(&bootstrap.ranges));
+        let limit = self
+            .session
+            .as_ref()
+            .map_or(0, |s| s.limits.max_response_bytes);
+        let after_key = bootstrap.after.clone();
+        self.phase = Phase::Bootstrapping;
+        self.bootstrap = Some(Bootstrap {
+            position: None,
+            ..bootstrap
+        });
+        self.open_stream(Request::Snapshot(wire::SnapshotRequest {
+            space: self.settings.space.to_string(),
+            held,
+            newest_commit: self.newest_commit(),
+            after_key,
+            max_response_bytes: follow::STREAM_MESSAGE_BYTES
+                .min(u32::try_from(limit).unwrap_or(u32::MAX)),
+        }));
+    }
+
+    fn new_bootstrap(
+        &self,
+        ranges: Vec<usize>,
+        epoch: Option<gosync_proto::history::Epoch>,
+    ) -> Bootstrap {
+        let held: u64 = ranges
+            .iter()
+            .map(|i| self.image.tree().count(&self.meta.ranges[*i].range))
+            .sum();
+        // only a bootstrap of an empty store leaves this behind
+        let left = self
+            .meta
+            .snapshot
+            .clone()
+            .filter(|s| Some(s.cursor.point.epoch) == epoch);
+        Bootstrap {
+            ranges,
+            first: left.as_ref().map(|s| s.cursor),
+            position: None,
+            fresh: held == 0 || left.is_some(),
+            resumed: left.is_some(),
+            done: if left.is_some() { held } else { 0 },
+            after: left.map(|s| s.after),
+            total: 0,
+            missing: Vec::new(),
+            ahead: Vec::new(),
+            wanted: Vec::new(),
+            complete: false,
+            equal: false,
+        }
+    }
+
+    pub(super) fn snapshot_came(&mut self, message: wire::SnapshotResponse) {
+        self.feed_watchdog();
+        use wire::snapshot_response::Event;
+        let result = match message.event {
+            Some(Event::Start(start)) => self.snapshot_start(start),
+            Some(Event::Chunk(chunk)) => self.snapshot_chunk(chunk.records),
+            Some(Event::Complete(complete)) => self.snapshot_complete(&complete.ranges),
+            Some(Event::End(end)) => self.snapshot_end(end),
+            None => Ok(()),
+        };
+        if let Err(error) = result {
+            self.fail(error);
+        }
+    }
+
+    fn snapshot_start(&mut self, start: wire::SnapshotStart) -> Result<(), CallError> {
+        let position = check::position(start.position.as_ref())?;
+        let Some(bootstrap) = &self.bootstrap else {
+            return Ok(());
+        };
+        let ranges = bootstrap.ranges.clone();
+        let (held, _) = self.held(Some(&ranges));
+        let groups = check::statuses(&start.held, held.len())?;
+        self.same_history(position, &groups, &ranges)?;
+        let Some(bootstrap) = &mut self.bootstrap else {
+            return Ok(());
+        };
+        bootstrap.position = Some(position);
+        bootstrap.first.get_or_insert(position.head);
+        bootstrap.total = bootstrap.done + start.total_records;
+        for range in &start.wanted {
+            let range = KeyRange::try_from(range)
+                .map_err(|e| CallError::misbehaved(format!("wanted: {e}")))?;
+            bootstrap.wanted.push(range);
+        }
+        Ok(())
+    }
+
+    fn snapshot_chunk(&mut self, records: Vec<wire::Record>) -> Result<(), CallError> {
+        let records = self.check_records(records)?;
+        let Some(bootstrap) = &mut self.bootstrap else {
+            return Ok(());
+        };
+        let (Some(position), Some(first)) = (bootstrap.position, bootstrap.first) else {
+            return Err(CallError::misbehaved("a snapshot without its start"));
+        };
+        let mut last = bootstrap.after.clone();
+        for r in &records {
+            if last.as_deref().is_some_and(|l| r.key.as_bytes() <= l) {
+                return Err(CallError::misbehaved("a snapshot that is out of order"));
+            }
+            last = Some(r.key.as_bytes().to_vec());
+        }
+        let Some(last) = last else {
+            return Ok(());
+        };
+        if !bootstrap.fresh {
+            let until = Some([&last[..], &[0]].concat());
+            let found = missing(
+                self.image.tree(),
+                &self.meta.ranges,
+                bootstrap,
+                until.as_deref(),
+                &records,
+            );
+            bootstrap.missing.extend(found);
+        }
+        bootstrap.done += records.len() as u64;
+        bootstrap.after = Some(last.clone());
+        let snapshot = bootstrap.fresh.then_some(SnapshotProgress {
+            cursor: first,
+            after: last,
+        });
+        let point = position.head.point;
+        self.ops.push_back(Op::Merge(Incoming {
+            records: records.into_iter().map(|r| (r, point)).collect(),
+            cursors: Vec::new(),
+            snapshot,
+        }));
+        Ok(())
+    }
+
+    pub(super) fn bootstrap_merged(&mut self, merged: Merged) {
+        if let Some(bootstrap) = &mut self.bootstrap {
+            bootstrap.ahead.extend(merged.ahead);
+        }
+        self.publish(merged.outcome);
+    }
+
+    fn snapshot_complete(&mut self, ranges: &[wire::RangeState]) -> Result<(), CallError> {
+        let Some(bootstrap) = &mut self.bootstrap else {
+            return Ok(());
+        };
+        if bootstrap.position.is_none() {
+            return Err(CallError::misbehaved("a snapshot without its start"));
+        }
+        if !bootstrap.fresh {
+            let found = missing(self.image.tree(), &self.meta.ranges, bootstrap, None, &[]);
+            bootstrap.missing.extend(found);
+        }
+        bootstrap.complete = true;
+        let resumed = bootstrap.resumed;
+        let (_, order) = self.held(Some(&self.bootstrap_ranges()));
+        let equal = self.equals_in(&order, ranges)?;
+        if let Some(bootstrap) = &mut self.bootstrap {
+            // a resumed one is compared at the first checkpoint: its parts come
+            // from several states
+            bootstrap.equal = equal && !resumed;
+        }
+        Ok(())
+    }
+
+    fn bootstrap_ranges(&self) -> Vec<usize> {
+        self.bootstrap
+            .as_ref()
+            .map_or_else(Vec::new, |b| b.ranges.clone())
+    }
+
+    fn snapshot_end(&mut self, end: wire::StreamEnd) -> Result<(), CallError> {
+        let complete = self.bootstrap.as_ref().is_some_and(|b| b.complete);
+        if !complete {
+            return Err(follow::stream_end(end));
+        }
+        self.cancel_stream();
+        let Some(bootstrap) = self.bootstrap.take() else {
+            return Ok(());
+        };
+        let mut healing = Healing::new(bootstrap.ranges, None);
+        healing.cursor = bootstrap.first;
+        healing.missing = bootstrap.missing;
+        healing.ahead = bootstrap.ahead;
+        healing.wanted = bootstrap.wanted;
+        healing.equal = bootstrap.equal;
+        self.healing = Some(healing);
+        self.conclude();
+        Ok(())
+    }
+}
+
+/// The replica's records between the last key of the chunk before and `until`
+/// that the snapshot does not have.
+fn missing(
+    tree: &gosync_proto::merkle::Tree,
+    held: &[crate::store::HeldRange],
+    bootstrap: &Bootstrap,
+    until: Option<&[u8]>,
+    records: &[Record],
+) -> Vec<(Key, Digest)> {
+    let from = match &bootstrap.after {
+        Some(after) => [&after[..], &[0]].concat(),
+        None => Vec::new(),
+    };
+    let Ok(window) = KeyRange::new(&from, until) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for i in &bootstrap.ranges {
+        let Some(range) = held.get(*i).and_then(|h| h.range.intersect(&window)) else {
+            continue;
+        };
+        for (key, digest) in tree.iter(&range) {
+            let came = records
+                .binary_search_by(|r| r.key.as_bytes().cmp(key))
+                .is_ok();
+            if !came && let Ok(key) = Key::new(key) {
+                found.push((key, *digest));
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,437 @@
+//! Coming online, Hello and what follows from it, and every way of failing.
+
+use super::{Effect, Engine, Notice, Phase, Problem, Report, Request, check};
+use crate::replica::ops::Op;
+use crate::replica::session::Conclusion;
+use crate::replica::upkeep::{Horizon, Verified};
+use crate::store::StoreError;
+use crate::transport::CallError;
+use gosync_proto::history::{Ancestry, Cursor, HistoryStatus, Position};
+use gosync_proto::limits::Limits;
+use gosync_proto::reason::Action;
+use gosync_proto::{Key, KeyRange, PROTOCOL_VERSION, RangeSet, Reason, wire};
+
+/// What Hello established.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    pub version: u32,
+    /// Whether Reconcile and checkpoints are in force.
+    pub reconcile: bool,
+    pub limits: Limits,
+    pub position: Position,
+    pub ancestry: Ancestry,
+    /// By held range.
+    pub statuses: Vec<HistoryStatus>,
+    pub writable: RangeSet,
+    /// The server's wall clock, and the monotonic reading when it was told.
+    pub server_clock: (u64, u64),
+    pub total_records: u64,
+}
+
+/// How often a session may start over in a row before it waits in between.
+const MAX_RESTARTS: u32 = 4;
+
+impl Engine {
+    pub(super) fn go_online(&mut self) {
+        self.online = true;
+        match self.phase {
+            Phase::Offline => self.open(),
+            // the user did something about it
+            Phase::NeedsAuth | Phase::UpgradeRequired | Phase::StorageError | Phase::Waiting => {
+                self.backoff.reset();
+                self.open();
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn open(&mut self) {
+        self.halt(Phase::Opening);
+        self.ops.push_back(Op::Activate);
+    }
+
+    /// Ends whatever is under way.
+    pub(super) fn halt(&mut self, phase: Phase) {
+        self.cancel_call();
+        self.cancel_stream();
+        self.retry_at = None;
+        self.healing = None;
+        self.partial.clear();
+        self.sending.interrupt();
+        self.received = 0;
+        self.verified = false;
+        self.phase = phase;
+        if matches!(phase, Phase::Offline | Phase::Stopped) {
+            self.session = None;
+            self.bootstrap = None;
+            self.image = super::Image::default();
+        }
+    }
+
+    /// Begins a session anew, at once.
+    pub(super) fn start_over(&mut self) {
+        self.backoff.reset();
+        self.authenticate(false);
+    }
+
+    /// Asks for a token, and then says Hello.
+    pub(super) fn authenticate(&mut self, refused: bool) {
+        self.halt(Phase::Authenticating);
+        self.effects.push(Effect::Authenticate { refused });
+    }
+
+    pub(super) fn connect(&mut self) {
+        self.phase = Phase::Connecting;
+        self.hello();
+    }
+
+    pub(super) fn hello(&mut self) {
+        let (held, order) = self.held(None);
+        let fingerprints = order
+            .iter()
+            .map(|i| {
+                let range = self.meta.ranges[*i].range.clone();
+                self.image.summary(&range).fingerprint.0.to_vec()
+            })
+            .collect();
+        self.call(Request::Hello(wire::HelloRequest {
+            versions: vec![PROTOCOL_VERSION],
+            features: vec![wire::Feature::Reconcile as i32, wire::Feature::Live as i32],
+            space: self.settings.space.to_string(),
+            held,
+            newest_commit: self.newest_commit(),
+            horizon: self.meta.horizon.0,
+            fingerprints,
+            client: self.settings.client.clone(),
+        }));
+    }
+
+    /// The held ranges (those of `only`), grouped by cursor, as requests carry
+    /// them; and the index of each in the order in which they are flattened.
+    pub(super) fn held(&self, only: Option<&[usize]>) -> (Vec<wire::HeldRanges>, Vec<usize>) {
+        let mut groups: Vec<(Option<Cursor>, Vec<usize>)> = Vec::new();
+        for (i, h) in self.meta.ranges.iter().enumerate() {
+            if only.is_some_and(|o| !o.contains(&i)) {
+                continue;
+            }
+            match groups.iter_mut().find(|(c, _)| *c == h.cursor) {
+                Some((_, members)) => members.push(i),
+                None => groups.push((h.cursor, vec![i])),
+            }
+        }
+        let held = groups
+            .iter()
+            .map(|(cursor, members)| wire::HeldRanges {
+                ranges: members
+                    .iter()
+                    .map(|i| wire::Range::from(&self.meta.ranges[*i].range))
+                    .collect(),
+                cursor: cursor.map(Cursor::to_wire),
+            })
+            .collect();
+        (held, groups.into_iter().flat_map(|(_, m)| m).collect())
+    }
+
+    /// Statuses of the request's groups, as one for each held range. Ranges
+    /// that were not asked about keep the session's.
+    pub(super) fn spread(
+        &self,
+        groups: &[HistoryStatus],
+        only: Option<&[usize]>,
+    ) -> Vec<HistoryStatus> {
+        let (held, order) = self.held(only);
+        let mut by_range = match &self.session {
+            Some(s) if s.statuses.len() == self.meta.ranges.len() => s.statuses.clone(),
+            _ => vec![UNPLACED; self.meta.ranges.len()],
+        };
+        let group_of = held
+            .iter()
+            .enumerate()
+            .flat_map(|(g, h)| std::iter::repeat_n(g, h.ranges.len()));
+        for (i, g) in order.into_iter().zip(group_of) {
+            if let (Some(slot), Some(status)) = (by_range.get_mut(i), groups.get(g)) {
+                *slot = *status;
+            }
+        }
+        by_range
+    }
+
+    pub(super) fn newest_commit(&self) -> Option<wire::Cursor> {
+        self.meta.newest_commit.map(Cursor::to_wire)
+    }
+
+    pub(super) fn hello_answered(&mut self, hello: wire::HelloResponse) {
+        if let Err(error) = self.enter_session(&hello) {
+            return self.fail(error);
+        }
+        self.renewed = false;
+        let Some(session) = self.session.clone() else {
+            return;
+        };
+        if self.meta.limits != Some(session.limits) {
+            self.meta.limits = Some(session.limits);
+            self.ops.push_back(Op::Note(Some(session.limits), None));
+        }
+        if session.position.horizon != self.meta.horizon {
+            self.restarts += 1;
+            if self.restarts > MAX_RESTARTS {
+                return self.fail(CallError::misbehaved("the horizon does not come to rest"));
+            }
+            let time = session.position.horizon;
+            self.ops.push_back(Op::FollowHorizon(Horizon {
+                time,
+                ancestry: session.ancestry,
+                statuses: session.statuses,
+                tombstones: self.image.tombstones_below(time),
+                writable: session.writable,
+            }));
+            return;
+        }
+        let ranges = self.meta.ranges.len();
+        if hello.equal.len() == ranges && hello.equal.iter().all(|e| *e) {
+            self.found_equal(&session);
+        } else if let Some(report) = &mut self.verifying {
+            report.equal = false;
+            self.heal_all();
+        } else if self.in_order() {
+            self.push_first();
+        } else {
+            self.heal_all();
+        }
+    }
+
+    fn enter_session(&mut self, hello: &wire::HelloResponse) -> Result<(), CallError> {
+        if hello.version != PROTOCOL_VERSION {
+            return Err(CallError::new(
+                crate::transport::Cause::Refused(Reason::UnsupportedVersion),
+                format!("the server chose version {}", hello.version),
+            ));
+        }
+        let position = check::position(hello.position.as_ref())?;
+        let (held, _) = self.held(None);
+        let groups = check::statuses(&hello.held, held.len())?;
+        self.session = None;
+        let writable = hello
+            .grants
+            .iter()
+            .filter(|g| g.access() == wire::Access::Write)
+            .filter_map(|g| KeyRange::prefix(&g.key_prefix).ok())
+            .collect();
+        self.session = Some(Session {
+            version: hello.version,
+            reconcile: hello.features.contains(&(wire::Feature::Reconcile as i32)),
+            limits: Limits::from_wire(&hello.limits.unwrap_or_default()),
+            position,
+            ancestry: Ancestry::from_wire(position.head.point.epoch, &hello.restore_points),
+            statuses: self.spread(&groups, None),
+            writable: RangeSet::union(writable),
+            server_clock: (hello.server_time_ms, self.now.mono_ms),
+            total_records: hello.total_records,
+        });
+        Ok(())
+    }
+
+    /// Whether every range may go on from its cursor.
+    fn in_order(&self) -> bool {
+        let Some(session) = &self.session else {
+            return false;
+        };
+        let cursors = self.meta.ranges.iter().all(|h| h.cursor.is_some());
+        cursors && session.statuses.iter().all(HistoryStatus::in_order)
+    }
+
+    /// Both sides hold the same: whatever the history was, there is nothing to
+    /// reconcile, and the replica has followed up to here.
+    fn found_equal(&mut self, session: &Session) {
+        self.problem = None;
+        self.unequal = 0;
+        self.verified = true;
+        let head = session.position.head;
+        let followed = self.meta.ranges.iter().all(|h| h.cursor == Some(head));
+        if followed && self.in_order() {
+            self.meta.last_synced_ms = Some(self.now.wall_ms);
+            self.ops.push_back(Op::Note(None, Some(self.now.wall_ms)));
+            return self.push_first();
+        }
+        self.ops.push_back(Op::Conclude(Conclusion {
+            ancestry: session.ancestry.clone(),
+            statuses: session.statuses.clone(),
+            horizon: session.position.horizon,
+            cursor: head,
+            ranges: (0..self.meta.ranges.len()).collect(),
+            missing: Vec::new(),
+            ahead: Vec::new(),
+            wanted: RangeSet::default(),
+            writable: session.writable.clone(),
+            now_ms: self.now.wall_ms,
+            equal: true,
+        }));
+    }
+
+    /// Reconciles the ranges that are not in order; all of them where the
+    /// order is not the question.
+    pub(super) fn heal_all(&mut self) {
+        let Some(session) = &self.session else {
+            return self.start_over();
+        };
+        let every = 0..self.meta.ranges.len();
+        let broken: Vec<usize> = every
+            .clone()
+            .filter(|i| {
+                let status = session.statuses.get(*i);
+                self.meta.ranges[*i].cursor.is_none() || !status.is_some_and(|s| s.in_order())
+            })
+            .collect();
+        let ranges = if broken.is_empty() {
+            every.collect()
+        } else {
+            broken
+        };
+        let held: u64 = ranges
+            .iter()
+            .map(|i| self.image.tree().count(&self.meta.ranges[*i].range))
+            .sum();
+        // most would have to come anyway
+        let bulk = held == 0 || session.total_records / 8 > held;
+        if bulk || !session.reconcile || self.unequal >= 2 {
+            self.bootstrap_from(ranges);
+        } else {
+            self.reconcile(ranges);
+        }
+    }
+
+    // ---- failures ----
+
+    /// A call or stream failed: what follows depends on the reason only.
+    pub(super) fn fail(&mut self, error: CallError) {
+        let reason = error.reason();
+        match error.action() {
+            Action::Authenticate if self.renewed => {
+                self.fail_for_good(Phase::NeedsAuth, reason, &error.to_string());
+            }
+            Action::Authenticate => {
+                self.renewed = true;
+                self.authenticate(true);
+            }
+            Action::Report if reason == Some(Reason::NoAccess) || reason.is_none() => {
+                self.fail_for_good(Phase::NeedsAuth, reason, &error.to_string());
+            }
+            Action::Upgrade => {
+                self.fail_for_good(Phase::UpgradeRequired, reason, &error.to_string());
+            }
+            Action::Stop => self.fail_for_good(Phase::Stopped, reason, &error.to_string()),
+            Action::Resync if self.restarts < MAX_RESTARTS => {
+                self.restarts += 1;
+                self.authenticate(false);
+            }
+            // a stream that came to its end was no failure
+            Action::Retry if reason == Some(Reason::StreamExpired) && self.phase == Phase::Live => {
+                self.authenticate(false);
+            }
+            Action::Retry | Action::Resync | Action::Restamp | Action::Report => {
+                self.wait(reason, &error.to_string(), error.retry_after_ms);
+            }
+        }
+    }
+
+    /// Tries again after a pause.
+    pub(super) fn wait(&mut self, reason: Option<Reason>, message: &str, at_least: Option<u64>) {
+        self.halt(Phase::Waiting);
+        self.restarts = 0;
+        let pause = self
+            .backoff
+            .next(self.now.entropy, at_least.unwrap_or_default());
+        self.retry_at = Some(self.now.mono_ms.saturating_add(pause));
+        self.report_problem(reason, message);
+        self.interrupted(message);
+    }
+
+    pub(super) fn fail_for_good(&mut self, phase: Phase, reason: Option<Reason>, message: &str) {
+        self.halt(phase);
+        self.report_problem(reason, message);
+        self.interrupted(message);
+    }
+
+    pub(super) fn storage_failed(&mut self, error: &StoreError) {
+        self.ops.clear();
+        self.halt(Phase::StorageError);
+        let pause = self.backoff.next(self.now.entropy, 1_000);
+        self.retry_at = Some(self.now.mono_ms.saturating_add(pause));
+        self.report_problem(None, &error.to_string());
+        self.interrupted(&error.to_string());
+    }
+
+    fn report_problem(&mut self, reason: Option<Reason>, message: &str) {
+        self.problem = Some(Problem {
+            reason,
+            message: message.to_owned(),
+        });
+    }
+
+    pub(super) fn interrupted(&mut self, message: &str) {
+        self.verifying = None;
+        self.notify(Notice::Interrupted(message.to_owned()));
+    }
+
+    // ---- verification ----
+
+    /// Every stored byte was looked at: the tree is built anew, and compared
+    /// with the server's.
+    pub(super) fn store_verified(&mut self, verified: Verified) {
+        let fresh = super::Image::new(verified.leaves, self.meta.horizon);
+        let mut kept = std::mem::replace(&mut self.image, fresh);
+        // the kept tree still has what was damaged: that is another finding
+        let gone: Vec<_> = verified.damaged.iter().map(|k| (k.clone(), None)).collect();
+        kept.update(&gone);
+        let ranges: Vec<KeyRange> = self.meta.ranges.iter().map(|h| h.range.clone()).collect();
+        let intact = ranges
+            .iter()
+            .all(|r| kept.summary(r) == self.image.summary(r));
+        if !verified.damaged.is_empty() {
+            self.notify(Notice::Damaged(verified.damaged.clone()));
+        }
+        if !self.online {
+            return;
+        }
+        self.verifying = Some(Report {
+            records: verified.records,
+            tree_intact: intact,
+            equal: verified.damaged.is_empty(),
+            damaged: verified.damaged,
+            ..Report::default()
+        });
+        self.start_over();
+    }
+
+    /// Damaged records were removed: the difference to the server is found and
+    /// healed by an ordinary session.
+    pub(super) fn damage_removed(&mut self, keys: Vec<Key>) {
+        if keys.is_empty() {
+            return;
+        }
+        let gone: Vec<_> = keys.iter().map(|k| (k.clone(), None)).collect();
+        self.image.update(&gone);
+        self.notify(Notice::Damaged(keys));
+        if !matches!(
+            self.phase,
+            Phase::Offline | Phase::NeedsAuth | Phase::UpgradeRequired | Phase::Waiting
+        ) {
+            self.start_over();
+        }
+    }
+
+    /// Both sides are equal and nothing waits: whoever asked for it is told.
+    pub(super) fn in_sync(&mut self) {
+        if let Some(report) = self.verifying.take() {
+            self.notify(Notice::Verified(report));
+        }
+        self.notify(Notice::InSync);
+    }
+}
+
+/// Before Hello nothing is known.
+const UNPLACED: HistoryStatus = HistoryStatus {
+    lineage: gosync_proto::history::Lineage::Unknown,
+    mapped_sequence: 0,
+    behind_compaction: true,
+};

@@ -1,0 +1,221 @@
+//! Watch: catching up, then live; checkpoints compared.
+
+use super::{Engine, Phase, Request, check};
+use crate::replica::merge::Incoming;
+use crate::replica::ops::Op;
+use crate::transport::CallError;
+use gosync_proto::history::Cursor;
+use gosync_proto::{Digest, Reason, wire};
+
+/// The greatest message that is asked for: some thousand records, one
+/// transaction.
+pub(super) const STREAM_MESSAGE_BYTES: u32 = 1 << 20;
+
+/// The most records of one commit that are kept until its end comes.
+const MAX_PARTIAL: usize = 1_000_000;
+
+/// How long after the last note both sides are noted to be equal again,
+/// milliseconds.
+const NOTE_INTERVAL_MS: u64 = 10_000;
+
+impl Engine {
+    pub(super) fn follow(&mut self) {
+        self.phase = Phase::CatchingUp;
+        self.partial.clear();
+        self.received = 0;
+        let (held, _) = self.held(None);
+        let limit = self
+            .session
+            .as_ref()
+            .map_or(0, |s| s.limits.max_response_bytes);
+        self.open_stream(Request::Watch(wire::WatchRequest {
+            space: self.settings.space.to_string(),
+            held,
+            newest_commit: self.newest_commit(),
+            max_response_bytes: STREAM_MESSAGE_BYTES.min(u32::try_from(limit).unwrap_or(u32::MAX)),
+            until_caught_up: false,
+        }));
+        if self.sending.more() {
+            self.push_next();
+        }
+    }
+
+    pub(super) fn watched(&mut self, message: wire::WatchResponse) {
+        self.feed_watchdog();
+        use wire::watch_response::Event;
+        let result = match message.event {
+            Some(Event::Changes(changes)) => self.changes(changes),
+            Some(Event::Checkpoint(checkpoint)) => self.checkpoint(checkpoint),
+            Some(Event::Heartbeat(heartbeat)) => {
+                self.server_clock(heartbeat.server_time_ms);
+                match heartbeat.cursor {
+                    Some(cursor) => self.adopt(cursor.into()),
+                    None => Ok(()),
+                }
+            }
+            Some(Event::End(end)) => Err(stream_end(end)),
+            // an arm that this version does not know
+            None => Ok(()),
+        };
+        if let Err(error) = result {
+            self.fail(error);
+        }
+    }
+
+    fn changes(&mut self, changes: wire::Changes) -> Result<(), CallError> {
+        let records = self.check_records(changes.records)?;
+        self.received += records.len() as u64;
+        self.partial.extend(records);
+        let Some(cursor) = changes.cursor.map(Cursor::from) else {
+            if self.partial.len() > MAX_PARTIAL {
+                return Err(CallError::misbehaved("a commit without an end"));
+            }
+            return Ok(());
+        };
+        self.may_follow(cursor)?;
+        let records = std::mem::take(&mut self.partial);
+        self.ops.push_back(Op::Merge(Incoming {
+            records: records.into_iter().map(|r| (r, cursor.point)).collect(),
+            cursors: self.everywhere(cursor),
+            snapshot: None,
+        }));
+        Ok(())
+    }
+
+    fn everywhere(&self, cursor: Cursor) -> Vec<(usize, Cursor)> {
+        (0..self.meta.ranges.len()).map(|i| (i, cursor)).collect()
+    }
+
+    fn may_follow(&self, cursor: Cursor) -> Result<(), CallError> {
+        let held = self.meta.ranges.iter().map(|h| h.cursor);
+        if held.clone().all(|h| check::advances(h, cursor)) {
+            Ok(())
+        } else {
+            Err(CallError::misbehaved(format!(
+                "the cursor goes back, or to another epoch: {cursor:?}"
+            )))
+        }
+    }
+
+    /// Nothing in the ranges is newer than `cursor`, and everything up to it
+    /// is stored.
+    fn adopt(&mut self, cursor: Cursor) -> Result<(), CallError> {
+        if !self.partial.is_empty() {
+            return Err(CallError::misbehaved("a cursor inside of a commit"));
+        }
+        self.may_follow(cursor)?;
+        if self.meta.ranges.iter().any(|h| h.cursor != Some(cursor)) {
+            self.ops.push_back(Op::Merge(Incoming {
+                records: Vec::new(),
+                cursors: self.everywhere(cursor),
+                snapshot: None,
+            }));
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, checkpoint: wire::Checkpoint) -> Result<(), CallError> {
+        self.server_clock(checkpoint.server_time_ms);
+        let position = check::position(checkpoint.position.as_ref())?;
+        if position.horizon != self.meta.horizon {
+            return Err(CallError::new(
+                crate::transport::Cause::Refused(Reason::HorizonChanged),
+                "the server's horizon moved",
+            ));
+        }
+        self.adopt(position.head)?;
+        if self.phase == Phase::CatchingUp {
+            self.phase = Phase::Live;
+            self.backoff.reset();
+            self.restarts = 0;
+            self.problem = None;
+        }
+        // what the replica holds clean may be newer than the checkpoint: then
+        // the next one tells
+        let newer = self.meta.newest_commit.is_some_and(|n| {
+            n.point.epoch == position.head.point.epoch
+                && n.point.sequence > position.head.point.sequence
+        });
+        if newer {
+            return Ok(());
+        }
+        if self.equals(&checkpoint.ranges)? {
+            self.agreed();
+        } else {
+            self.verified = false;
+            self.unequal += 1;
+            if self.unequal > 3 {
+                // healing did not help: say so, and do not try for ever
+                self.unequal = 2;
+                let message = "the replica and the server differ, and reconciling does not mend it";
+                self.wait(Some(Reason::Internal), message, Some(super::CAP_MS));
+            } else {
+                self.cancel_stream();
+                self.cancel_call();
+                self.sending.interrupt();
+                self.heal_all();
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the fingerprints of all held ranges with the replica's own.
+    pub(super) fn equals(&mut self, ranges: &[wire::RangeState]) -> Result<bool, CallError> {
+        let (_, order) = self.held(None);
+        self.equals_in(&order, ranges)
+    }
+
+    pub(super) fn equals_in(
+        &mut self,
+        order: &[usize],
+        ranges: &[wire::RangeState],
+    ) -> Result<bool, CallError> {
+        if ranges.len() != order.len() {
+            return Err(CallError::misbehaved(format!(
+                "{} fingerprints for {} ranges",
+                ranges.len(),
+                order.len()
+            )));
+        }
+        for (i, theirs) in order.iter().zip(ranges) {
+            let theirs = Digest::try_from(&theirs.fingerprint[..])
+                .map_err(|e| CallError::misbehaved(e.to_string()))?;
+            let range = self.meta.ranges[*i].range.clone();
+            if self.image.summary(&range).fingerprint != theirs {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Both sides hold the same.
+    fn agreed(&mut self) {
+        self.unequal = 0;
+        self.verified = true;
+        self.bootstrap = None;
+        let now = self.now.wall_ms;
+        let noted = self.meta.last_synced_ms;
+        self.meta.last_synced_ms = Some(now);
+        if noted.is_none_or(|t| now.saturating_sub(t) >= NOTE_INTERVAL_MS) {
+            self.ops.push_back(Op::Note(None, Some(now)));
+        }
+        if self.sending.is_idle() {
+            self.in_sync();
+        }
+    }
+
+    /// How many commits the replica was behind when the session began.
+    pub(super) fn sequences_behind(&self) -> u64 {
+        self.session.as_ref().map_or(0, |s| {
+            let held = self.meta.ranges.iter().filter_map(|h| h.cursor);
+            let lowest = held.map(|c| c.point.sequence).min().unwrap_or_default();
+            s.position.head.point.sequence.saturating_sub(lowest)
+        })
+    }
+}
+
+/// The last message of a stream, as a failure: also a stream that says that it
+/// is complete has to be opened again.
+pub(super) fn stream_end(end: wire::StreamEnd) -> CallError {
+    CallError::from_end(end)
+}

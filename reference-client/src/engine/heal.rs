@@ -1,0 +1,278 @@
+//! Reconciliation: a session of Reconcile calls, each answer merged before the
+//! next question, and its conclusion.
+
+use super::{Engine, Healed, Notice, Phase, Request, check};
+use crate::replica::merge::{Incoming, Merged};
+use crate::replica::ops::Op;
+use crate::replica::session::{Concluded, Conclusion};
+use crate::transport::{CallError, Cause};
+use gosync_proto::history::{Cursor, HistoryStatus};
+use gosync_proto::reconcile::{Initiator, Options};
+use gosync_proto::{Digest, Key, KeyRange, RangeSet, Reason, wire};
+
+/// A session under way, of Reconcile or Snapshot.
+#[derive(Debug)]
+pub(super) struct Healing {
+    /// The held ranges that it is about.
+    pub ranges: Vec<usize>,
+    /// `None` for a bootstrap.
+    descent: Option<Initiator>,
+    /// The lowest position of the answers.
+    pub cursor: Option<Cursor>,
+    pub missing: Vec<(Key, Digest)>,
+    pub ahead: Vec<Key>,
+    pub wanted: Vec<KeyRange>,
+    pub healed: Healed,
+    /// Answers in a row that were older than what the replica knows.
+    stale: u32,
+    /// Both sides were seen to be equal at the end.
+    pub equal: bool,
+}
+
+/// How many answers from a state that the replica is ahead of are asked again
+/// at once.
+const MAX_STALE: u32 = 5;
+
+impl Healing {
+    pub(super) fn new(ranges: Vec<usize>, descent: Option<Initiator>) -> Healing {
+        Healing {
+            ranges,
+            descent,
+            cursor: None,
+            missing: Vec::new(),
+            ahead: Vec::new(),
+            wanted: Vec::new(),
+            healed: Healed::default(),
+            stale: 0,
+            equal: false,
+        }
+    }
+}
+
+impl Engine {
+    /// Begins a session over these held ranges.
+    pub(super) fn reconcile(&mut self, ranges: Vec<usize>) {
+        let Some(session) = &self.session else {
+            return self.start_over();
+        };
+        let mut options = Options::new(&session.limits);
+        if self.unequal > 0 {
+            // what short digests may have overlooked
+            options.digest_len = 32;
+        }
+        let set = RangeSet::union(
+            ranges
+                .iter()
+                .map(|i| self.meta.ranges[*i].range.clone())
+                .collect(),
+        );
+        let descent = Initiator::new(&set, self.now.entropy, options);
+        self.phase = Phase::Healing;
+        self.healing = Some(Healing::new(ranges, Some(descent)));
+        self.ask();
+    }
+
+    /// The session's next question, or its end.
+    fn ask(&mut self) {
+        let tree = self.image.settled();
+        let Some(Healing {
+            descent: Some(descent),
+            ranges,
+            ..
+        }) = &mut self.healing
+        else {
+            return;
+        };
+        let Ok(request) = descent.next_request(tree);
+        let ranges = ranges.clone();
+        match request {
+            None => self.conclude(),
+            Some(request) => {
+                let (held, _) = self.held(Some(&ranges));
+                let limit = self
+                    .session
+                    .as_ref()
+                    .map_or(0, |s| s.limits.max_response_bytes);
+                self.call(Request::Reconcile(wire::ReconcileRequest {
+                    space: self.settings.space.to_string(),
+                    held,
+                    newest_commit: self.newest_commit(),
+                    horizon: self.meta.horizon.0,
+                    max_response_bytes: u32::try_from(limit).unwrap_or(u32::MAX),
+                    ..request
+                }));
+            }
+        }
+    }
+
+    pub(super) fn reconciled(&mut self, response: wire::ReconcileResponse) {
+        if let Err(error) = self.take_answer(response) {
+            self.healing = None;
+            self.fail(error);
+        }
+    }
+
+    fn take_answer(&mut self, response: wire::ReconcileResponse) -> Result<(), CallError> {
+        let Some(healing) = &self.healing else {
+            return Ok(());
+        };
+        let position = check::position(response.position.as_ref())?;
+        let (held, _) = self.held(Some(&healing.ranges));
+        let groups = check::statuses(&response.held, held.len())?;
+        self.same_history(position, &groups, &healing.ranges.clone())?;
+        let Some(healing) = &mut self.healing else {
+            return Ok(());
+        };
+        if behind(&self.meta.ranges, &healing.ranges, position.head) {
+            healing.stale += 1;
+            if healing.stale > MAX_STALE {
+                return Err(CallError::new(
+                    Cause::Refused(Reason::Lagging),
+                    "the server answers from a state before the replica's cursor",
+                ));
+            }
+            self.ask();
+            return Ok(());
+        }
+        healing.stale = 0;
+        let Some(descent) = &mut healing.descent else {
+            return Ok(());
+        };
+        let step = descent
+            .handle_response(self.image.tree(), response)
+            .map_err(|e| CallError::misbehaved(e.to_string()))?;
+        healing.healed.rounds = descent.rounds();
+        healing.healed.ranges.extend(step.different);
+        healing.healed.received += step.records.len() as u64;
+        healing.wanted.extend(step.wanted.iter().cloned());
+        let tree = self.image.tree();
+        healing.missing.extend(
+            step.lacking
+                .into_iter()
+                .filter_map(|l| tree.get(l.key.as_bytes()).map(|d| (l.key, *d))),
+        );
+        healing.cursor = Some(match healing.cursor {
+            Some(lowest) if lowest.point.sequence <= position.head.point.sequence => lowest,
+            _ => position.head,
+        });
+        for record in &step.records {
+            self.check_record(record)?;
+        }
+        let point = position.head.point;
+        self.ops.push_back(Op::Merge(Incoming {
+            records: step.records.into_iter().map(|r| (r, point)).collect(),
+            cursors: Vec::new(),
+            snapshot: None,
+        }));
+        Ok(())
+    }
+
+    /// A session lives in one history, at one horizon.
+    pub(super) fn same_history(
+        &self,
+        position: gosync_proto::history::Position,
+        groups: &[HistoryStatus],
+        ranges: &[usize],
+    ) -> Result<(), CallError> {
+        let Some(session) = &self.session else {
+            return Ok(());
+        };
+        let now = self.spread(groups, Some(ranges));
+        let same = position.horizon == self.meta.horizon
+            && position.head.point.epoch == session.position.head.point.epoch
+            && ranges.iter().all(|i| {
+                let (a, b) = (session.statuses.get(*i), now.get(*i));
+                a.zip(b).is_some_and(|(a, b)| {
+                    a.lineage == b.lineage && a.behind_compaction == b.behind_compaction
+                })
+            });
+        if same {
+            Ok(())
+        } else {
+            Err(CallError::new(
+                Cause::Refused(Reason::HistoryChanged),
+                "the server's history changed during the session",
+            ))
+        }
+    }
+
+    pub(super) fn heal_merged(&mut self, merged: Merged) {
+        if let Some(healing) = &mut self.healing {
+            healing.ahead.extend(merged.ahead);
+        }
+        self.publish(merged.outcome);
+        self.ask();
+    }
+
+    /// Every range is resolved: what was found missing is decided about.
+    pub(super) fn conclude(&mut self) {
+        let (Some(session), Some(healing)) = (&self.session, &mut self.healing) else {
+            return self.start_over();
+        };
+        let cursor = healing.cursor.unwrap_or(session.position.head);
+        self.ops.push_back(Op::Conclude(Conclusion {
+            ancestry: session.ancestry.clone(),
+            statuses: session.statuses.clone(),
+            horizon: self.meta.horizon,
+            cursor,
+            ranges: healing.ranges.clone(),
+            missing: std::mem::take(&mut healing.missing),
+            ahead: std::mem::take(&mut healing.ahead),
+            wanted: RangeSet::union(std::mem::take(&mut healing.wanted)),
+            writable: session.writable.clone(),
+            now_ms: self.now.wall_ms,
+            equal: healing.equal,
+        }));
+    }
+
+    pub(super) fn concluded(&mut self, concluded: Concluded) {
+        let healing = self.healing.take();
+        if let Some(healing) = healing {
+            let healed = Healed {
+                offered: concluded.offered as u64,
+                dropped: concluded.dropped.len() as u64,
+                quarantined: concluded.quarantined as u64,
+                ranges: joined(healing.healed.ranges),
+                ..healing.healed
+            };
+            if let Some(report) = &mut self.verifying {
+                report.healed_ranges.extend(healed.ranges.iter().cloned());
+                report.rounds += healed.rounds;
+            }
+            if healed != Healed::default() {
+                self.notify(Notice::Healed(healed));
+            }
+            self.verified = healing.equal;
+        }
+        self.publish(concluded.outcome);
+        self.tell_doubts(concluded.in_doubt);
+        if !matches!(
+            self.phase,
+            Phase::Connecting | Phase::Healing | Phase::Bootstrapping
+        ) {
+            return;
+        }
+        // the session is over: the replica is where the server is
+        if let Some(session) = &mut self.session {
+            for status in &mut session.statuses {
+                status.lineage = gosync_proto::history::Lineage::Same;
+                status.behind_compaction = false;
+            }
+        }
+        self.push_first();
+    }
+}
+
+/// Whether an answer comes from a state before what the replica followed.
+fn behind(held: &[crate::store::HeldRange], ranges: &[usize], head: Cursor) -> bool {
+    ranges.iter().any(|i| {
+        held.get(*i).and_then(|h| h.cursor).is_some_and(|c| {
+            c.point.epoch == head.point.epoch && c.point.sequence > head.point.sequence
+        })
+    })
+}
+
+/// Neighbouring ranges as one, for people.
+fn joined(ranges: Vec<KeyRange>) -> Vec<KeyRange> {
+    RangeSet::union(ranges).as_slice().to_vec()
+}

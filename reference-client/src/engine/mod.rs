@@ -1,0 +1,660 @@
+//! The sync engine: a state machine that is told what happened and answers
+//! with what is to be done. Knows neither clock, randomness, network nor
+//! store: time and entropy come with each event, calls and store operations
+//! leave as effects.
+//!
+//! A driver gives each event to [`Engine::handle`], carries the effects out in
+//! order, and wakes the engine with [`Event::Tick`] at [`Engine::wake_at`].
+//! After [`Effect::Store`] it reports the reply with [`Event::Stored`]; it
+//! takes the next message of a stream only while no operation is under way.
+//!
+//! ```text
+//!  Offline ──► Opening ──► Authenticating ──► Connecting (Hello)
+//!                               ▲                │ equal, or in order
+//!      Waiting ── backoff ──────┘                ├──────────────────► Pushing
+//!         ▲                                      │ history changed        │
+//!         │ any failure                          ├─► Healing ─────────────┤
+//!         │                                      └─► Bootstrapping ───────┤
+//!         └──────────── Live ◄── CatchingUp ◄─────────────────────────────┘
+//!                        └── checkpoint differs ──► Healing
+//! ```
+//!
+//! [`Phase`] says what each state is; the table of all transitions is the one
+//! `match` in [`Engine::handle`]'s `step`.
+
+mod backoff;
+mod bootstrap;
+mod check;
+mod connect;
+mod follow;
+mod heal;
+mod image;
+mod send;
+
+pub use backoff::CAP_MS;
+pub use image::Image;
+
+use crate::platform::Moment;
+use crate::replica::Outcome;
+use crate::replica::merge::Merged;
+use crate::replica::ops::{Op, Reply};
+use crate::store::{Meta, StoreError, WriteId};
+use crate::transport::{CallError, Cause};
+use backoff::Backoff;
+use bootstrap::Bootstrap;
+use connect::Session;
+use gosync_proto::{Key, KeyRange, Reason, ReplicaId, SpaceId, wire};
+use heal::Healing;
+use send::Sending;
+use std::collections::VecDeque;
+
+/// Where the engine stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Phase {
+    /// Switched off; nothing is tried.
+    Offline,
+    /// Reads from the store what fingerprints are computed from.
+    Opening,
+    /// Waits for a token.
+    Authenticating,
+    /// Said Hello.
+    Connecting,
+    /// Exchanges what differs, range by range.
+    Healing,
+    /// Takes everything from a snapshot.
+    Bootstrapping,
+    /// Sends what the server does not have.
+    Pushing,
+    /// Receives what was committed since the cursor.
+    CatchingUp,
+    /// Has everything, and receives what is committed.
+    Live,
+    /// Something failed; tries again after a pause.
+    Waiting,
+    /// The token is refused, or there is none: the user has to act.
+    NeedsAuth,
+    /// The server speaks no version that this software knows.
+    UpgradeRequired,
+    /// The store failed; tries again after a pause.
+    StorageError,
+    /// For good: closed, or the space was retired.
+    Stopped,
+}
+
+/// Names one call of the engine. Answers to calls that it gave up are ignored.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct CallId(pub u64);
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The user, or the election among openings, switched syncing on or off.
+    Online(bool),
+    /// Sync now, whatever the backoff.
+    Sync,
+    /// Hash everything stored again, and compare with the server.
+    Verify,
+    /// There may be something to push.
+    Wrote,
+    /// A reader met records whose content does not match their digest.
+    Damaged(Vec<Key>),
+    /// There is a token; `None`: there will be none without the user.
+    Token(Option<()>),
+    /// A unary call ended.
+    Answered(CallId, Box<Result<Answer, CallError>>),
+    /// A stream brought something.
+    Streamed(CallId, Box<Streamed>),
+    /// A store operation ended.
+    Stored(Box<Result<Reply, StoreError>>),
+    /// Time passed.
+    Tick,
+    /// The client is closed.
+    Close,
+}
+
+/// The answer to a unary call.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, clippy::large_enum_variant)]
+pub enum Answer {
+    Hello(wire::HelloResponse),
+    Push(wire::PushResponse),
+    Reconcile(wire::ReconcileResponse),
+}
+
+/// What a stream brought.
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)]
+pub enum Streamed {
+    /// A message of Watch.
+    Watch(wire::WatchResponse),
+    /// A message of Snapshot.
+    Snapshot(wire::SnapshotResponse),
+    /// It failed, also at its opening.
+    Failed(CallError),
+    /// It ended without saying so.
+    Ended,
+}
+
+/// A call to be made.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, clippy::large_enum_variant)]
+pub enum Request {
+    Hello(wire::HelloRequest),
+    Push(wire::PushRequest),
+    Reconcile(wire::ReconcileRequest),
+    Watch(wire::WatchRequest),
+    Snapshot(wire::SnapshotRequest),
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Make a call. `gosync-version` is what Hello chose; none on Hello.
+    Call {
+        /// Comes back with the answer.
+        id: CallId,
+        /// The value of `gosync-version`.
+        version: Option<u32>,
+        /// What to send.
+        request: Box<Request>,
+    },
+    /// Drop a call or stream.
+    Cancel(CallId),
+    /// Run a store operation, and report its reply before anything else.
+    Store(Op),
+    /// Get a token; a new one when the one at hand was refused.
+    Authenticate {
+        /// The one at hand was refused.
+        refused: bool,
+    },
+    /// Tell the application.
+    Notify(Notice),
+}
+
+/// What an application may want to know.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// The engine's own state changed.
+    State(State),
+    /// Records or writes changed.
+    Changed(Outcome),
+    /// A reconciliation ended.
+    Healed(Healed),
+    /// Local records were damaged and removed; they come back from the server.
+    Damaged(Vec<Key>),
+    /// Writes that were kept although they may have been deleted elsewhere.
+    InDoubt(Vec<WriteId>),
+    /// Both sides hold the same, and nothing waits to be pushed.
+    InSync,
+    /// The attempt to sync was interrupted.
+    Interrupted(String),
+    /// The verification that was asked for ended.
+    Verified(Report),
+}
+
+/// The engine's own part of a client's status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Where it stands.
+    pub phase: Phase,
+    /// Whether the last comparison with the server found both sides equal.
+    pub verified: bool,
+    /// How far a bootstrap or catch-up is.
+    pub progress: Option<Progress>,
+    /// What failed last; `None` once all is well again.
+    pub problem: Option<Problem>,
+    /// When both sides were last seen to be equal, Unix milliseconds.
+    pub last_synced_ms: Option<u64>,
+}
+
+/// How far something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Records so far.
+    pub done: u64,
+    /// Records expected.
+    pub total: u64,
+}
+
+/// What failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The server's reason, if it gave one.
+    pub reason: Option<Reason>,
+    /// For people.
+    pub message: String,
+}
+
+/// What a reconciliation found and did.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Healed {
+    /// Where something differed, as narrow as was found out.
+    pub ranges: Vec<KeyRange>,
+    /// Round trips.
+    pub rounds: u32,
+    /// Records that came from the server.
+    pub received: u64,
+    /// Records that the server lost and gets again.
+    pub offered: u64,
+    /// Records that had been deleted while the replica was away.
+    pub dropped: u64,
+    /// Records that the server lost and that may not be written.
+    pub quarantined: u64,
+}
+
+/// What a verification found.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Report {
+    /// Records that were hashed.
+    pub records: u64,
+    /// Keys whose stored content was damaged.
+    pub damaged: Vec<Key>,
+    /// Whether the kept tree agreed with the stored records.
+    pub tree_intact: bool,
+    /// Whether both sides were equal before anything was healed.
+    pub equal: bool,
+    /// Where something differed and was healed.
+    pub healed_ranges: Vec<KeyRange>,
+    /// Round trips that it took.
+    pub rounds: u32,
+}
+
+/// What does not change while a client is open.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The space.
+    pub space: SpaceId,
+    /// The replica id of this opening.
+    pub me: ReplicaId,
+    /// Name and version of the software, for the server's log.
+    pub client: String,
+}
+
+/// How long a unary call may take, milliseconds.
+const CALL_TIMEOUT_MS: u64 = 60_000;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Engine {
+    settings: Settings,
+    phase: Phase,
+    online: bool,
+    now: Moment,
+    effects: Vec<Effect>,
+    /// Store operations to come, in order; `storing`: one is under way.
+    ops: VecDeque<Op>,
+    storing: bool,
+    /// Events that came while one was.
+    deferred: VecDeque<Event>,
+    /// The store's meta row as of the last operation.
+    meta: Meta,
+    image: Image,
+    session: Option<Session>,
+    calls: u64,
+    call: Option<(CallId, u64)>,
+    stream: Option<CallId>,
+    /// When a silent stream is given up.
+    watchdog: Option<u64>,
+    retry_at: Option<u64>,
+    backoff: Backoff,
+    /// Sessions in a row that started over without getting anywhere.
+    restarts: u32,
+    /// The token was renewed since the last Hello that was answered.
+    renewed: bool,
+    sending: Sending,
+    healing: Option<Healing>,
+    bootstrap: Option<Bootstrap>,
+    /// Records of a commit whose end has not come yet.
+    partial: Vec<gosync_proto::Record>,
+    received: u64,
+    /// Comparisons in a row that found a difference.
+    unequal: u32,
+    verified: bool,
+    problem: Option<Problem>,
+    verifying: Option<Report>,
+    told: Option<State>,
+}
+
+impl Engine {
+    /// Switched off, until [`Event::Online`].
+    pub fn new(settings: Settings) -> Engine {
+        Engine {
+            settings,
+            phase: Phase::Offline,
+            online: false,
+            now: Moment {
+                mono_ms: 0,
+                wall_ms: 0,
+                entropy: 0,
+            },
+            effects: Vec::new(),
+            ops: VecDeque::new(),
+            storing: false,
+            deferred: VecDeque::new(),
+            meta: Meta::default(),
+            image: Image::default(),
+            session: None,
+            calls: 0,
+            call: None,
+            stream: None,
+            watchdog: None,
+            retry_at: None,
+            backoff: Backoff::default(),
+            restarts: 0,
+            renewed: false,
+            sending: Sending::default(),
+            healing: None,
+            bootstrap: None,
+            partial: Vec::new(),
+            received: 0,
+            unequal: 0,
+            verified: false,
+            problem: None,
+            verifying: None,
+            told: None,
+        }
+    }
+
+    /// Where it stands.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The meta row as of the last store operation.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// The clean records as fingerprints see them; empty while offline.
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// When [`Event::Tick`] is due, by the monotonic clock.
+    pub fn wake_at(&self) -> Option<u64> {
+        let call = self.call.map(|(_, deadline)| deadline);
+        [call, self.watchdog, self.retry_at]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Whether a store operation is under way.
+    pub fn is_storing(&self) -> bool {
+        self.storing
+    }
+
+    /// Takes one event.
+    pub fn handle(&mut self, event: Event, now: Moment) -> Vec<Effect> {
+        self.now = now;
+        match event {
+            Event::Stored(result) => {
+                self.storing = false;
+                self.stored(*result);
+            }
+            event => self.deferred.push_back(event),
+        }
+        self.start_op();
+        while !self.storing
+            && let Some(event) = self.deferred.pop_front()
+        {
+            self.step(event);
+            self.start_op();
+        }
+        self.tell_state();
+        std::mem::take(&mut self.effects)
+    }
+
+    /// The transitions. An event that does not belong to the state is one that
+    /// came late: it is ignored.
+    fn step(&mut self, event: Event) {
+        use Phase as P;
+        match (self.phase, event) {
+            (P::Stopped, _) => {}
+            (_, Event::Close) => self.halt(P::Stopped),
+            (_, Event::Online(true)) => self.go_online(),
+            (_, Event::Online(false)) => {
+                self.online = false;
+                self.halt(P::Offline);
+                self.interrupted("syncing is switched off");
+            }
+            (P::Offline, Event::Sync | Event::Verify) => {
+                self.interrupted("syncing is switched off");
+            }
+            (P::Opening | P::Authenticating | P::Connecting, Event::Sync) => {}
+            (P::StorageError, Event::Sync | Event::Verify) => self.open(),
+            (_, Event::Sync) => self.start_over(),
+            (P::Opening, Event::Verify) => self.deferred.push_back(Event::Verify),
+            (_, Event::Verify) => self.ops.push_back(Op::Verify),
+            (_, Event::Wrote) => self.wrote(),
+            (P::Offline | P::Opening | P::StorageError, Event::Damaged(_)) => {}
+            (_, Event::Damaged(keys)) => self.ops.push_back(Op::RemoveDamaged(keys)),
+            (P::Authenticating, Event::Token(Some(()))) => self.connect(),
+            (P::Authenticating, Event::Token(None)) => {
+                self.fail_for_good(P::NeedsAuth, None, "no token for this space");
+            }
+            (_, Event::Token(_)) => {}
+            (_, Event::Answered(id, _)) if self.call.is_none_or(|(call, _)| call != id) => {}
+            (phase, Event::Answered(_, answer)) => {
+                self.call = None;
+                match (phase, *answer) {
+                    (P::Connecting, Ok(Answer::Hello(hello))) => self.hello_answered(hello),
+                    (P::Healing, Ok(Answer::Reconcile(answer))) => self.reconciled(answer),
+                    (P::Pushing | P::CatchingUp | P::Live, Ok(Answer::Push(answer))) => {
+                        self.push_answered(answer);
+                    }
+                    (P::Pushing | P::CatchingUp | P::Live, Err(error)) => self.push_failed(error),
+                    (_, Err(error)) => self.fail(error),
+                    (_, Ok(_)) => self.fail(CallError::misbehaved("an answer to another call")),
+                }
+            }
+            (_, Event::Streamed(id, _)) if self.stream != Some(id) => {}
+            (phase, Event::Streamed(_, message)) => match (phase, *message) {
+                (P::CatchingUp | P::Live, Streamed::Watch(message)) => self.watched(message),
+                (P::Bootstrapping, Streamed::Snapshot(message)) => self.snapshot_came(message),
+                (_, Streamed::Failed(error)) => self.fail(error),
+                (_, Streamed::Ended) => {
+                    // no success hangs on a trailer: the last message says so
+                    let message = "the stream ended without its last message";
+                    self.fail(CallError::new(Cause::Status(14), message));
+                }
+                (_, Streamed::Watch(_) | Streamed::Snapshot(_)) => {
+                    self.fail(CallError::misbehaved("a message of another stream"));
+                }
+            },
+            (_, Event::Tick) => self.tick(),
+            // handled before this point
+            (_, Event::Stored(_)) => {}
+        }
+    }
+
+    /// What a store operation led to. Derived state follows whatever the
+    /// phase; going on does not.
+    fn stored(&mut self, result: Result<Reply, StoreError>) {
+        if self.phase == Phase::Stopped {
+            return;
+        }
+        let reply = match result {
+            Ok(reply) => reply,
+            Err(StoreError::Displaced) => {
+                // the other opening syncs now; this one may be switched on
+                // again
+                self.online = false;
+                self.halt(Phase::Offline);
+                self.interrupted("another opening of this store talks to the server");
+                return;
+            }
+            Err(error) => return self.storage_failed(&error),
+        };
+        match reply {
+            Reply::Active(loaded) => {
+                self.image = Image::new(loaded.leaves, loaded.meta.horizon);
+                self.meta = loaded.meta;
+                if self.phase == Phase::Opening {
+                    self.authenticate(false);
+                }
+            }
+            Reply::Merged(merged, meta) => {
+                self.absorb(&merged, meta);
+                match self.phase {
+                    Phase::Healing => self.heal_merged(merged),
+                    Phase::Bootstrapping => self.bootstrap_merged(merged),
+                    _ => self.publish(merged.outcome),
+                }
+            }
+            Reply::Taken(parcel) => self.parcel_taken(parcel),
+            Reply::Settled(aftermath, meta) => {
+                self.meta = meta;
+                self.image.update(&aftermath.outcome.leaves);
+                self.parcel_settled(aftermath);
+            }
+            Reply::Refused(outcome, meta) => {
+                self.meta = meta;
+                self.image.update(&outcome.leaves);
+                self.publish(outcome);
+                self.parcel_refused();
+            }
+            Reply::Concluded(concluded, meta) => {
+                self.meta = meta;
+                self.image.update(&concluded.outcome.leaves);
+                self.concluded(concluded);
+            }
+            Reply::HorizonFollowed(outcome, meta) => {
+                self.meta = meta;
+                self.image.update(&outcome.leaves);
+                self.image.set_horizon(self.meta.horizon);
+                self.publish(outcome);
+                if self.phase == Phase::Connecting {
+                    self.hello();
+                }
+            }
+            Reply::Verified(verified) => self.store_verified(verified),
+            Reply::DamagedRemoved(keys) => self.damage_removed(keys),
+            Reply::Noted => {}
+        }
+    }
+
+    fn absorb(&mut self, merged: &Merged, meta: Meta) {
+        self.meta = meta;
+        self.image.update(&merged.outcome.leaves);
+    }
+
+    fn start_op(&mut self) {
+        if !self.storing
+            && let Some(op) = self.ops.pop_front()
+        {
+            self.storing = true;
+            self.effects.push(Effect::Store(op));
+        }
+    }
+
+    fn notify(&mut self, notice: Notice) {
+        self.effects.push(Effect::Notify(notice));
+    }
+
+    fn publish(&mut self, outcome: Outcome) {
+        if outcome != Outcome::default() {
+            self.notify(Notice::Changed(outcome));
+        }
+    }
+
+    /// Makes a unary call; there is at most one at a time.
+    fn call(&mut self, request: Request) {
+        self.cancel_call();
+        let id = self.start(request);
+        self.call = Some((id, self.now.mono_ms + CALL_TIMEOUT_MS));
+    }
+
+    /// Opens a stream; there is at most one at a time.
+    fn open_stream(&mut self, request: Request) {
+        self.cancel_stream();
+        let id = self.start(request);
+        self.stream = Some(id);
+        self.feed_watchdog();
+    }
+
+    fn start(&mut self, request: Request) -> CallId {
+        self.calls += 1;
+        let id = CallId(self.calls);
+        let version = match request {
+            Request::Hello(_) => None,
+            _ => self.session.as_ref().map(|s| s.version),
+        };
+        self.effects.push(Effect::Call {
+            id,
+            version,
+            request: Box::new(request),
+        });
+        id
+    }
+
+    fn cancel_call(&mut self) {
+        if let Some((id, _)) = self.call.take() {
+            self.effects.push(Effect::Cancel(id));
+        }
+    }
+
+    fn cancel_stream(&mut self) {
+        self.watchdog = None;
+        if let Some(id) = self.stream.take() {
+            self.effects.push(Effect::Cancel(id));
+        }
+    }
+
+    fn feed_watchdog(&mut self) {
+        let patience = self
+            .session
+            .as_ref()
+            .map_or(CALL_TIMEOUT_MS, |s| s.limits.watchdog_ms);
+        self.watchdog = Some(self.now.mono_ms.saturating_add(patience));
+    }
+
+    fn tick(&mut self) {
+        let now = self.now.mono_ms;
+        if self.call.is_some_and(|(_, deadline)| deadline <= now) {
+            self.cancel_call();
+            let error = CallError::new(Cause::TimedOut, "the server did not answer");
+            match self.phase {
+                Phase::Pushing | Phase::CatchingUp | Phase::Live => self.push_failed(error),
+                _ => self.fail(error),
+            }
+        }
+        if self.watchdog.is_some_and(|deadline| deadline <= now) {
+            self.fail(CallError::new(Cause::TimedOut, "the stream fell silent"));
+        }
+        if self.retry_at.is_some_and(|due| due <= now) {
+            self.retry_at = None;
+            match self.phase {
+                Phase::Waiting => self.authenticate(false),
+                Phase::StorageError => self.open(),
+                Phase::Live | Phase::CatchingUp => self.push_next(),
+                _ => {}
+            }
+        }
+    }
+
+    fn tell_state(&mut self) {
+        let state = State {
+            phase: self.phase,
+            verified: self.verified,
+            progress: self.progress(),
+            problem: self.problem.clone(),
+            last_synced_ms: self.meta.last_synced_ms,
+        };
+        if self.told.as_ref() != Some(&state) {
+            self.told = Some(state.clone());
+            self.notify(Notice::State(state));
+        }
+    }
+
+    fn progress(&self) -> Option<Progress> {
+        match self.phase {
+            Phase::Bootstrapping => self.bootstrap.as_ref().map(Bootstrap::progress),
+            Phase::CatchingUp => Some(Progress {
+                done: self.received,
+                total: self.received.max(self.sequences_behind()),
+            }),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Pushing: one parcel at a time, first before the replica catches up, then
+//! beside Watch.
+
+use super::{Engine, Notice, Phase, Request, check};
+use crate::replica::ops::Op;
+use crate::replica::push::{Aftermath, Answer, Parcel, Ruling};
+use crate::transport::{CallError, Cause};
+use gosync_proto::history::HistoryStatus;
+use gosync_proto::reason::Action;
+use gosync_proto::{Reason, Record, wire};
+
+/// What is being sent.
+#[derive(Debug)]
+pub(super) struct Sending {
+    /// Sent, not answered.
+    parcel: Option<Parcel>,
+    /// A parcel is being taken from the store, or settled in it.
+    busy: bool,
+    /// There may be more to send.
+    more: bool,
+    /// The most records of a parcel: lowered when a call is refused for its
+    /// size.
+    cap: usize,
+}
+
+impl Default for Sending {
+    fn default() -> Self {
+        Sending {
+            parcel: None,
+            busy: false,
+            more: true,
+            cap: usize::MAX,
+        }
+    }
+}
+
+impl Sending {
+    /// The call is gone; what was sent is still in the store.
+    pub(super) fn interrupt(&mut self) {
+        self.parcel = None;
+        self.busy = false;
+        self.more = true;
+    }
+
+    /// Whether there may be more to send.
+    pub(super) fn more(&self) -> bool {
+        self.more
+    }
+
+    /// Whether everything was sent and answered.
+    pub(super) fn is_idle(&self) -> bool {
+        self.parcel.is_none() && !self.busy && !self.more
+    }
+}
+
+impl Engine {
+    /// There may be something to push.
+    pub(super) fn wrote(&mut self) {
+        self.sending.more = true;
+        if matches!(self.phase, Phase::CatchingUp | Phase::Live) {
+            self.push_next();
+        }
+    }
+
+    /// Before the replica catches up, it sends what it has.
+    pub(super) fn push_first(&mut self) {
+        self.phase = Phase::Pushing;
+        self.sending.interrupt();
+        self.push_next();
+    }
+
+    /// Sends the next parcel, if there is one and none is under way.
+    pub(super) fn push_next(&mut self) {
+        let pushing = matches!(self.phase, Phase::Pushing | Phase::CatchingUp | Phase::Live);
+        if !pushing || self.sending.busy || self.sending.parcel.is_some() {
+            return;
+        }
+        let Some(session) = &self.session else {
+            return;
+        };
+        self.sending.busy = true;
+        self.sending.more = false;
+        self.ops
+            .push_back(Op::Take(session.limits, self.sending.cap));
+    }
+
+    pub(super) fn parcel_taken(&mut self, parcel: Parcel) {
+        self.sending.busy = false;
+        match self.phase {
+            Phase::Pushing if parcel.items.is_empty() => self.follow(),
+            Phase::Pushing | Phase::CatchingUp | Phase::Live if !parcel.items.is_empty() => {
+                let (held, _) = self.held(None);
+                self.call(Request::Push(wire::PushRequest {
+                    space: self.settings.space.to_string(),
+                    records: parcel
+                        .items
+                        .iter()
+                        .map(|i| wire::Record::from(i.record.clone()))
+                        .collect(),
+                    atomic: parcel.atomic,
+                    held,
+                    newest_commit: self.newest_commit(),
+                }));
+                self.sending.parcel = Some(parcel);
+            }
+            Phase::CatchingUp | Phase::Live if self.sending.more => self.push_next(),
+            _ => {}
+        }
+    }
+
+    pub(super) fn push_answered(&mut self, response: wire::PushResponse) {
+        let Some(parcel) = self.sending.parcel.take() else {
+            return self.fail(CallError::misbehaved("an answer to no push"));
+        };
+        match self.read_answer(&parcel, response) {
+            Err(error) => self.fail(error),
+            Ok((answer, statuses)) => {
+                self.server_clock(answer.server_now_ms);
+                let same_epoch = self.session.as_ref().is_some_and(|s| {
+                    s.position.head.point.epoch == answer.position.head.point.epoch
+                });
+                self.sending.busy = true;
+                self.ops.push_back(Op::Settle(parcel, answer));
+                if !same_epoch || !statuses.iter().all(HistoryStatus::in_order) {
+                    // what was pushed counts; then the session starts again
+                    self.sending.more = false;
+                    self.restart_after_settling();
+                }
+            }
+        }
+    }
+
+    /// Lets Hello find out what became of the history.
+    fn restart_after_settling(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.statuses.clear();
+        }
+    }
+
+    fn read_answer(
+        &self,
+        parcel: &Parcel,
+        response: wire::PushResponse,
+    ) -> Result<(Answer, Vec<HistoryStatus>), CallError> {
+        let position = check::position(response.position.as_ref())?;
+        let (held, _) = self.held(None);
+        let statuses = check::statuses(&response.held, held.len())?;
+        if response.verdicts.len() != parcel.items.len() {
+            return Err(CallError::misbehaved(format!(
+                "{} verdicts for {} records",
+                response.verdicts.len(),
+                parcel.items.len()
+            )));
+        }
+        let rulings = parcel
+            .items
+            .iter()
+            .zip(response.verdicts)
+            .map(|(item, verdict)| self.read_verdict(&item.record, verdict))
+            .collect::<Result<_, _>>()?;
+        let answer = Answer {
+            rulings,
+            position,
+            server_now_ms: response.server_time_ms,
+        };
+        Ok((answer, statuses))
+    }
+
+    fn read_verdict(&self, sent: &Record, verdict: wire::Verdict) -> Result<Ruling, CallError> {
+        Ok(match verdict.outcome() {
+            wire::Outcome::Applied | wire::Outcome::Unchanged => Ruling::Held(verdict.sequence),
+            wire::Outcome::Superseded => {
+                let winner = verdict
+                    .winner
+                    .ok_or_else(|| CallError::misbehaved("SUPERSEDED without the winner"))?;
+                let winner = Record::try_from(winner)
+                    .map_err(|e| CallError::misbehaved(format!("the winner's {e}")))?;
+                self.check_skew(&winner)?;
+                let wins = winner.key == sent.key
+                    && winner.merge_against(sent) == gosync_proto::Merge::Wins;
+                if !wins {
+                    return Err(CallError::misbehaved(format!(
+                        "SUPERSEDED by a record that does not win over {}",
+                        sent.key
+                    )));
+                }
+                Ruling::Beaten(winner, verdict.sequence)
+            }
+            // an outcome that this version does not know counts as a refusal
+            wire::Outcome::Rejected | wire::Outcome::Unspecified => Ruling::Refused {
+                reason: Reason::from_wire(verdict.reason),
+                detail: verdict.detail,
+            },
+        })
+    }
+
+    pub(super) fn parcel_settled(&mut self, aftermath: Aftermath) {
+        self.sending.busy = false;
+        let accepted = aftermath.accepted;
+        self.publish(aftermath.outcome);
+        if !matches!(self.phase, Phase::Pushing | Phase::CatchingUp | Phase::Live) {
+            return;
+        }
+        if accepted > 0 {
+            self.sending.cap = usize::MAX;
+        }
+        let ranges = self.meta.ranges.len();
+        let restart = self
+            .session
+            .as_ref()
+            .is_none_or(|s| s.statuses.len() != ranges);
+        if restart || aftermath.reconcile {
+            // the history changed, or records need a reconciliation first
+            let message = "the server's history changed";
+            return self.fail(CallError::new(
+                Cause::Refused(Reason::HistoryChanged),
+                message,
+            ));
+        }
+        if aftermath.again || (aftermath.restamped > 0 && accepted == 0) {
+            // not at once: the same would be refused again
+            let pause = self.backoff.next(self.now.entropy, 0);
+            self.sending.more = true;
+            if self.phase == Phase::Pushing {
+                return self.follow();
+            }
+            self.retry_at = Some(self.now.mono_ms.saturating_add(pause));
+            return;
+        }
+        self.push_next();
+    }
+
+    /// The whole call was refused, or did not come through.
+    pub(super) fn push_failed(&mut self, error: CallError) {
+        let Some(parcel) = self.sending.parcel.take() else {
+            return self.fail(error);
+        };
+        let reason = error.reason();
+        let blames_records =
+            error.action() == Action::Report && !matches!(reason, None | Some(Reason::NoAccess));
+        if !blames_records {
+            self.sending.more = true;
+            return self.fail(error);
+        }
+        if parcel.items.len() > 1 && !parcel.atomic {
+            // one of them is the reason: find out which
+            self.sending.cap = parcel.items.len() / 2;
+            self.sending.more = true;
+            return self.push_next();
+        }
+        self.sending.busy = true;
+        self.ops
+            .push_back(Op::Refuse(parcel, reason, error.message));
+    }
+
+    /// The writes of a refused call were marked; the next ones may pass.
+    pub(super) fn parcel_refused(&mut self) {
+        self.sending.busy = false;
+        self.push_next();
+    }
+
+    /// Tells about writes that may have been deleted elsewhere.
+    pub(super) fn tell_doubts(&mut self, ids: Vec<crate::store::WriteId>) {
+        if !ids.is_empty() {
+            self.notify(Notice::InDoubt(ids));
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Everything that the engine may ask of the store, as data: so that the
+//! engine needs no store, and a driver no rules.
+
+use super::edit::Author;
+use super::merge::{Incoming, Merged};
+use super::push::{Aftermath, Answer, Parcel};
+use super::session::{Concluded, Conclusion};
+use super::upkeep::{Horizon, Loaded, Verified};
+use super::{Outcome, merge, push, session, upkeep};
+use crate::store::{Meta, Store, StoreError};
+use gosync_proto::limits::Limits;
+use gosync_proto::{Key, Reason};
+
+/// What is to be done. Each is one transaction, or several that are each
+/// complete in themselves.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Op {
+    /// Take over the exchange with the server; read what is held.
+    Activate,
+    /// Merge what the server sent.
+    Merge(Incoming),
+    /// Take what is to be pushed next: at most so many records.
+    Take(Limits, usize),
+    /// Bring the answer to a push into the store.
+    Settle(Parcel, Answer),
+    /// Mark every write of a parcel as refused.
+    Refuse(Parcel, Option<Reason>, String),
+    /// End a reconciliation.
+    Conclude(Conclusion),
+    /// Follow the server's horizon.
+    FollowHorizon(Horizon),
+    /// Hash every stored record again.
+    Verify,
+    /// Remove those of these records that are damaged.
+    RemoveDamaged(Vec<Key>),
+    /// Note the server's limits, and the wall clock at which both sides were
+    /// seen to be equal.
+    Note(Option<Limits>, Option<u64>),
+}
+
+/// What came of an [`Op`] of the same name. Those that may change the meta row
+/// bring it along.
+#[derive(Clone, PartialEq, Debug)]
+#[allow(missing_docs)]
+pub enum Reply {
+    Active(Loaded),
+    Merged(Merged, Meta),
+    Taken(Parcel),
+    Settled(Aftermath, Meta),
+    Refused(Outcome, Meta),
+    Concluded(Concluded, Meta),
+    HorizonFollowed(Outcome, Meta),
+    Verified(Verified),
+    DamagedRemoved(Vec<Key>),
+    Noted,
+}
+
+/// Does what is asked.
+///
+/// # Errors
+/// As the operation's own function says.
+pub async fn run<S: Store>(store: &S, author: Author, op: Op) -> Result<Reply, StoreError> {
+    let me = author.replica;
+    Ok(match op {
+        Op::Activate => Reply::Active(upkeep::activate(store, me).await?),
+        Op::Merge(incoming) => {
+            let (merged, meta) = merge::merge(store, me, incoming).await?;
+            Reply::Merged(merged, meta)
+        }
+        Op::Take(limits, at_most) => Reply::Taken(push::take(store, me, limits, at_most).await?),
+        Op::Settle(parcel, answer) => {
+            let (aftermath, meta) = push::settle(store, author, parcel, answer).await?;
+            Reply::Settled(aftermath, meta)
+        }
+        Op::Refuse(parcel, reason, detail) => {
+            let (outcome, meta) = push::refuse_all(store, me, parcel, reason, detail).await?;
+            Reply::Refused(outcome, meta)
+        }
+        Op::Conclude(conclusion) => {
+            let (concluded, meta) = session::conclude(store, me, conclusion).await?;
+            Reply::Concluded(concluded, meta)
+        }
+        Op::FollowHorizon(horizon) => {
+            let (outcome, meta) = upkeep::follow_horizon(store, me, horizon).await?;
+            Reply::HorizonFollowed(outcome, meta)
+        }
+        Op::Verify => Reply::Verified(upkeep::verify(store, me).await?),
+        Op::RemoveDamaged(keys) => {
+            Reply::DamagedRemoved(upkeep::remove_damaged(store, me, keys).await?)
+        }
+        Op::Note(limits, synced_ms) => {
+            upkeep::note(store, limits, synced_ms).await?;
+            Reply::Noted
+        }
+    })
+}
