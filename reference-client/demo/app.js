@@ -21,7 +21,9 @@ const WORDS = {
   "storage-error": "🔴 Storage failed",
 };
 
-start().catch(error => notice(error.message));
+start()
+  .then(keepPage)
+  .catch(error => notice(error.message));
 
 async function start() {
   await init();
@@ -51,6 +53,18 @@ async function start() {
     log("💥 Damaged on disk: ", ...codes(keys));
     await verify(db);
   });
+}
+
+/** Keeps the page's own files, so that it can be reloaded while the server is away. */
+async function keepPage() {
+  if (!("serviceWorker" in navigator)) return;
+  await navigator.serviceWorker.register("sw.js");
+  const loaded = performance.getEntriesByType("resource").map(entry => new URL(entry.name));
+  const files = loaded.filter(url => url.origin === location.origin && !url.pathname.includes("SyncService"));
+  const cache = await caches.open("page");
+  await cache.addAll([location.pathname, ...new Set(files.map(url => url.href))]);
+  await navigator.serviceWorker.ready;
+  document.body.dataset.kept = "true";
 }
 
 let unhealed = null; // the database whose damage waits for the server
