@@ -64,7 +64,7 @@ fn cargo() -> Command {
 }
 
 fn rust() -> Result<()> {
-    process::run(cargo().args(["test", "--workspace"]))
+    process::run(cargo().args(["test", "--workspace", "--no-fail-fast"]))
 }
 
 fn js() -> Result<()> {
