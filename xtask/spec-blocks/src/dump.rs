@@ -55,7 +55,8 @@ impl View {
             let indent = "  ".repeat(*depth);
             let mut chunks = bytes.chunks(WIDTH);
             let first = format!("{indent}{}", hex(chunks.next().unwrap_or_default()));
-            out += &format!("{first:<44}{note}\n");
+            out += format!("{first:<44}{note}").trim_end();
+            out.push('\n');
             for chunk in chunks {
                 out += &format!("{indent}{}\n", hex(chunk));
             }

@@ -1,20 +1,13 @@
-//! Worked examples: one small world (a space of to-dos) whose records, digests and messages all chapters show.
+//! Digests and fingerprints with every byte of what is hashed. Each is hashed a second time from the bytes that are
+//! shown, so that the text cannot drift from the rules.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use gosync_proto::merkle::{self, Stream};
 use gosync_proto::record::{BRANCH_TAG, RECORD_TAG};
-use gosync_proto::version::{ReplicaId, Time, Version};
-use gosync_proto::{Content, Digest, Key, Record, wire};
-use prost::Message;
+use gosync_proto::{Content, Digest, Record};
 
-use crate::dump::{self, hex};
-
-const SPACE: &str = "team-1";
-/// 2026-01-01T00:00:00Z, Unix milliseconds.
-const NOW_MS: u64 = 1_767_225_600_000;
-const EPOCH: u64 = 0x9e37_79b9_7f4a_7c15;
-const TAG: u64 = 0xd1b5_4a32_d192_ed03;
-const LAPTOP: ReplicaId = ReplicaId(0x0102_0304_0506_0708);
+use crate::dump::hex;
+use crate::world::{put, sha256, tombstone};
 
 /// A put and a tombstone with every byte of their digests' inputs.
 pub fn digests() -> Result<String> {
@@ -95,17 +88,6 @@ fn node(
     Ok(fingerprint)
 }
 
-/// One message of the wire, as text, bytes and explained.
-pub fn message(name: &str) -> Result<String> {
-    let bytes = match name {
-        "PushRequest" => push_request()?.encode_to_vec(),
-        "PushResponse" => push_response().encode_to_vec(),
-        "HelloRequest" => hello_request()?.encode_to_vec(),
-        _ => bail!("there is no example of `{name}`"),
-    };
-    dump::render(name, &bytes)
-}
-
 fn digest(record: &Record) -> Result<String> {
     let key = record.key.as_bytes();
     let parts: [(&str, Vec<u8>); 7] = [
@@ -162,103 +144,9 @@ fn digest(record: &Record) -> Result<String> {
     Ok(out)
 }
 
-/// SHA-256 as the rules' own crate computes it: that of a value.
-fn sha256(bytes: Vec<u8>) -> Digest {
-    Content::Put(bytes.into()).value_hash()
-}
-
-fn version(counter: u64) -> Version {
-    Version {
-        time: Time(Time::from_millis(NOW_MS).0 + counter),
-        replica: LAPTOP,
-    }
-}
-
-fn put(key: &str, counter: u64, value: &str) -> Result<Record> {
-    Ok(Record {
-        key: Key::new(key.as_bytes())?,
-        version: version(counter),
-        content: Content::Put(value.as_bytes().to_vec().into()),
-    })
-}
-
-fn tombstone(key: &str, counter: u64) -> Result<Record> {
-    Ok(Record {
-        key: Key::new(key.as_bytes())?,
-        version: version(counter),
-        content: Content::Tombstone,
-    })
-}
-
-fn cursor(sequence: u64) -> wire::Cursor {
-    wire::Cursor {
-        epoch: EPOCH,
-        sequence,
-        tag: TAG,
-    }
-}
-
-/// Everything, followed up to sequence 7.
-fn held() -> wire::HeldRanges {
-    wire::HeldRanges {
-        ranges: vec![wire::Range::default()],
-        cursor: Some(cursor(7)),
-    }
-}
-
-fn push_request() -> Result<wire::PushRequest> {
-    Ok(wire::PushRequest {
-        space: SPACE.to_owned(),
-        records: vec![put("todos\0t1\0title", 2, "\"Milk\"")?.into()],
-        held: vec![held()],
-        ..Default::default()
-    })
-}
-
-fn push_response() -> wire::PushResponse {
-    wire::PushResponse {
-        verdicts: vec![wire::Verdict {
-            outcome: wire::Outcome::Applied as i32,
-            sequence: 8,
-            ..Default::default()
-        }],
-        position: Some(wire::Position {
-            head: Some(wire::Cursor {
-                tag: TAG.rotate_left(17),
-                ..cursor(8)
-            }),
-            horizon: 0,
-        }),
-        server_time_ms: NOW_MS + 40,
-        held: vec![wire::HistoryStatus {
-            lineage: wire::Lineage::Same as i32,
-            mapped_sequence: 7,
-            behind_compaction: false,
-        }],
-    }
-}
-
-fn hello_request() -> Result<wire::HelloRequest> {
-    let record = put("todos\0t1\0title", 2, "\"Milk\"")?;
-    Ok(wire::HelloRequest {
-        versions: vec![gosync_proto::PROTOCOL_VERSION],
-        features: vec![wire::Feature::Reconcile as i32, wire::Feature::Live as i32],
-        space: SPACE.to_owned(),
-        held: vec![held()],
-        fingerprints: vec![record.digest().0.to_vec()],
-        client: "todo-app/1.2".to_owned(),
-        ..Default::default()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_unknown_example_is_an_error() {
-        assert!(message("NoSuchMessage").is_err());
-    }
 
     #[test]
     fn the_fingerprint_example_shows_every_node() {

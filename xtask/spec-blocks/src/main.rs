@@ -7,9 +7,11 @@
 
 mod dump;
 mod examples;
+mod messages;
 mod requirements;
 mod schema;
 mod tables;
+mod world;
 
 use std::env;
 use std::fs;
@@ -138,7 +140,8 @@ fn block(name: &str, arguments: &[&str]) -> Result<String> {
         "limits" => tables::limits(),
         "digest-example" => examples::digests(),
         "fingerprint-example" => examples::fingerprint(),
-        "message" => examples::message(arguments.first().copied().unwrap_or_default()),
+        "columns-example" => messages::columns(),
+        "message" => messages::message(arguments.first().copied().unwrap_or_default()),
         _ => bail!("nothing makes it"),
     }
 }

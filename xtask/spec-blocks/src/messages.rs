@@ -1,0 +1,303 @@
+//! One example of each message of the wire, and a Reconcile exchange column by column.
+
+use std::convert::Infallible;
+
+use anyhow::{Context, Result, bail, ensure};
+use gosync_proto::limits::Limits;
+use gosync_proto::merkle::{Summary, Tree};
+use gosync_proto::reconcile::{Budget, DEFAULT_DIGEST_LEN, Initiator, Options, respond};
+use gosync_proto::{PROTOCOL_VERSION, RangeSet, Record, wire};
+use prost::Message;
+use wire::snapshot_response::Event as Snapshot;
+use wire::watch_response::Event as Watch;
+
+use crate::dump::{self, hex};
+use crate::world::{NOW_MS, SPACE, cursor, held, in_order, position, put, sha256};
+
+const SALT: u64 = 0x5eed_0123_4567_89ab;
+
+/// The example `name` as text, as bytes and explained. A name is a message, or a message and one of its arms after a
+/// dot.
+pub fn message(name: &str) -> Result<String> {
+    let bytes = match name {
+        "HelloRequest" => hello_request()?.encode_to_vec(),
+        "HelloResponse" => hello_response().encode_to_vec(),
+        "PushRequest" => push_request()?.encode_to_vec(),
+        "PushResponse" => push_response().encode_to_vec(),
+        "WatchRequest" => watch_request().encode_to_vec(),
+        "WatchResponse.changes" => watch(Watch::Changes(wire::Changes {
+            records: vec![title()?.into(), done()?.into()],
+            cursor: Some(cursor(9)),
+        })),
+        "WatchResponse.checkpoint" => watch(Watch::Checkpoint(wire::Checkpoint {
+            position: Some(position(9)),
+            ranges: vec![state(&[done()?, title()?])],
+            server_time_ms: NOW_MS + 900,
+        })),
+        "WatchResponse.heartbeat" => watch(Watch::Heartbeat(wire::Heartbeat {
+            server_time_ms: NOW_MS + 15_900,
+            cursor: Some(cursor(12)),
+        })),
+        "WatchResponse.end" => watch(Watch::End(wire::StreamEnd {
+            reason: wire::Reason::StreamExpired as i32,
+            detail: "the stream has reached its lifetime; open it again".to_owned(),
+            ..Default::default()
+        })),
+        "SnapshotRequest" => snapshot_request().encode_to_vec(),
+        "SnapshotResponse.start" => snapshot(Snapshot::Start(wire::SnapshotStart {
+            position: Some(position(9)),
+            held: in_order(0),
+            total_records: 2,
+            total_bytes: [done()?, title()?].iter().map(|r| r.size() as u64).sum(),
+            ..Default::default()
+        })),
+        "SnapshotResponse.chunk" => snapshot(Snapshot::Chunk(wire::SnapshotChunk {
+            records: vec![done()?.into(), title()?.into()],
+        })),
+        "SnapshotResponse.complete" => snapshot(Snapshot::Complete(wire::SnapshotComplete {
+            ranges: vec![state(&[done()?, title()?])],
+        })),
+        "ReconcileRequest" => Exchange::run()?.request.encode_to_vec(),
+        "ReconcileResponse" => Exchange::run()?.response.encode_to_vec(),
+        _ => bail!("there is no example of `{name}`"),
+    };
+    let (message, _) = name.split_once('.').unwrap_or((name, ""));
+    dump::render(message, &bytes)
+}
+
+/// What the columns of the Reconcile example mean.
+pub fn columns() -> Result<String> {
+    let exchange = Exchange::run()?;
+    let (request, response) = (&exchange.request, &exchange.response);
+    let mut out = String::from("```\nthe replica holds\n");
+    out += &holdings(&exchange.replica);
+    out += "the server holds\n";
+    out += &holdings(&exchange.server);
+    out += &format!("\nsalt as 8 bytes  {}\n", hex(&SALT.to_be_bytes()));
+    out += "\nrequest\n";
+    let items = exchange.replica.len() as u8;
+    ensure!(
+        request.parts == [items * 4 + 2] && request.bounds.is_empty(),
+        "the request lists items"
+    );
+    out += &format!(
+        "  parts    {:<14}{items} * 4 + 2: one part, up to infinity, with {items} items\n",
+        hex(&request.parts)
+    );
+    let shorts = request.digests.chunks(DEFAULT_DIGEST_LEN);
+    for (short, record) in shorts.zip(&exchange.replica) {
+        let input = [&SALT.to_be_bytes()[..], &record.digest().0].concat();
+        ensure!(
+            sha256(input).0.starts_with(short),
+            "the documented bytes do not hash to the short"
+        );
+        out += &format!(
+            "  digests  {:<14}SHA-256(salt || digest of \"{}\"), its first {DEFAULT_DIGEST_LEN} bytes\n",
+            hex(short),
+            record.key
+        );
+    }
+    out += "\nanswer\n";
+    ensure!(
+        response.parts == [6] && response.lacking == [1, 2],
+        "one part is resolved, two items are lacked"
+    );
+    out += &format!(
+        "  parts    {:<14}1 * 4 + 2: one part is resolved\n",
+        hex(&response.parts)
+    );
+    out += &format!(
+        "  lacking  {:<14}the server has 1 item (\"a\"), then lacks 2 (\"ab\" and \"b\")\n",
+        hex(&response.lacking)
+    );
+    for record in &response.records {
+        out += &format!("  records  \"{}\"\n", record.key);
+    }
+    Ok(out + "```")
+}
+
+fn holdings(records: &[Record]) -> String {
+    records
+        .iter()
+        .map(|r| {
+            format!(
+                "  {:<6}{:?}  digest {}\n",
+                format!("\"{}\"", r.key),
+                r.version.time,
+                r.digest().to_hex()
+            )
+        })
+        .collect()
+}
+
+/// A replica and a server that differ, and one round trip between them.
+struct Exchange {
+    replica: Vec<Record>,
+    server: Vec<Record>,
+    request: wire::ReconcileRequest,
+    response: wire::ReconcileResponse,
+}
+
+impl Exchange {
+    fn run() -> Result<Exchange> {
+        let replica = vec![put("a", 1, "1")?, put("ab", 2, "2")?, put("b", 3, "3")?];
+        let server = vec![put("a", 1, "1")?, put("ab", 5, "two")?, put("c", 4, "4")?];
+        let (ours, theirs) = (tree(&replica), tree(&server));
+        let ranges = RangeSet::all();
+        let mut session = Initiator::new(&ranges, SALT, Options::new(&Limits::default()));
+        let asked = session
+            .next_request(&ours)?
+            .context("there is something to ask")?;
+        let request = wire::ReconcileRequest {
+            space: SPACE.to_owned(),
+            held: held(Some(7)),
+            ..asked
+        };
+        let budget = Budget::new(&Limits::default());
+        let load = |key: &gosync_proto::Key| {
+            Ok::<_, Infallible>(server.iter().find(|r| r.key == *key).cloned())
+        };
+        let answered = respond(
+            &request,
+            &ranges,
+            &theirs,
+            &RangeSet::default(),
+            &budget,
+            load,
+        )?;
+        let response = wire::ReconcileResponse {
+            position: Some(position(9)),
+            held: in_order(7),
+            ..answered
+        };
+        session.handle_response(&ours, response.clone())?;
+        ensure!(session.is_done(), "the example ends after one round trip");
+        Ok(Exchange {
+            replica,
+            server,
+            request,
+            response,
+        })
+    }
+}
+
+fn tree(records: &[Record]) -> Tree {
+    Tree::from_sorted(records.iter().map(|r| (r.key.as_bytes(), r.digest())))
+}
+
+fn title() -> Result<Record> {
+    put("todos\0t1\0title", 2, "\"Milk\"")
+}
+
+fn done() -> Result<Record> {
+    put("todos\0t1\0done", 5, "true")
+}
+
+fn state(records: &[Record]) -> wire::RangeState {
+    let Summary { count, fingerprint } = tree(records).total();
+    wire::RangeState {
+        count,
+        fingerprint: fingerprint.0.to_vec(),
+    }
+}
+
+fn watch(event: Watch) -> Vec<u8> {
+    wire::WatchResponse { event: Some(event) }.encode_to_vec()
+}
+
+fn snapshot(event: Snapshot) -> Vec<u8> {
+    wire::SnapshotResponse { event: Some(event) }.encode_to_vec()
+}
+
+fn hello_request() -> Result<wire::HelloRequest> {
+    Ok(wire::HelloRequest {
+        versions: vec![PROTOCOL_VERSION],
+        features: vec![wire::Feature::Reconcile as i32, wire::Feature::Live as i32],
+        space: SPACE.to_owned(),
+        held: held(Some(7)),
+        fingerprints: vec![title()?.digest().0.to_vec()],
+        client: "todo-app/1.2".to_owned(),
+        ..Default::default()
+    })
+}
+
+fn hello_response() -> wire::HelloResponse {
+    wire::HelloResponse {
+        version: PROTOCOL_VERSION,
+        features: vec![wire::Feature::Reconcile as i32, wire::Feature::Live as i32],
+        server_time_ms: NOW_MS,
+        limits: Some(Limits::default().to_wire()),
+        grants: vec![wire::Grant {
+            key_prefix: Vec::new(),
+            access: wire::Access::Write as i32,
+        }],
+        position: Some(position(8)),
+        held: in_order(7),
+        equal: vec![false],
+        total_records: 2,
+        ..Default::default()
+    }
+}
+
+fn push_request() -> Result<wire::PushRequest> {
+    Ok(wire::PushRequest {
+        space: SPACE.to_owned(),
+        records: vec![title()?.into()],
+        held: held(Some(7)),
+        ..Default::default()
+    })
+}
+
+fn push_response() -> wire::PushResponse {
+    wire::PushResponse {
+        verdicts: vec![wire::Verdict {
+            outcome: wire::Outcome::Applied as i32,
+            sequence: 8,
+            ..Default::default()
+        }],
+        position: Some(position(8)),
+        server_time_ms: NOW_MS + 40,
+        held: in_order(7),
+    }
+}
+
+fn watch_request() -> wire::WatchRequest {
+    wire::WatchRequest {
+        space: SPACE.to_owned(),
+        held: held(Some(7)),
+        newest_commit: Some(cursor(8)),
+        ..Default::default()
+    }
+}
+
+fn snapshot_request() -> wire::SnapshotRequest {
+    wire::SnapshotRequest {
+        space: SPACE.to_owned(),
+        held: held(None),
+        after_key: Some(b"todos\0t1\0done".to_vec()),
+        ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_example_is_an_error() {
+        assert!(message("NoSuchMessage").is_err());
+        assert!(message("WatchResponse.nothing").is_err());
+    }
+
+    #[test]
+    fn the_exchange_carries_what_the_replica_lacks() {
+        let exchange = Exchange::run().unwrap();
+        let keys: Vec<&[u8]> = exchange
+            .response
+            .records
+            .iter()
+            .map(|r| &r.key[..])
+            .collect();
+        assert_eq!(keys, [&b"ab"[..], b"c"]);
+    }
+}
