@@ -23,7 +23,7 @@ const EXAMPLES: &str = "Examples:
 
   Back up while it runs, and go back to the backup (replicas notice and re-offer what is newer)
     gosync-server backup --db sqlite:gosync.db backup.db
-    gosync-server restore --db sqlite:gosync.db backup.db
+    gosync-server restore --db sqlite:gosync.db --overwrite backup.db
 
 Settings come from the defaults, then the TOML file (--config), then environment variables and
 flags, then --set. `gosync-server config check` shows the result.";
@@ -52,6 +52,31 @@ pub enum Command {
         #[command(subcommand)]
         command: TokenCommand,
     },
+    /// Look after the database
+    #[command(flatten)]
+    Data(DataCommand),
+    /// Look at the settings
+    Config {
+        /// What to do.
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Ask a running server whether it takes calls; exits with 0 or 1
+    Healthcheck {
+        /// The server's address, or that of its metrics listener
+        #[arg(
+            long,
+            value_name = "ADDR",
+            env = "GOSYNC_LISTEN",
+            default_value = "127.0.0.1:4000"
+        )]
+        address: SocketAddr,
+    },
+}
+
+/// The commands that look after a database.
+#[derive(Subcommand, Debug)]
+pub enum DataCommand {
     /// Copy the database to a file while a server may be using it
     ///
     /// The copy is consistent: one state between two commits.
@@ -65,14 +90,16 @@ pub enum Command {
     /// Put a backup in the database's place, as a new epoch
     ///
     /// Stop the server first. Replicas notice that history was cut back and offer again what the
-    /// backup lacks, so that what they hold is not lost. The database that was there is kept beside
-    /// it under another name.
+    /// backup lacks, so that what they hold is not lost.
     Restore {
         /// Where the data shall be.
         #[command(flatten)]
         db: DbArgs,
         /// The backup
         from: PathBuf,
+        /// Replace a database that is there
+        #[arg(long)]
+        overwrite: bool,
     },
     /// Remove tombstones older than the retention
     ///
@@ -112,23 +139,6 @@ pub enum Command {
         /// Show at most so many keys
         #[arg(long, default_value_t = 50)]
         limit: usize,
-    },
-    /// Look at the settings
-    Config {
-        /// What to do.
-        #[command(subcommand)]
-        command: ConfigCommand,
-    },
-    /// Ask a running server whether it takes calls; exits with 0 or 1
-    Healthcheck {
-        /// The server's address, or that of its metrics listener
-        #[arg(
-            long,
-            value_name = "ADDR",
-            env = "GOSYNC_LISTEN",
-            default_value = "127.0.0.1:4000"
-        )]
-        address: SocketAddr,
     },
 }
 
@@ -179,6 +189,9 @@ pub struct ServeArgs {
         requires = "tls_cert"
     )]
     pub tls_key: Option<PathBuf>,
+    /// Serve without TLS to others than this machine, because a proxy in front speaks TLS
+    #[arg(long, env = "GOSYNC_BEHIND_PROXY")]
+    pub behind_proxy: bool,
     /// Origin whose pages may call this server, or *; repeatable
     #[arg(
         long,
@@ -246,8 +259,13 @@ impl ServeArgs {
                 self.allow_origin.clone(),
             ));
         }
-        if self.reflection {
-            all.push(Override::new("reflection", true));
+        for (key, on) in [
+            ("reflection", self.reflection),
+            ("behind_proxy", self.behind_proxy),
+        ] {
+            if on {
+                all.push(Override::new(key, true));
+            }
         }
         all.extend(self.set.iter().cloned());
         all
@@ -259,8 +277,7 @@ impl ServeArgs {
 pub enum TokenCommand {
     /// Make a token and print it, once
     ///
-    /// The file gets its SHA-256 only. A running server takes the new token within a second. To
-    /// revoke a token delete its entry; its open streams end at once.
+    /// The file gets its SHA-256 only. A running server takes the new token within a second.
     Mint {
         /// Token file; made if need be
         #[arg(
@@ -288,6 +305,22 @@ pub enum TokenCommand {
         /// How long it is valid, such as 12h or 90d; without it: until revoked
         #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
         expires_in: Option<std::time::Duration>,
+    },
+    /// Take tokens out of the file
+    ///
+    /// A running server notices within a second and ends their streams.
+    Revoke {
+        /// Token file
+        #[arg(
+            long,
+            value_name = "FILE",
+            env = "GOSYNC_TOKENS",
+            default_value = "tokens.toml"
+        )]
+        tokens: PathBuf,
+        /// Every token of this name
+        #[arg(long)]
+        name: String,
     },
     /// List the tokens of a file: names, grants, expiry
     List {

@@ -25,6 +25,9 @@ pub struct Config {
     pub static_files: Option<PathBuf>,
     /// Who may do what.
     pub auth: AuthConfig,
+    /// Whether a proxy in front of the server speaks TLS: then it may listen
+    /// without TLS where others can reach it.
+    pub behind_proxy: bool,
     /// TLS on the port.
     pub tls: Option<TlsConfig>,
     /// What browsers on other origins may do.
@@ -60,6 +63,7 @@ impl Default for Config {
             db: Database::Sqlite("gosync.db".into()),
             static_files: None,
             auth: AuthConfig::default(),
+            behind_proxy: false,
             tls: None,
             cors: CorsConfig::default(),
             limits: Limits::default(),
@@ -349,6 +353,15 @@ impl Config {
                 ),
             );
         }
+        if self.tls.is_none() && !self.behind_proxy && !self.listen.ip().is_loopback() {
+            return bad(
+                "listen",
+                format!(
+                    "is {}, which others can reach, without TLS: tokens would travel in the clear. Start with `--tls-cert cert.pem --tls-key key.pem`, or with --behind-proxy where a proxy in front speaks TLS",
+                    self.listen
+                ),
+            );
+        }
         if let Some(addr) = self.metrics.listen.filter(|a| !a.ip().is_loopback()) {
             return bad(
                 "metrics.listen",
@@ -409,6 +422,7 @@ impl Config {
             #[serde(rename = "static")]
             static_files: Option<&'a Path>,
             reflection: bool,
+            behind_proxy: bool,
             request_timeout: String,
             drain_timeout: String,
             auth: BTreeMap<&'a str, &'a Path>,
@@ -427,6 +441,7 @@ impl Config {
             db: self.db.to_string(),
             static_files: self.static_files.as_deref(),
             reflection: self.reflection,
+            behind_proxy: self.behind_proxy,
             request_timeout: time(self.request_timeout),
             drain_timeout: time(self.drain_timeout),
             auth: self.auth.tokens.iter().map(|p| ("tokens", &**p)).collect(),
@@ -576,7 +591,11 @@ mod tests {
         for addr in ["0.0.0.0:1", "192.0.2.1:1", "[::]:1"] {
             let e = load(&format!("listen = '{addr}'"), &[]).unwrap_err();
             assert!(e.contains("token mint"), "{e}");
-            load(&format!("listen = '{addr}'"), &["auth.tokens=t.toml"]).unwrap();
+            let listen = format!("listen = '{addr}'");
+            let e = load(&listen, &["auth.tokens=t.toml"]).unwrap_err();
+            assert!(e.contains("--tls-cert"), "{e}");
+            load(&listen, &["auth.tokens=t.toml", "behind_proxy=true"]).unwrap();
+            load(&listen, &["auth.tokens=t.toml", "tls={cert='c',key='k'}"]).unwrap();
         }
         load("listen = '[::1]:1'", &[]).unwrap();
         load("[metrics]\nlisten = '0.0.0.0:9'", &[]).unwrap_err();

@@ -5,8 +5,9 @@
 use crate::auth::Auth;
 use crate::auth::tokens::TokenFileError;
 use crate::clock::WallClock;
-use crate::config::{Config, ConfigError, CorsConfig, Database, TlsConfig};
+use crate::config::{Config, ConfigError, CorsConfig, Database, HistoryConfig, TlsConfig};
 use crate::listen;
+use crate::maintenance::{self, CompactOptions};
 use crate::ops::metrics::Metrics;
 use crate::ops::{operator_page, probes};
 use crate::rpc::SyncApi;
@@ -174,6 +175,11 @@ impl Server {
         self.service.clone()
     }
 
+    /// Who may call, for whoever has to reload the tokens at once.
+    pub fn auth(&self) -> Arc<Auth> {
+        self.auth.clone()
+    }
+
     /// Serves until `stop` is cancelled, then drains: health says
     /// NOT_SERVING, new calls are refused, streams end with UNAVAILABLE, and
     /// after the drain timeout what is left is closed.
@@ -188,6 +194,15 @@ impl Server {
             .clone()
             .run_until_cancelled_owned(self.auth.clone().follow());
         tokio::spawn(follow);
+        tokio::spawn(
+            background
+                .clone()
+                .run_until_cancelled_owned(compact_regularly(
+                    self.service.clone(),
+                    self.config.history.clone(),
+                    self.clock.clone(),
+                )),
+        );
         if let Some(listener) = self.operator {
             let page = operator_page(self.metrics.clone(), stop.clone());
             let config = listen::ConnectionConfig {
@@ -291,6 +306,35 @@ impl Server {
             app = app.layer(from_fn(loopback_host_only));
         }
         Ok(app)
+    }
+}
+
+/// Removes old tombstones of every space now and then.
+async fn compact_regularly(service: Service, config: HistoryConfig, clock: WallClock) {
+    if config.compact_every.is_zero() {
+        return;
+    }
+    let options = CompactOptions {
+        retention_ms: u64::try_from(config.retention.as_millis()).unwrap_or(u64::MAX),
+        ..CompactOptions::default()
+    };
+    loop {
+        tokio::time::sleep(config.compact_every).await;
+        let (service, now_ms) = (service.clone(), clock.now_ms());
+        let work = move || {
+            for space in service.store().spaces()? {
+                let done = maintenance::compact(service.store(), &space, now_ms, options)?;
+                if done.removed > 0 {
+                    tracing::info!(%space, removed = done.removed, "old tombstones removed");
+                }
+            }
+            Ok::<_, StoreError>(())
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "old tombstones could not be removed"),
+            Err(error) => tracing::error!(%error, "compaction broke down"),
+        }
     }
 }
 

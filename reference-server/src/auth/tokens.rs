@@ -237,15 +237,17 @@ pub fn read(path: &Path) -> Result<Vec<Arc<TokenEntry>>, TokenFileError> {
         doing: "read",
         error,
     })?;
-    let bad = |problem| TokenFileError::Bad {
-        path: path.to_owned(),
-        problem,
-    };
-    let raw: RawFile = toml::from_str(&text).map_err(|e| bad(e.to_string()))?;
-    raw.token
-        .into_iter()
-        .map(|t| TokenEntry::from_raw(t).map(Arc::new).map_err(bad))
-        .collect()
+    parse(&text)
+        .map(|tokens| tokens.into_iter().map(Arc::new).collect())
+        .map_err(|problem| TokenFileError::Bad {
+            path: path.to_owned(),
+            problem,
+        })
+}
+
+fn parse(text: &str) -> Result<Vec<TokenEntry>, String> {
+    let raw: RawFile = toml::from_str(text).map_err(|e| e.to_string())?;
+    raw.token.into_iter().map(TokenEntry::from_raw).collect()
 }
 
 /// Makes a token, adds its hash to the file (which is made if need be) and
@@ -297,6 +299,53 @@ pub fn mint(
     text += "]\n";
     replace(path, &text).map_err(io("write"))?;
     Ok(token)
+}
+
+/// Takes every token of a name out of the file and returns how many those
+/// were. Everything else in the file stays, comments included.
+///
+/// # Errors
+/// [`TokenFileError`]; then the file is as it was.
+pub fn revoke(path: &Path, name: &str) -> Result<usize, TokenFileError> {
+    let before = read(path)?;
+    let text = std::fs::read_to_string(path).map_err(|error| TokenFileError::Io {
+        path: path.to_owned(),
+        doing: "read",
+        error,
+    })?;
+    let bad = |problem| TokenFileError::Bad {
+        path: path.to_owned(),
+        problem,
+    };
+    // each entry reaches from its header to the next one
+    let mut starts: Vec<usize> = text
+        .match_indices("[[token]]")
+        .map(|(at, _)| at)
+        .filter(|at| text[..*at].ends_with('\n') || *at == 0)
+        .collect();
+    starts.push(text.len());
+    let mut kept = text[..starts[0]].to_owned();
+    for entry in starts.windows(2).map(|w| &text[w[0]..w[1]]) {
+        let named = parse(entry).map_err(&bad)?.iter().any(|t| t.name == name);
+        if !named {
+            kept += entry;
+        }
+    }
+    let after = parse(&kept).map_err(&bad)?;
+    let wanted = before.iter().filter(|t| t.name != name).map(|t| &**t);
+    if !after.iter().eq(wanted) {
+        return Err(bad(format!(
+            "its layout is unusual; delete the entries named {name:?} by hand"
+        )));
+    }
+    if after.len() < before.len() {
+        replace(path, &kept).map_err(|error| TokenFileError::Io {
+            path: path.to_owned(),
+            doing: "write",
+            error,
+        })?;
+    }
+    Ok(before.len() - after.len())
 }
 
 /// Writes beside the file and renames, so that a reader sees the old text or
@@ -365,6 +414,32 @@ mod tests {
         assert_eq!(entries[1].grants[0], odd);
         assert_eq!(entries[1].sha256, hash(&token));
         assert!(!std::fs::read_to_string(&path).unwrap().contains(&token));
+    }
+
+    #[test]
+    fn revoking_takes_out_the_named_tokens_and_leaves_the_rest_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens.toml");
+        let grant = [Grant::new("s", vec![], Right::Read).unwrap()];
+        for name in ["a", "b", "a", "c"] {
+            mint(&path, name, None, &grant).unwrap();
+        }
+        assert_eq!(revoke(&path, "nobody").unwrap(), 0);
+        assert_eq!(revoke(&path, "a").unwrap(), 2);
+        let names: Vec<_> = read(&path)
+            .unwrap()
+            .iter()
+            .map(|t| t.name.clone())
+            .collect();
+        assert_eq!(names, ["b", "c"]);
+        assert!(
+            std::fs::read_to_string(&path)
+                .unwrap()
+                .starts_with("# Tokens")
+        );
+        revoke(&path, "b").unwrap();
+        revoke(&path, "c").unwrap();
+        assert!(read(&path).unwrap().is_empty());
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub fn run(command: Command) -> ExitCode {
             command: ConfigCommand::Check(args),
         } => config_check(&args),
         Command::Healthcheck { address } => healthcheck(address),
-        other => data::run(other),
+        Command::Data(command) => data::run(command),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("gosync-server: {error}");

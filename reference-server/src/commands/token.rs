@@ -44,6 +44,10 @@ pub(super) fn run(command: TokenCommand) -> Outcome {
                 path.display()
             );
         }
+        TokenCommand::Revoke { tokens: path, name } => match tokens::revoke(&path, &name)? {
+            0 => return Err(format!("{} has no token named {name:?}", path.display()).into()),
+            n => eprintln!("{n} taken out of {}", path.display()),
+        },
         TokenCommand::List { tokens: path } => {
             let now_ms = WallClock::system().now_ms();
             for token in tokens::read(&path)? {

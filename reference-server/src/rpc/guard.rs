@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use gosync_proto::Reason;
 use gosync_proto::limits::Limits;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue, header};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -48,7 +48,7 @@ pub async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next
     let limit = grpc_timeout(request.headers()).map_or(guard.request_timeout, |asked| {
         asked.min(guard.request_timeout)
     });
-    let response = match tokio::time::timeout(limit, next.run(request)).await {
+    let mut response = match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) if own => refine(response, &guard),
         Ok(response) => response,
         Err(_) => http_response(&Status::deadline_exceeded(format!(
@@ -61,6 +61,11 @@ pub async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next
     if let Some(method) = method {
         guard.metrics.call(method, code as i32, took);
         tracing::debug!(method, ?code, ?took, "call");
+        // proxies must neither buffer a stream nor keep an answer
+        response.headers_mut().insert(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("no-store, no-transform"),
+        );
     }
     response
 }
@@ -78,11 +83,8 @@ fn refine(response: Response, guard: &Guard) -> Response {
         return response;
     }
     let refused = status_code(headers).and_then(|code| {
-        let message = headers
-            .get("grpc-message")
-            .and_then(|m| m.to_str().ok())
-            .unwrap_or_default();
-        refine_transport_code(code, &message.replace("%20", " "), &guard.limits)
+        let status = Status::from_header_map(headers)?;
+        refine_transport_code(code, status.message(), &guard.limits)
     });
     match refused {
         Some(refusal) => http_response(&to_status(&refusal, &guard.limits, guard.clock.now_ms())),

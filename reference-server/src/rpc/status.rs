@@ -92,61 +92,13 @@ pub fn to_status(refusal: &Refusal, limits: &Limits, now_ms: u64) -> Status {
             metadata,
         },
     )];
-    if refusal.retry_after_ms > 0 {
-        let ms = refusal.retry_after_ms;
-        let retry_delay = Some(prost_types::Duration {
-            seconds: (ms / 1000) as i64,
-            nanos: (ms % 1000) as i32 * 1_000_000,
-        });
-        details.push(any(
-            "google.rpc.RetryInfo",
-            &google::RetryInfo { retry_delay },
-        ));
-    }
-    match refusal.reason {
-        Reason::Malformed | Reason::LimitExceeded => {
-            let violation = google::FieldViolation {
-                field: refusal.field.clone().unwrap_or_default(),
-                description: refusal.detail.clone(),
-            };
-            details.push(any(
-                "google.rpc.BadRequest",
-                &google::BadRequest {
-                    field_violations: vec![violation],
-                },
-            ));
-        }
-        Reason::QuotaExceeded | Reason::RateLimited => {
-            let violation = google::QuotaViolation {
-                subject: refusal
-                    .limit
-                    .as_ref()
-                    .map_or_else(|| "caller".to_owned(), |l| l.limit.clone()),
-                description: refusal.detail.clone(),
-            };
-            details.push(any(
-                "google.rpc.QuotaFailure",
-                &google::QuotaFailure {
-                    violations: vec![violation],
-                },
-            ));
-        }
-        Reason::UnsupportedVersion | Reason::ClockSkew => details.push(any(
-            "gosync.v1.ServerDetail",
-            &wire::ServerDetail {
-                server_time_ms: now_ms,
-                max_clock_skew_ms: limits.max_clock_skew_ms,
-                versions: vec![PROTOCOL_VERSION],
-            },
-        )),
-        _ => {}
-    }
-    if let Some(history) = &refusal.history {
-        details.push(any("gosync.v1.HistoryDetail", &**history));
-    }
-    if let Some(limit) = &refusal.limit {
-        details.push(any("gosync.v1.LimitDetail", limit));
-    }
+    details.extend(
+        refusal
+            .reason
+            .details()
+            .iter()
+            .filter_map(|name| detail(name, refusal, limits, now_ms)),
+    );
     let packed = google::Status {
         code,
         message: refusal.detail.clone(),
@@ -157,6 +109,61 @@ pub fn to_status(refusal: &Refusal, limits: &Limits, now_ms: u64) -> Status {
         refusal.detail.clone(),
         packed.encode_to_vec().into(),
     )
+}
+
+/// A further detail of a refusal. `None` where the refusal does not know it.
+fn detail(name: &str, refusal: &Refusal, limits: &Limits, now_ms: u64) -> Option<Any> {
+    Some(match name {
+        "google.rpc.RetryInfo" => {
+            let ms = refusal.retry_after_ms;
+            let retry_delay = (ms > 0).then_some(prost_types::Duration {
+                seconds: (ms / 1000) as i64,
+                nanos: (ms % 1000) as i32 * 1_000_000,
+            });
+            any(
+                name,
+                &google::RetryInfo {
+                    retry_delay: Some(retry_delay?),
+                },
+            )
+        }
+        "google.rpc.BadRequest" => {
+            let violation = google::FieldViolation {
+                field: refusal.field.clone().unwrap_or_default(),
+                description: refusal.detail.clone(),
+            };
+            any(
+                name,
+                &google::BadRequest {
+                    field_violations: vec![violation],
+                },
+            )
+        }
+        "google.rpc.QuotaFailure" => {
+            let limit = refusal.limit.as_ref();
+            let violation = google::QuotaViolation {
+                subject: limit.map_or_else(|| "caller".to_owned(), |l| l.limit.clone()),
+                description: refusal.detail.clone(),
+            };
+            any(
+                name,
+                &google::QuotaFailure {
+                    violations: vec![violation],
+                },
+            )
+        }
+        "gosync.v1.ServerDetail" => any(
+            name,
+            &wire::ServerDetail {
+                server_time_ms: now_ms,
+                max_clock_skew_ms: limits.max_clock_skew_ms,
+                versions: vec![PROTOCOL_VERSION],
+            },
+        ),
+        "gosync.v1.HistoryDetail" => any(name, refusal.history.as_deref()?),
+        "gosync.v1.LimitDetail" => any(name, refusal.limit.as_ref()?),
+        _ => return None,
+    })
 }
 
 /// What the transport library refused before a handler saw it, in this
@@ -195,7 +202,7 @@ mod tests {
         google::Status::decode(status.details()).unwrap()
     }
 
-    fn detail<M: Message + Default>(status: &Status, name: &str) -> M {
+    fn unpacked<M: Message + Default>(status: &Status, name: &str) -> M {
         let found = unpack(status)
             .details
             .into_iter()
@@ -208,9 +215,31 @@ mod tests {
         for &reason in Reason::ALL {
             let status = to_status(&Refusal::new(reason, "because"), &Limits::default(), 7);
             assert_eq!(status.code() as i32, reason.status() as i32);
-            let info: google::ErrorInfo = detail(&status, "google.rpc.ErrorInfo");
+            let info: google::ErrorInfo = unpacked(&status, "google.rpc.ErrorInfo");
+            assert_eq!(status.message(), "because");
             assert_eq!((&*info.reason, &*info.domain), (reason.as_str(), "gosync"));
             assert_eq!(unpack(&status).code, reason.status() as i32);
+        }
+    }
+
+    #[test]
+    fn every_reason_carries_the_details_that_the_protocol_lists_for_it() {
+        for &reason in Reason::ALL {
+            let refusal = Refusal {
+                field: Some("f".into()),
+                retry_after_ms: 5,
+                history: Some(Box::default()),
+                limit: Some(wire::LimitDetail::default()),
+                ..Refusal::new(reason, "because")
+            };
+            let status = to_status(&refusal, &Limits::default(), 7);
+            let got: Vec<String> = unpack(&status)
+                .details
+                .into_iter()
+                .skip(1)
+                .map(|d| d.type_url.replace("type.googleapis.com/", ""))
+                .collect();
+            assert_eq!(got, reason.details(), "{reason}");
         }
     }
 
@@ -218,9 +247,9 @@ mod tests {
     fn a_limit_names_field_limit_and_numbers() {
         let invalid = gosync_proto::Invalid::limit("key", "max_key_bytes", 512, 600);
         let status = to_status(&invalid.into(), &Limits::default(), 7);
-        let limit: wire::LimitDetail = detail(&status, "gosync.v1.LimitDetail");
+        let limit: wire::LimitDetail = unpacked(&status, "gosync.v1.LimitDetail");
         assert_eq!((limit.allowed, limit.actual), (512, Some(600)));
-        let bad: google::BadRequest = detail(&status, "google.rpc.BadRequest");
+        let bad: google::BadRequest = unpacked(&status, "google.rpc.BadRequest");
         assert_eq!(bad.field_violations[0].field, "key");
     }
 
@@ -231,9 +260,9 @@ mod tests {
             ..Refusal::new(Reason::RateLimited, "slow down")
         };
         let status = to_status(&refusal, &Limits::default(), 7);
-        let retry: google::RetryInfo = detail(&status, "google.rpc.RetryInfo");
+        let retry: google::RetryInfo = unpacked(&status, "google.rpc.RetryInfo");
         let delay = retry.retry_delay.unwrap();
         assert_eq!((delay.seconds, delay.nanos), (1, 250_000_000));
-        let _: google::QuotaFailure = detail(&status, "google.rpc.QuotaFailure");
+        let _: google::QuotaFailure = unpacked(&status, "google.rpc.QuotaFailure");
     }
 }
