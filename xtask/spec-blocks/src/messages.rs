@@ -111,7 +111,7 @@ pub fn columns() -> Result<String> {
         hex(&response.lacking)
     );
     for record in &response.records {
-        out += &format!("  records  \"{}\"\n", record.key);
+        out += &format!("  records  \"{}\"\n", record.key.escape_ascii());
     }
     Ok(out + "```")
 }
