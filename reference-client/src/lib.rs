@@ -12,6 +12,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`client`] | what an application holds: reads, writes, subscriptions, status |
 //! | [`platform`] | what differs between a process and a browser |
 //! | [`store`] | the seam to what keeps the data; memory, SQLite |
 //! | [`replica`] | what a replica does with its store: decisions, as functions of a view |
@@ -20,8 +21,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod client;
 pub mod engine;
 pub mod platform;
 pub mod replica;
 pub mod store;
 pub mod transport;
+
+pub use client::{Client, Config};

@@ -38,6 +38,7 @@ impl Engine {
             Phase::Offline => self.open(),
             // the user did something about it
             Phase::NeedsAuth | Phase::UpgradeRequired | Phase::StorageError | Phase::Waiting => {
+                self.renewed = false;
                 self.backoff.reset();
                 self.open();
             }
@@ -60,6 +61,7 @@ impl Engine {
         self.sending.interrupt();
         self.received = 0;
         self.verified = false;
+        self.unchanged = false;
         self.phase = phase;
         if matches!(phase, Phase::Offline | Phase::Stopped) {
             self.session = None;
@@ -246,6 +248,7 @@ impl Engine {
         self.problem = None;
         self.unequal = 0;
         self.verified = true;
+        self.unchanged = true;
         let head = session.position.head;
         let followed = self.meta.ranges.iter().all(|h| h.cursor == Some(head));
         if followed && self.in_order() {

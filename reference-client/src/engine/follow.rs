@@ -192,6 +192,7 @@ impl Engine {
     fn agreed(&mut self) {
         self.unequal = 0;
         self.verified = true;
+        self.unchanged = true;
         self.bootstrap = None;
         let now = self.now.wall_ms;
         let noted = self.meta.last_synced_ms;

@@ -98,8 +98,8 @@ pub enum Event {
     Wrote,
     /// A reader met records whose content does not match their digest.
     Damaged(Vec<Key>),
-    /// There is a token; `None`: there will be none without the user.
-    Token(Option<()>),
+    /// What came of [`Effect::Authenticate`].
+    Token(TokenNews),
     /// A unary call ended.
     Answered(CallId, Box<Result<Answer, CallError>>),
     /// A stream brought something.
@@ -110,6 +110,17 @@ pub enum Event {
     Tick,
     /// The client is closed.
     Close,
+}
+
+/// What came of asking for a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenNews {
+    /// The next call carries one, or none is needed.
+    Ready,
+    /// There will be none without the user.
+    SignIn,
+    /// Whoever issues tokens could not be reached.
+    Unavailable(String),
 }
 
 /// The answer to a unary call.
@@ -310,6 +321,8 @@ pub struct Engine {
     /// Comparisons in a row that found a difference.
     unequal: u32,
     verified: bool,
+    /// Nothing changed since both sides were found to be equal.
+    unchanged: bool,
     problem: Option<Problem>,
     verifying: Option<Report>,
     told: Option<State>,
@@ -349,6 +362,7 @@ impl Engine {
             received: 0,
             unequal: 0,
             verified: false,
+            unchanged: false,
             problem: None,
             verifying: None,
             told: None,
@@ -421,18 +435,27 @@ impl Engine {
             (P::Offline, Event::Sync | Event::Verify) => {
                 self.interrupted("syncing is switched off");
             }
-            (P::Opening | P::Authenticating | P::Connecting, Event::Sync) => {}
             (P::StorageError, Event::Sync | Event::Verify) => self.open(),
-            (_, Event::Sync) => self.start_over(),
+            (P::Live | P::Waiting | P::NeedsAuth | P::UpgradeRequired, Event::Sync) => {
+                self.renewed = false;
+                self.start_over();
+            }
+            // the session under way tells when both sides are equal
+            (_, Event::Sync) => {}
             (P::Opening, Event::Verify) => self.deferred.push_back(Event::Verify),
             (_, Event::Verify) => self.ops.push_back(Op::Verify),
             (_, Event::Wrote) => self.wrote(),
             (P::Offline | P::Opening | P::StorageError, Event::Damaged(_)) => {}
             (_, Event::Damaged(keys)) => self.ops.push_back(Op::RemoveDamaged(keys)),
-            (P::Authenticating, Event::Token(Some(()))) => self.connect(),
-            (P::Authenticating, Event::Token(None)) => {
-                self.fail_for_good(P::NeedsAuth, None, "no token for this space");
-            }
+            (P::Authenticating, Event::Token(news)) => match news {
+                TokenNews::Ready => self.connect(),
+                TokenNews::SignIn => {
+                    self.fail_for_good(P::NeedsAuth, None, "there is no token for this space");
+                }
+                TokenNews::Unavailable(why) => {
+                    self.wait(None, &format!("no token could be got: {why}"), None);
+                }
+            },
             (_, Event::Token(_)) => {}
             (_, Event::Answered(id, _)) if self.call.is_none_or(|(call, _)| call != id) => {}
             (phase, Event::Answered(_, answer)) => {
@@ -505,23 +528,23 @@ impl Engine {
             Reply::Taken(parcel) => self.parcel_taken(parcel),
             Reply::Settled(aftermath, meta) => {
                 self.meta = meta;
-                self.image.update(&aftermath.outcome.leaves);
+                self.update_image(&aftermath.outcome);
                 self.parcel_settled(aftermath);
             }
             Reply::Refused(outcome, meta) => {
                 self.meta = meta;
-                self.image.update(&outcome.leaves);
+                self.update_image(&outcome);
                 self.publish(outcome);
                 self.parcel_refused();
             }
             Reply::Concluded(concluded, meta) => {
                 self.meta = meta;
-                self.image.update(&concluded.outcome.leaves);
+                self.update_image(&concluded.outcome);
                 self.concluded(concluded);
             }
             Reply::HorizonFollowed(outcome, meta) => {
                 self.meta = meta;
-                self.image.update(&outcome.leaves);
+                self.update_image(&outcome);
                 self.image.set_horizon(self.meta.horizon);
                 self.publish(outcome);
                 if self.phase == Phase::Connecting {
@@ -536,7 +559,14 @@ impl Engine {
 
     fn absorb(&mut self, merged: &Merged, meta: Meta) {
         self.meta = meta;
-        self.image.update(&merged.outcome.leaves);
+        self.update_image(&merged.outcome);
+    }
+
+    fn update_image(&mut self, outcome: &Outcome) {
+        if !outcome.leaves.is_empty() {
+            self.unchanged = false;
+            self.image.update(&outcome.leaves);
+        }
     }
 
     fn start_op(&mut self) {

@@ -87,7 +87,12 @@ impl Engine {
     pub(super) fn parcel_taken(&mut self, parcel: Parcel) {
         self.sending.busy = false;
         match self.phase {
-            Phase::Pushing if parcel.items.is_empty() => self.follow(),
+            Phase::Pushing if parcel.items.is_empty() => {
+                if self.unchanged && self.sending.is_idle() {
+                    self.in_sync();
+                }
+                self.follow();
+            }
             Phase::Pushing | Phase::CatchingUp | Phase::Live if !parcel.items.is_empty() => {
                 let (held, _) = self.held(None);
                 self.call(Request::Push(wire::PushRequest {
@@ -157,7 +162,7 @@ impl Engine {
             .iter()
             .zip(response.verdicts)
             .map(|(item, verdict)| self.read_verdict(&item.record, verdict))
-            .collect::<Result<_, _>>()?;
+            .collect();
         let answer = Answer {
             rulings,
             position,
@@ -166,32 +171,33 @@ impl Engine {
         Ok((answer, statuses))
     }
 
-    fn read_verdict(&self, sent: &Record, verdict: wire::Verdict) -> Result<Ruling, CallError> {
-        Ok(match verdict.outcome() {
+    fn read_verdict(&self, sent: &Record, verdict: wire::Verdict) -> Ruling {
+        match verdict.outcome() {
             wire::Outcome::Applied | wire::Outcome::Unchanged => Ruling::Held(verdict.sequence),
-            wire::Outcome::Superseded => {
-                let winner = verdict
-                    .winner
-                    .ok_or_else(|| CallError::misbehaved("SUPERSEDED without the winner"))?;
-                let winner = Record::try_from(winner)
-                    .map_err(|e| CallError::misbehaved(format!("the winner's {e}")))?;
-                self.check_skew(&winner)?;
-                let wins = winner.key == sent.key
-                    && winner.merge_against(sent) == gosync_proto::Merge::Wins;
-                if !wins {
-                    return Err(CallError::misbehaved(format!(
-                        "SUPERSEDED by a record that does not win over {}",
-                        sent.key
-                    )));
-                }
-                Ruling::Beaten(winner, verdict.sequence)
-            }
+            wire::Outcome::Superseded => match self.read_winner(sent, verdict.winner) {
+                Some(winner) => Ruling::Beaten(winner, verdict.sequence),
+                // the answer's budget was spent, or the winner is none: the
+                // write stays and is sent again
+                None => Ruling::Refused {
+                    reason: Some(Reason::Unavailable),
+                    detail: verdict.detail,
+                },
+            },
             // an outcome that this version does not know counts as a refusal
             wire::Outcome::Rejected | wire::Outcome::Unspecified => Ruling::Refused {
                 reason: Reason::from_wire(verdict.reason),
                 detail: verdict.detail,
             },
-        })
+        }
+    }
+
+    /// The record that is said to win over `sent`, if it does.
+    fn read_winner(&self, sent: &Record, winner: Option<wire::Record>) -> Option<Record> {
+        let winner = Record::try_from(winner?).ok()?;
+        self.check_skew(&winner).ok()?;
+        let wins =
+            winner.key == sent.key && winner.merge_against(sent) == gosync_proto::Merge::Wins;
+        wins.then_some(winner)
     }
 
     pub(super) fn parcel_settled(&mut self, aftermath: Aftermath) {
@@ -217,7 +223,7 @@ impl Engine {
                 message,
             ));
         }
-        if aftermath.again || (aftermath.restamped > 0 && accepted == 0) {
+        if (aftermath.again || aftermath.restamped > 0) && accepted == 0 {
             // not at once: the same would be refused again
             let pause = self.backoff.next(self.now.entropy, 0);
             self.sending.more = true;

@@ -296,11 +296,15 @@ fn decide(view: &View, author: Author, parcel: &Parcel, answer: Answer) -> (Chan
             )
         })
     };
+    let held = view.meta.range_set();
     let batch_waits = parcel.atomic && refused.iter().any(|(_, reason, _)| temporary(*reason));
     for (item, reason, detail) in refused {
         match reason.map(Reason::action) {
             Some(Action::Restamp) if item.write.is_some() => skewed.extend(item.write),
-            Some(Action::Resync) => aftermath.reconcile = true,
+            // a key that is not held cannot be reconciled: its author decides
+            Some(Action::Resync) if held.contains(item.record.key.as_bytes()) => {
+                aftermath.reconcile = true;
+            }
             Some(Action::Retry | Action::Authenticate | Action::Restamp) => aftermath.again = true,
             _ if batch_waits => {}
             _ => refuse(

@@ -147,7 +147,8 @@ pub fn decide(view: &View, me: ReplicaId, c: &Conclusion) -> (Changes, Concluded
     (changes, concluded)
 }
 
-/// The standing in the range that holds `key`; outside of all, the worst.
+/// The standing in the range that holds `key`. Outside of all of them nothing
+/// is known: nothing counts as deleted there.
 fn status_of(view: &View, c: &Conclusion, key: &Key) -> HistoryStatus {
     let ranges = &view.meta.ranges;
     let index = ranges.iter().position(|h| h.range.contains(key.as_bytes()));
@@ -156,7 +157,7 @@ fn status_of(view: &View, c: &Conclusion, key: &Key) -> HistoryStatus {
         .unwrap_or(HistoryStatus {
             lineage: Lineage::Unknown,
             mapped_sequence: 0,
-            behind_compaction: true,
+            behind_compaction: false,
         })
 }
 

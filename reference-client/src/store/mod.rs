@@ -356,20 +356,35 @@ pub struct Held<'a> {
     pub quarantined: Option<&'a Record>,
 }
 
+/// Where a record stands.
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'a> {
+    /// The server has it.
+    Clean,
+    /// It is a write that the server has not taken.
+    Write(&'a Write),
+    /// The server lost it, and this replica may not write it.
+    Quarantine,
+}
+
 impl<'a> Held<'a> {
-    /// The record that counts: the greatest version of all that is intact.
-    pub fn visible(&self) -> Option<&'a Record> {
+    /// The record that counts, and where it stands: the greatest version of
+    /// all that is intact.
+    pub fn visible(&self) -> Option<(&'a Record, Source<'a>)> {
         let clean = self.clean.filter(|s| s.intact()).map(|s| &s.record);
+        let clean = clean.map(|r| (r, Source::Clean));
+        let quarantined = self.quarantined.map(|r| (r, Source::Quarantine));
+        let writes = self.writes.iter().map(|w| (&w.record, Source::Write(w)));
         clean
             .into_iter()
-            .chain(self.quarantined)
-            .chain(self.writes.iter().map(|w| &w.record))
-            .max_by_key(|r| r.version)
+            .chain(quarantined)
+            .chain(writes)
+            .max_by_key(|(r, _)| r.version)
     }
 
     /// The version that a new write must exceed.
     pub fn newest_version(&self) -> Option<Version> {
-        self.visible().map(|r| r.version)
+        self.visible().map(|(r, _)| r.version)
     }
 }
 

@@ -1,0 +1,380 @@
+//! Carries out what the engine asks for, and tells it what happened. One task;
+//! knows the store, the transport and the runtime, and no rule of sync.
+
+use super::feed::{Event as Told, Feed};
+use super::{AuthError, Authenticate, TokenRequest};
+use crate::engine::{
+    Answer, CallId, Effect, Engine, Event, Notice, Phase, Report, Request, Streamed, TokenNews,
+};
+use crate::platform::{BoxFuture, BoxStream, Runtime};
+use crate::replica::edit::Author;
+use crate::replica::ops;
+use crate::store::Store;
+use crate::transport::{CallError, CallMetadata, Token, Transport};
+use futures::channel::{mpsc, oneshot};
+use futures::{StreamExt, stream};
+use gosync_proto::{Key, ReplicaId};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// What a client asks of its driver.
+#[derive(Debug)]
+pub(super) enum Command {
+    Online(bool),
+    Sync(oneshot::Sender<Result<(), Interrupted>>),
+    Verify(oneshot::Sender<Result<Report, Interrupted>>),
+    Wrote,
+    Recount,
+    Damaged(Vec<Key>),
+    Close(oneshot::Sender<()>),
+}
+
+/// The attempt to sync did not come to its end.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("not in sync: {0}")]
+pub struct Interrupted(pub String);
+
+pub(super) struct Driver<S, T, R> {
+    pub store: Arc<S>,
+    pub transport: Arc<T>,
+    pub runtime: R,
+    pub engine: Engine,
+    pub replica: ReplicaId,
+    pub feed: Arc<Feed>,
+    pub auth: Option<Authenticate>,
+    pub commands: mpsc::UnboundedReceiver<Command>,
+    token: Option<Token>,
+    call: Option<(CallId, BoxFuture<'static, Result<Answer, CallError>>)>,
+    stream: Option<(CallId, BoxStream<'static, Streamed>)>,
+    authenticating: Option<BoxFuture<'static, Result<Token, AuthError>>>,
+    syncs: Vec<oneshot::Sender<Result<(), Interrupted>>>,
+    verifications: Vec<oneshot::Sender<Result<Report, Interrupted>>>,
+    /// The store's counts may have changed.
+    recount: bool,
+}
+
+enum Input {
+    Command(Command),
+    Event(Event),
+    /// Nobody holds the client any more.
+    Abandoned,
+}
+
+impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn new(
+        store: Arc<S>,
+        transport: T,
+        runtime: R,
+        engine: Engine,
+        replica: ReplicaId,
+        feed: Arc<Feed>,
+        auth: Option<Authenticate>,
+        commands: mpsc::UnboundedReceiver<Command>,
+    ) -> Self {
+        Driver {
+            store,
+            transport: Arc::new(transport),
+            runtime,
+            engine,
+            replica,
+            feed,
+            auth,
+            commands,
+            token: None,
+            call: None,
+            stream: None,
+            authenticating: None,
+            syncs: Vec::new(),
+            verifications: Vec::new(),
+            recount: false,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let closed = loop {
+            if self.recount {
+                self.recount = false;
+                self.count().await;
+            }
+            match self.next_input().await {
+                Input::Abandoned => break None,
+                Input::Command(Command::Close(done)) => break Some(done),
+                Input::Command(command) => self.obey(command).await,
+                Input::Event(event) => self.feed_engine(event).await,
+            }
+        };
+        self.feed_engine(Event::Close).await;
+        self.feed.close();
+        if let Some(done) = closed {
+            let _ = done.send(());
+        }
+    }
+
+    async fn next_input(&mut self) -> Input {
+        let now = self.runtime.moment().mono_ms;
+        let mut timer = self
+            .engine
+            .wake_at()
+            .map(|at| self.runtime.sleep(at.saturating_sub(now)));
+        poll_fn(|cx| {
+            // the stream comes last: a flood of messages delays nothing else
+            match self.commands.poll_next_unpin(cx) {
+                Poll::Ready(Some(command)) => return Poll::Ready(Input::Command(command)),
+                Poll::Ready(None) => return Poll::Ready(Input::Abandoned),
+                Poll::Pending => {}
+            }
+            if let Poll::Ready(event) = self.poll_network(cx, timer.as_mut()) {
+                return Poll::Ready(Input::Event(event));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn poll_network(
+        &mut self,
+        cx: &mut Context<'_>,
+        timer: Option<&mut BoxFuture<'static, ()>>,
+    ) -> Poll<Event> {
+        if let Some((id, call)) = &mut self.call
+            && let Poll::Ready(answer) = call.as_mut().poll(cx)
+        {
+            let id = *id;
+            self.call = None;
+            return Poll::Ready(Event::Answered(id, Box::new(answer)));
+        }
+        if let Some(asking) = &mut self.authenticating
+            && let Poll::Ready(token) = asking.as_mut().poll(cx)
+        {
+            self.authenticating = None;
+            let news = match token {
+                Ok(token) => {
+                    self.token = Some(token);
+                    TokenNews::Ready
+                }
+                Err(AuthError::SignIn) => TokenNews::SignIn,
+                Err(AuthError::Unavailable(why)) => TokenNews::Unavailable(why),
+            };
+            return Poll::Ready(Event::Token(news));
+        }
+        if let Some(timer) = timer
+            && timer.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Event::Tick);
+        }
+        if let Some((id, messages)) = &mut self.stream
+            && let Poll::Ready(message) = messages.as_mut().poll_next(cx)
+        {
+            let id = *id;
+            let message = message.unwrap_or(Streamed::Ended);
+            if matches!(message, Streamed::Ended | Streamed::Failed(_)) {
+                self.stream = None;
+            }
+            return Poll::Ready(Event::Streamed(id, Box::new(message)));
+        }
+        Poll::Pending
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Online(online) => self.feed_engine(Event::Online(online)).await,
+            Command::Sync(done) => {
+                self.syncs.push(done);
+                self.feed_engine(Event::Sync).await;
+            }
+            Command::Verify(done) => {
+                self.verifications.push(done);
+                self.feed_engine(Event::Verify).await;
+            }
+            Command::Wrote => {
+                self.recount = true;
+                self.feed_engine(Event::Wrote).await;
+            }
+            Command::Recount => self.recount = true,
+            Command::Damaged(keys) => self.feed_engine(Event::Damaged(keys)).await,
+            // ends the loop
+            Command::Close(_) => {}
+        }
+    }
+
+    /// Tells the engine, and does what it asks, until there is nothing more.
+    async fn feed_engine(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for effect in self.engine.handle(event, self.runtime.moment()) {
+                match effect {
+                    Effect::Call {
+                        id,
+                        version,
+                        request,
+                    } => self.call(id, version, *request),
+                    Effect::Cancel(id) => self.cancel(id),
+                    Effect::Store(op) => {
+                        let author = Author {
+                            replica: self.replica,
+                            now_ms: self.runtime.moment().wall_ms,
+                        };
+                        let reply = ops::run(&*self.store, author, op).await;
+                        events.push_back(Event::Stored(Box::new(reply)));
+                    }
+                    Effect::Authenticate { refused } => {
+                        events.extend(self.authenticate(refused));
+                    }
+                    Effect::Notify(notice) => self.tell(notice),
+                }
+            }
+        }
+    }
+
+    fn authenticate(&mut self, refused: bool) -> Option<Event> {
+        if refused {
+            self.token = None;
+        }
+        if self.token.is_some() {
+            return Some(Event::Token(TokenNews::Ready));
+        }
+        match &self.auth {
+            Some(auth) => {
+                self.authenticating = Some(auth.call(TokenRequest { refused }));
+                None
+            }
+            None if refused => Some(Event::Token(TokenNews::SignIn)),
+            // a server without authentication
+            None => Some(Event::Token(TokenNews::Ready)),
+        }
+    }
+
+    fn cancel(&mut self, id: CallId) {
+        if self.call.as_ref().is_some_and(|(call, _)| *call == id) {
+            self.call = None;
+        }
+        if self
+            .stream
+            .as_ref()
+            .is_some_and(|(stream, _)| *stream == id)
+        {
+            self.stream = None;
+        }
+    }
+
+    fn call(&mut self, id: CallId, version: Option<u32>, request: Request) {
+        let metadata = CallMetadata {
+            token: self.token.clone(),
+            version,
+        };
+        let transport = Arc::clone(&self.transport);
+        match request {
+            Request::Hello(r) => {
+                self.call = Some((
+                    id,
+                    Box::pin(async move { transport.hello(&metadata, r).await.map(Answer::Hello) }),
+                ));
+            }
+            Request::Push(r) => {
+                self.call = Some((
+                    id,
+                    Box::pin(async move { transport.push(&metadata, r).await.map(Answer::Push) }),
+                ));
+            }
+            Request::Reconcile(r) => {
+                self.call = Some((
+                    id,
+                    Box::pin(async move {
+                        let answer = transport.reconcile(&metadata, r).await;
+                        answer.map(Answer::Reconcile)
+                    }),
+                ));
+            }
+            Request::Watch(r) => {
+                let opening = async move { transport.watch(&metadata, r).await };
+                self.stream = Some((id, messages(opening, Streamed::Watch)));
+            }
+            Request::Snapshot(r) => {
+                let opening = async move { transport.snapshot(&metadata, r).await };
+                self.stream = Some((id, messages(opening, Streamed::Snapshot)));
+            }
+        }
+    }
+
+    async fn count(&mut self) {
+        // a store that cannot count is reported by its next operation
+        if let Ok(counts) = self.store.counts().await {
+            self.feed.update_status(|status| status.count(counts));
+        }
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        match notice {
+            Notice::State(state) => {
+                if state.phase == Phase::NeedsAuth {
+                    self.token = None;
+                }
+                self.feed.update_status(|status| status.follow(state));
+            }
+            Notice::Changed(outcome) => {
+                self.recount = true;
+                for settled in outcome.settled {
+                    self.feed.settle(&settled);
+                    self.feed.event(Told::Settled(settled));
+                }
+                if !outcome.changed.is_empty() {
+                    self.feed.keys_changed(&outcome.changed);
+                    self.feed.event(Told::Changed(outcome.changed));
+                }
+            }
+            Notice::Healed(healed) => {
+                self.recount = true;
+                self.feed.event(Told::Healed(healed));
+            }
+            Notice::Damaged(keys) => {
+                self.feed.keys_changed(&keys);
+                self.feed.event(Told::Damaged(keys));
+            }
+            Notice::InDoubt(ids) => self.feed.event(Told::InDoubt(ids)),
+            Notice::InSync => {
+                for done in self.syncs.drain(..) {
+                    let _ = done.send(Ok(()));
+                }
+            }
+            Notice::Interrupted(why) => {
+                for done in self.syncs.drain(..) {
+                    let _ = done.send(Err(Interrupted(why.clone())));
+                }
+                for done in self.verifications.drain(..) {
+                    let _ = done.send(Err(Interrupted(why.clone())));
+                }
+            }
+            Notice::Verified(report) => {
+                self.feed.event(Told::Verified(report.clone()));
+                for done in self.verifications.drain(..) {
+                    let _ = done.send(Ok(report.clone()));
+                }
+            }
+        }
+    }
+}
+
+/// A stream's messages, its opening included.
+fn messages<M, F>(opening: F, wrap: fn(M) -> Streamed) -> BoxStream<'static, Streamed>
+where
+    M: crate::platform::MaybeSend + 'static,
+    F: Future<Output = Result<crate::transport::Answers<M>, CallError>>
+        + crate::platform::MaybeSend
+        + 'static,
+{
+    let opened = stream::once(opening).flat_map(move |answers| {
+        let messages: BoxStream<'static, Streamed> = match answers {
+            Ok(answers) => Box::pin(answers.map(move |m| match m {
+                Ok(message) => wrap(message),
+                Err(error) => Streamed::Failed(error),
+            })),
+            Err(error) => Box::pin(stream::once(async move { Streamed::Failed(error) })),
+        };
+        messages
+    });
+    Box::pin(opened)
+}

@@ -1,0 +1,319 @@
+//! Who is told what: the status, events, changes of a range, and the fate of
+//! single writes. Nothing here can grow without bound: a subscriber that does
+//! not listen is told less, not later.
+
+use super::status::Status;
+use crate::engine::{Healed, Report};
+use crate::replica::{Fate, Settled};
+use crate::store::WriteId;
+use futures::Stream;
+use futures::channel::oneshot;
+use gosync_proto::{Key, KeyRange};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+
+/// What happens in a client. In a browser each opening passes its events on to
+/// the other openings of the store, which [`hear`](super::Client::hear) them.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant)]
+pub enum Event {
+    /// This opening wrote.
+    Wrote {
+        /// The writes.
+        ids: Vec<WriteId>,
+        /// Their keys.
+        keys: Vec<Key>,
+    },
+    /// A reader may see something else under these keys.
+    Changed(Vec<Key>),
+    /// The fate of a write is known.
+    Settled(Settled),
+    /// The status changed.
+    Status(Status),
+    /// A reconciliation ended.
+    Healed(Healed),
+    /// Local records were damaged; they come back from the server.
+    Damaged(Vec<Key>),
+    /// Writes that were kept although they may have been deleted elsewhere
+    /// meanwhile.
+    InDoubt(Vec<WriteId>),
+    /// A verification ended.
+    Verified(Report),
+    /// The subscriber did not listen and missed events: everything may have
+    /// changed.
+    Missed,
+}
+
+/// Something that is told to subscribers, bit by bit.
+pub trait Told: Send + 'static {
+    /// What a subscriber gets at once.
+    type Item;
+    /// What has come up since it last listened.
+    fn take(&mut self) -> Option<Self::Item>;
+}
+
+#[derive(Debug)]
+struct Mailbox<T> {
+    content: T,
+    waker: Option<Waker>,
+    closed: bool,
+}
+
+type Shared<T> = Arc<Mutex<Mailbox<T>>>;
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // every critical section leaves its data whole
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A stream of what a subscriber is told. It ends when the client is closed;
+/// dropping it ends the subscription.
+#[derive(Debug)]
+pub struct Subscription<T>(Shared<T>);
+
+impl<T: Told> Stream for Subscription<T> {
+    type Item = T::Item;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T::Item>> {
+        let mut mailbox = lock(&self.0);
+        if let Some(item) = mailbox.content.take() {
+            return Poll::Ready(Some(item));
+        }
+        if mailbox.closed {
+            return Poll::Ready(None);
+        }
+        mailbox.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// All subscribers of one kind.
+#[derive(Debug)]
+struct Hub<T> {
+    members: Mutex<Vec<Weak<Mutex<Mailbox<T>>>>>,
+}
+
+impl<T> Default for Hub<T> {
+    fn default() -> Self {
+        Hub {
+            members: Mutex::default(),
+        }
+    }
+}
+
+impl<T> Hub<T> {
+    fn join(&self, content: T) -> Subscription<T> {
+        let mailbox = Arc::new(Mutex::new(Mailbox {
+            content,
+            waker: None,
+            closed: false,
+        }));
+        lock(&self.members).push(Arc::downgrade(&mailbox));
+        Subscription(mailbox)
+    }
+
+    fn tell(&self, mut put: impl FnMut(&mut T)) {
+        self.each(|mailbox| put(&mut mailbox.content));
+    }
+
+    fn each(&self, mut visit: impl FnMut(&mut Mailbox<T>)) {
+        lock(&self.members).retain(|member| {
+            let Some(member) = member.upgrade() else {
+                return false;
+            };
+            let waker = {
+                let mut mailbox = lock(&member);
+                visit(&mut mailbox);
+                mailbox.waker.take()
+            };
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+            true
+        });
+    }
+}
+
+/// The newest status, once for each change at most.
+#[derive(Debug)]
+pub struct LatestStatus(Option<Status>);
+
+impl Told for LatestStatus {
+    type Item = Status;
+    fn take(&mut self) -> Option<Status> {
+        self.0.take()
+    }
+}
+
+/// Events in order.
+#[derive(Debug, Default)]
+pub struct EventQueue(VecDeque<Event>);
+
+/// Events that wait for one subscriber.
+const MAX_EVENTS: usize = 1_000;
+
+impl Told for EventQueue {
+    type Item = Event;
+    fn take(&mut self) -> Option<Event> {
+        self.0.pop_front()
+    }
+}
+
+/// Which keys of a range changed.
+#[derive(Debug)]
+pub struct RangeChanges {
+    range: KeyRange,
+    changes: Changes,
+}
+
+/// Keys of a subscribed range that may show something else now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changes {
+    /// These.
+    Keys(BTreeSet<Key>),
+    /// Too many to be listed one by one.
+    All,
+}
+
+/// Keys that wait for one subscriber.
+const MAX_KEYS: usize = 10_000;
+
+impl Told for RangeChanges {
+    type Item = Changes;
+    fn take(&mut self) -> Option<Changes> {
+        match &self.changes {
+            Changes::Keys(keys) if keys.is_empty() => None,
+            _ => Some(std::mem::replace(
+                &mut self.changes,
+                Changes::Keys(BTreeSet::new()),
+            )),
+        }
+    }
+}
+
+/// Everybody who is told something.
+#[derive(Debug)]
+pub(super) struct Feed {
+    status: Mutex<Status>,
+    statuses: Hub<LatestStatus>,
+    events: Hub<EventQueue>,
+    ranges: Hub<RangeChanges>,
+    fates: Mutex<HashMap<WriteId, Vec<oneshot::Sender<Fate>>>>,
+}
+
+impl Feed {
+    pub(super) fn new(status: Status) -> Feed {
+        Feed {
+            status: Mutex::new(status),
+            statuses: Hub::default(),
+            events: Hub::default(),
+            ranges: Hub::default(),
+            fates: Mutex::default(),
+        }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        lock(&self.status).clone()
+    }
+
+    pub(super) fn statuses(&self) -> Subscription<LatestStatus> {
+        self.statuses.join(LatestStatus(Some(self.status())))
+    }
+
+    pub(super) fn events(&self) -> Subscription<EventQueue> {
+        self.events.join(EventQueue::default())
+    }
+
+    pub(super) fn changes(&self, range: KeyRange) -> Subscription<RangeChanges> {
+        self.ranges.join(RangeChanges {
+            range,
+            changes: Changes::Keys(BTreeSet::new()),
+        })
+    }
+
+    /// Changes the status, and tells of it if that made a difference.
+    pub(super) fn update_status(&self, update: impl FnOnce(&mut Status)) {
+        let (before, after) = {
+            let mut status = lock(&self.status);
+            let before = status.clone();
+            update(&mut status);
+            (before, status.clone())
+        };
+        if before != after {
+            self.statuses.tell(|s| s.0 = Some(after.clone()));
+            self.event(Event::Status(after));
+        }
+    }
+
+    pub(super) fn event(&self, event: Event) {
+        self.events.tell(|queue| {
+            if queue.0.len() >= MAX_EVENTS {
+                queue.0.clear();
+                queue.0.push_back(Event::Missed);
+            }
+            queue.0.push_back(event.clone());
+        });
+    }
+
+    /// Tells subscribers of ranges, here only.
+    pub(super) fn keys_changed(&self, keys: &[Key]) {
+        self.ranges.tell(|r| {
+            let Changes::Keys(pending) = &mut r.changes else {
+                return;
+            };
+            let range = &r.range;
+            pending.extend(
+                keys.iter()
+                    .filter(|k| range.contains(k.as_bytes()))
+                    .cloned(),
+            );
+            if pending.len() > MAX_KEYS {
+                r.changes = Changes::All;
+            }
+        });
+    }
+
+    pub(super) fn everything_changed(&self) {
+        self.ranges.tell(|r| r.changes = Changes::All);
+    }
+
+    /// Somebody waits for the fates of these writes.
+    pub(super) fn await_fates(&self, ids: &[WriteId]) -> Vec<oneshot::Receiver<Fate>> {
+        let mut fates = lock(&self.fates);
+        ids.iter()
+            .map(|id| {
+                let (told, fate) = oneshot::channel();
+                let waiting = fates.entry(*id).or_default();
+                waiting.retain(|w| !w.is_canceled());
+                waiting.push(told);
+                fate
+            })
+            .collect()
+    }
+
+    /// Forgets waiters that no longer wait.
+    pub(super) fn forget_abandoned(&self) {
+        lock(&self.fates).retain(|_, waiting| {
+            waiting.retain(|w| !w.is_canceled());
+            !waiting.is_empty()
+        });
+    }
+
+    pub(super) fn settle(&self, settled: &Settled) {
+        let waiting = lock(&self.fates).remove(&settled.id);
+        for told in waiting.into_iter().flatten() {
+            // whoever waited may have gone
+            let _ = told.send(settled.fate.clone());
+        }
+    }
+
+    /// The end: all streams end, all waiters are let go.
+    pub(super) fn close(&self) {
+        self.statuses.each(|m| m.closed = true);
+        self.events.each(|m| m.closed = true);
+        self.ranges.each(|m| m.closed = true);
+        lock(&self.fates).clear();
+    }
+}
