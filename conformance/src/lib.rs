@@ -1,1 +1,12 @@
-//! To be written.
+//! Judges anybody's GoSync server or client against the specification. Shares
+//! only the schema with the reference implementation, never its code.
+
+pub mod crude;
+pub mod net;
+pub mod oracle;
+pub mod peer;
+pub mod process;
+pub mod report;
+pub mod schema;
+pub mod server;
+pub mod suite;

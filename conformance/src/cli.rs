@@ -1,0 +1,385 @@
+//! Options, commands and exit codes. Everything else is in the library.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use gosync_conformance::net::Wire;
+use gosync_conformance::process::Format;
+use gosync_conformance::report::{self, Form};
+use gosync_conformance::server;
+use gosync_conformance::suite::{
+    Case, CaseResult, Kind, Profile, RunResult, Verdict, glob, requirement,
+};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Usage error, or no case selected.
+const USAGE: u8 = 2;
+/// The suite could not find out.
+const INCONCLUSIVE: u8 = 3;
+/// The baseline expects failures that did not happen.
+const STALE: u8 = 4;
+
+/// Does a GoSync server or client follow the specification? If not, which
+/// sentence does it break, and what went over the wire?
+///
+/// Exit code: 0 conformant; 1 not; 2 usage, or no case selected; 3
+/// inconclusive, or the suite's own fault; 4 stale baseline.
+#[derive(Parser)]
+#[command(name = "gosync-conformance", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Judge a server.
+    Server(ServerOptions),
+    /// List the cases.
+    List(Selection),
+    /// Say what a case does, expects, and which requirements it guards.
+    Explain {
+        /// Name or pattern: push/repeated, 'push/*'.
+        case: String,
+    },
+}
+
+#[derive(Args)]
+struct Selection {
+    /// Only cases that match: 'push/*'. Repeatable.
+    #[arg(long, value_name = "GLOB")]
+    only: Vec<String>,
+    /// No cases that match. Repeatable.
+    #[arg(long, value_name = "GLOB")]
+    skip: Vec<String>,
+    /// Only cases that guard this requirement: PUSH-001. Repeatable.
+    #[arg(long, value_name = "ID")]
+    requirement: Vec<String>,
+    /// Profiles, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "core,heal,live,hardened")]
+    profile: Vec<ProfileName>,
+}
+
+#[derive(Args)]
+struct Reporting {
+    /// Forms of report, separated by commas. All but text are files in --out.
+    #[arg(long, value_delimiter = ',', default_value = "text")]
+    report: Vec<FormName>,
+    /// The folder for reports.
+    #[arg(long, value_name = "DIR", default_value = "conformance-report")]
+    out: PathBuf,
+    /// A file that names, one a line, cases that are known to fail (NAME or
+    /// NAME@TRANSPORT, then a reason). They do not count as failed; a case
+    /// that passes although it stands there makes the baseline stale.
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// Replays the randomness of an earlier run.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Do not show cases as they pass.
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Args)]
+struct ServerOptions {
+    /// Where the server is: http://HOST:PORT. Fresh spaces are used.
+    #[arg(long, conflicts_with = "exec", required_unless_present = "exec")]
+    url: Option<String>,
+    /// A command that starts a control adapter (conformance/proto, control.proto).
+    #[arg(long, value_name = "CMD")]
+    exec: Option<String>,
+    /// How the adapter is spoken to.
+    #[arg(long, value_enum, default_value = "protobuf")]
+    format: FormatName,
+    /// Run this deliberately broken variant of the adapter's.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    mutant: String,
+    /// A file with a bearer token that may write spaces beginning with the
+    /// space prefix. For --url.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// How the ids of the spaces that are used begin.
+    #[arg(long, default_value = "conf-")]
+    space_prefix: String,
+    /// Transports, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "grpc,grpc-web")]
+    transport: Vec<WireName>,
+    /// Patience with one call, in milliseconds.
+    #[arg(long, default_value_t = 10_000)]
+    timeout: u64,
+    /// How many cases run at once.
+    #[arg(long, default_value_t = 8)]
+    jobs: usize,
+    #[command(flatten)]
+    selection: Selection,
+    #[command(flatten)]
+    reporting: Reporting,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ProfileName {
+    Core,
+    Heal,
+    Live,
+    Hardened,
+}
+
+impl From<ProfileName> for Profile {
+    fn from(name: ProfileName) -> Profile {
+        match name {
+            ProfileName::Core => Profile::Core,
+            ProfileName::Heal => Profile::Heal,
+            ProfileName::Live => Profile::Live,
+            ProfileName::Hardened => Profile::Hardened,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum WireName {
+    Grpc,
+    GrpcWeb,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FormatName {
+    Protobuf,
+    Json,
+}
+
+impl From<FormatName> for Format {
+    fn from(name: FormatName) -> Format {
+        match name {
+            FormatName::Protobuf => Format::Protobuf,
+            FormatName::Json => Format::Json,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FormName {
+    Text,
+    Json,
+    Junit,
+    Html,
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(e) => return fault(&format!("no runtime: {e}")),
+    };
+    let code = match cli.command {
+        Command::Server(options) => runtime.block_on(server_mode(options)),
+        Command::List(selection) => list(&selection),
+        Command::Explain { case } => explain(&case),
+    };
+    runtime.shutdown_background();
+    code
+}
+
+fn fault(text: &str) -> ExitCode {
+    eprintln!("error: {text}");
+    ExitCode::from(INCONCLUSIVE)
+}
+
+fn usage(text: &str) -> ExitCode {
+    eprintln!("error: {text}");
+    ExitCode::from(USAGE)
+}
+
+fn seed(given: Option<u64>) -> u64 {
+    given.unwrap_or_else(|| {
+        std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(1, |d| d.as_nanos() as u64 & 0xffff_ffff)
+    })
+}
+
+async fn server_mode(options: ServerOptions) -> ExitCode {
+    let token = match options.token_file.as_ref().map(std::fs::read_to_string) {
+        None => None,
+        Some(Ok(text)) => Some(text.trim().to_owned()),
+        Some(Err(e)) => return usage(&format!("the token file cannot be read: {e}")),
+    };
+    let mut plan = server::Plan::new("");
+    plan.url = options.url;
+    plan.exec = options.exec;
+    plan.format = options.format.into();
+    plan.mutant = options.mutant;
+    plan.token = token;
+    plan.space_prefix = options.space_prefix;
+    plan.wires = options
+        .transport
+        .iter()
+        .map(|w| match w {
+            WireName::Grpc => Wire::Grpc,
+            WireName::GrpcWeb => Wire::GrpcWeb,
+        })
+        .collect();
+    plan.profiles = options
+        .selection
+        .profile
+        .iter()
+        .map(|p| (*p).into())
+        .collect();
+    plan.only = options.selection.only;
+    plan.skip = options.selection.skip;
+    plan.requirements = options.selection.requirement;
+    plan.seed = seed(options.reporting.seed);
+    plan.patience = Duration::from_millis(options.timeout);
+    plan.jobs = options.jobs;
+    if !server::cases::all().iter().any(|c| plan.selects(c)) {
+        return usage("no case is selected; `gosync-conformance list` shows all");
+    }
+    let quiet = options.reporting.quiet;
+    let result = server::run(&plan, |case| progress(case, quiet)).await;
+    match result {
+        Ok(run) => finish(run, &options.reporting),
+        Err(problem) => fault(&problem),
+    }
+}
+
+fn progress(case: &CaseResult, quiet: bool) {
+    if !quiet || matches!(case.verdict, Verdict::Failed | Verdict::Inconclusive) {
+        eprintln!("{}", report::case_line(case));
+    }
+}
+
+fn finish(mut run: RunResult, reporting: &Reporting) -> ExitCode {
+    let mut stale = Vec::new();
+    if let Some(file) = &reporting.baseline {
+        let text = match std::fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(e) => return usage(&format!("the baseline cannot be read: {e}")),
+        };
+        run.filtered = true;
+        stale = apply_baseline(&mut run, &text);
+    }
+    for form in &reporting.report {
+        let form = match form {
+            FormName::Text => Form::Text,
+            FormName::Json => Form::Json,
+            FormName::Junit => Form::Junit,
+            FormName::Html => Form::Html,
+        };
+        if let Err(e) = report::write(form, &run, &reporting.out) {
+            return fault(&format!("the report cannot be written: {e}"));
+        }
+    }
+    match run.exit_code() {
+        0 if !stale.is_empty() => {
+            for line in stale {
+                eprintln!("stale baseline: {line}");
+            }
+            ExitCode::from(STALE)
+        }
+        code => ExitCode::from(code),
+    }
+}
+
+/// Marks known failures as not run, and says which lines of the baseline do
+/// not fit any more.
+fn apply_baseline(run: &mut RunResult, text: &str) -> Vec<String> {
+    let mut stale = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (name, reason) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let (case, wire) = name.split_once('@').unwrap_or((name, "*"));
+        let mut hit = false;
+        for result in &mut run.cases {
+            if glob(case, &result.name)
+                && glob(wire, &result.wire)
+                && result.verdict == Verdict::Failed
+            {
+                hit = true;
+                result.verdict = Verdict::NotRun;
+                result.reason = format!("known to fail: {}", reason.trim());
+            }
+        }
+        if !hit {
+            stale.push(format!("{name} does not fail"));
+        }
+    }
+    stale
+}
+
+fn list(selection: &Selection) -> ExitCode {
+    let mut plan = server::Plan::new("");
+    plan.profiles = selection.profile.iter().map(|p| (*p).into()).collect();
+    plan.only.clone_from(&selection.only);
+    plan.skip.clone_from(&selection.skip);
+    plan.requirements.clone_from(&selection.requirement);
+    let mut found = 0;
+    for case in server::cases::all() {
+        if plan.selects(case) {
+            found += 1;
+            line("server", case);
+        }
+    }
+    if found == 0 {
+        return usage("no case is selected");
+    }
+    println!("{found} cases");
+    ExitCode::SUCCESS
+}
+
+fn line<C>(mode: &str, case: &Case<C>) {
+    println!(
+        "{mode:<7} {:<34} {:<9} {}",
+        case.name,
+        case.profile.name(),
+        case.about
+    );
+}
+
+fn explain(pattern: &str) -> ExitCode {
+    let mut found = false;
+    for case in server::cases::all() {
+        if glob(pattern, case.name) {
+            found = true;
+            explain_case("server", case);
+        }
+    }
+    if found {
+        ExitCode::SUCCESS
+    } else {
+        usage(&format!(
+            "no case is called {pattern:?}; `gosync-conformance list` shows all"
+        ))
+    }
+}
+
+fn explain_case<C>(mode: &str, case: &Case<C>) {
+    println!("{}   ({mode}, profile {})", case.name, case.profile.name());
+    println!("  {}", case.about);
+    if !case.needs.is_empty() {
+        let needs: Vec<String> = case
+            .needs
+            .iter()
+            .map(|n| format!("{n:?}").to_lowercase())
+            .collect();
+        println!("  needs: {}", needs.join(", "));
+    }
+    for check in case.checks {
+        println!("\n  {}: {}", check.name, check.expects);
+        if let Kind::Negative { twin } = check.kind {
+            println!("      counts only when {twin:?} passes too");
+        }
+        for id in check.cites {
+            match requirement(id) {
+                Some(r) => println!("      [{id}] {} ({})", r.text, r.chapter),
+                None => println!("      [{id}]"),
+            }
+        }
+    }
+    println!();
+}

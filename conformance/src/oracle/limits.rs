@@ -1,0 +1,56 @@
+//! Limits as the specification states them: floors that every server must
+//! support, and the fixed ones.
+
+use crate::schema::v1;
+
+/// The longest key.
+pub const KEY_BYTES: usize = 512;
+
+/// The least that a server may advertise, by the names of the fields of
+/// `gosync.v1.Limits`. 0: may be unlimited.
+pub const FLOOR: &[(&str, u64)] = &[
+    ("max_message_bytes", 1 << 20),
+    ("max_value_bytes", 64 << 10),
+    ("max_push_records", 100),
+    ("max_ranges", 16),
+    ("max_reconcile_entries", 1_000),
+    ("max_response_bytes", 64 << 10),
+    ("max_clock_skew_ms", 1_000),
+    ("max_streams_per_connection", 8),
+    ("max_space_records", 0),
+    ("max_space_bytes", 0),
+    ("heartbeat_interval_ms", 100),
+    ("watchdog_ms", 300),
+    ("max_stream_lifetime_ms", 0),
+    ("max_calls_per_second", 0),
+];
+
+/// A field of the message by its name.
+pub fn field(limits: &v1::Limits, name: &str) -> Option<u64> {
+    Some(match name {
+        "max_message_bytes" => limits.max_message_bytes,
+        "max_value_bytes" => limits.max_value_bytes,
+        "max_push_records" => limits.max_push_records,
+        "max_ranges" => limits.max_ranges,
+        "max_reconcile_entries" => limits.max_reconcile_entries,
+        "max_response_bytes" => limits.max_response_bytes,
+        "max_clock_skew_ms" => limits.max_clock_skew_ms,
+        "max_streams_per_connection" => limits.max_streams_per_connection,
+        "max_space_records" => limits.max_space_records,
+        "max_space_bytes" => limits.max_space_bytes,
+        "heartbeat_interval_ms" => limits.heartbeat_interval_ms,
+        "watchdog_ms" => limits.watchdog_ms,
+        "max_stream_lifetime_ms" => limits.max_stream_lifetime_ms,
+        "max_calls_per_second" => limits.max_calls_per_second,
+        _ => return None,
+    })
+}
+
+/// Whether a text may be a space id.
+pub fn check_space_id(id: &str) -> bool {
+    !id.is_empty()
+        && id.len() <= 128
+        && id
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c))
+}

@@ -1,0 +1,17 @@
+//! A small in-memory server on the oracle's rules. It is what clients under
+//! test talk to, with scripted faults, and what the suite tests itself
+//! against. Knows nothing of cases.
+
+mod http;
+mod quirk;
+mod refusal;
+mod script;
+mod service;
+mod space;
+
+pub use http::Peer;
+pub use quirk::Quirk;
+pub use refusal::Refusal;
+pub use script::{Action, Script, Seen};
+pub use service::{Settings, Token};
+pub use space::{Space, Stored, covers, status_in_order};

@@ -1,0 +1,318 @@
+//! Runs the cases of server mode: side by side where they do not touch the
+//! server itself, one after the other where they do.
+
+use super::adapter::Adapter;
+use super::context::Cx;
+use super::target::{Target, Tokens};
+use super::{Space, cases};
+use crate::net::{Endpoint, Wire};
+use crate::process::Format;
+use crate::schema::driver as wire;
+use crate::schema::v1;
+use crate::suite::{Case, CaseResult, Need, Profile, RunResult, Stop, Verdict, glob};
+use futures::StreamExt;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// What to run against whom.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// "http://127.0.0.1:8080"; or see `exec`.
+    pub url: Option<String>,
+    /// The control adapter's command.
+    pub exec: Option<String>,
+    /// How the adapter is spoken to.
+    pub format: Format,
+    /// Run this mutant of the adapter's.
+    pub mutant: String,
+    /// For a server at a URL.
+    pub token: Option<String>,
+    /// Spaces begin so.
+    pub space_prefix: String,
+    /// Cases of other profiles do not run.
+    pub profiles: Vec<Profile>,
+    /// Over which transports.
+    pub wires: Vec<Wire>,
+    /// Name patterns; none: all.
+    pub only: Vec<String>,
+    /// Name patterns.
+    pub skip: Vec<String>,
+    /// Requirement ids; none: all.
+    pub requirements: Vec<String>,
+    /// Replays the randomness.
+    pub seed: u64,
+    /// With one call.
+    pub patience: Duration,
+    /// How many cases run at once.
+    pub jobs: usize,
+}
+
+impl Plan {
+    /// Everything, over both transports, against a URL.
+    pub fn new(url: impl Into<String>) -> Plan {
+        Plan {
+            url: Some(url.into()),
+            exec: None,
+            format: Format::Protobuf,
+            mutant: String::new(),
+            token: None,
+            space_prefix: "conf-".into(),
+            profiles: Profile::ALL.to_vec(),
+            wires: vec![Wire::Grpc, Wire::GrpcWeb],
+            only: Vec::new(),
+            skip: Vec::new(),
+            requirements: Vec::new(),
+            seed: 1,
+            patience: Duration::from_secs(10),
+            jobs: 8,
+        }
+    }
+
+    /// Whether fewer cases run than there are.
+    pub fn filtered(&self) -> bool {
+        !(self.only.is_empty() && self.skip.is_empty() && self.requirements.is_empty())
+            || self.profiles.len() < Profile::ALL.len()
+            || self.wires.len() < 2
+    }
+
+    /// Whether a case is asked for.
+    pub fn selects<C>(&self, case: &Case<C>) -> bool {
+        let named = |patterns: &[String]| patterns.iter().any(|p| glob(p, case.name));
+        let cited = |id: &String| case.checks.iter().any(|c| c.cites.contains(&id.as_str()));
+        self.profiles.contains(&case.profile)
+            && (self.only.is_empty() || named(&self.only))
+            && !named(&self.skip)
+            && (self.requirements.is_empty() || self.requirements.iter().any(cited))
+    }
+}
+
+/// Runs the plan. `progress` hears of each case when it is over.
+///
+/// # Errors
+/// A sentence when nothing could be judged at all: the adapter does not start,
+/// the URL is none.
+pub async fn run(
+    plan: &Plan,
+    progress: impl Fn(&CaseResult) + Send + Sync,
+) -> Result<RunResult, String> {
+    let began = Instant::now();
+    let target = Arc::new(connect(plan).await?);
+    let mut jobs: Vec<(&'static Case<Cx>, Wire)> = Vec::new();
+    for wire in &plan.wires {
+        jobs.extend(
+            cases::all()
+                .into_iter()
+                .filter(|c| plan.selects(c))
+                .map(|c| (c, *wire)),
+        );
+    }
+    let (alone, together): (Vec<_>, Vec<_>) = jobs
+        .into_iter()
+        .enumerate()
+        .partition(|(_, (case, _))| touches_server(case));
+    let results = futures::stream::iter(together)
+        .map(|(i, (case, wire))| {
+            let target = target.clone();
+            let progress = &progress;
+            async move {
+                let result = run_case(case, wire, target, plan.seed).await;
+                progress(&result);
+                (i, result)
+            }
+        })
+        .buffer_unordered(plan.jobs.max(1));
+    let mut results: Vec<(usize, CaseResult)> = results.collect().await;
+    for (i, (case, wire)) in alone {
+        let result = run_case(case, wire, target.clone(), plan.seed).await;
+        progress(&result);
+        results.push((i, result));
+    }
+    results.sort_by_key(|(i, _)| *i);
+    Ok(RunResult {
+        mode: "server".into(),
+        subject: target.name.clone(),
+        seed: plan.seed,
+        filtered: plan.filtered(),
+        cases: results.into_iter().map(|(_, r)| r).collect(),
+        took: began.elapsed(),
+    })
+}
+
+/// Cases that stop, move or compact the server would disturb others.
+fn touches_server(case: &Case<Cx>) -> bool {
+    case.needs.iter().any(|n| {
+        matches!(
+            n,
+            Need::Stop | Need::Kill | Need::Clock | Need::Backup | Need::Wipe | Need::Revoke
+        )
+    })
+}
+
+/// Finds the server, starts it if need be, and asks it who it is.
+async fn connect(plan: &Plan) -> Result<Target, String> {
+    let mut start = wire::StartServer {
+        mutant: plan.mutant.clone(),
+        ..wire::StartServer::default()
+    };
+    let mut tokens = Tokens {
+        full: plan.token.clone(),
+        space_prefix: plan.space_prefix.clone(),
+    };
+    let mut offers = Vec::new();
+    let (adapter, url, name) = match (&plan.exec, &plan.url) {
+        (Some(command), _) => {
+            let adapter = Adapter::start(command, plan.format).await?;
+            offers = adapter.offers();
+            if offers.contains(&Need::Tokens) {
+                start.authenticate = true;
+                let token = wire::MintToken {
+                    space: format!("{}*", plan.space_prefix),
+                    write: true,
+                    ..wire::MintToken::default()
+                };
+                tokens.full = Some(adapter.mint(token).await.map_err(words)?);
+            }
+            // short, so that heartbeat cases take no time
+            start.limits.insert("heartbeat_interval_ms".into(), 500);
+            start.limits.insert("watchdog_ms".into(), 2_000);
+            let url = adapter.start_server(start.clone()).await.map_err(words)?;
+            let info = adapter.info();
+            let name = format!("{} {}", info.name, info.version);
+            (Some(Arc::new(adapter)), url, name)
+        }
+        (None, Some(url)) => (None, url.clone(), url.clone()),
+        (None, None) => return Err("neither --url nor --exec is given".into()),
+    };
+    let mut target = Target {
+        endpoint: Mutex::new(Endpoint::parse(&url)?),
+        tokens,
+        adapter,
+        start,
+        patience: plan.patience,
+        limits: v1::Limits {
+            // the floors, until Hello tells more
+            max_message_bytes: 1 << 20,
+            max_value_bytes: 64 << 10,
+            max_push_records: 100,
+            max_ranges: 16,
+            max_reconcile_entries: 1_000,
+            max_response_bytes: 64 << 10,
+            max_clock_skew_ms: 1_000,
+            max_streams_per_connection: 8,
+            heartbeat_interval_ms: 1_000,
+            watchdog_ms: 3_000,
+            ..v1::Limits::default()
+        },
+        features: Vec::new(),
+        offers,
+        name,
+    };
+    probe(&mut target, plan).await;
+    Ok(target)
+}
+
+/// A first Hello tells limits and features. A server that does not answer it
+/// is judged by the cases.
+async fn probe(target: &mut Target, plan: &Plan) {
+    let probe = Target {
+        endpoint: Mutex::new(target.endpoint()),
+        tokens: target.tokens.clone(),
+        adapter: None,
+        start: wire::StartServer::default(),
+        patience: target.patience,
+        limits: target.limits,
+        features: Vec::new(),
+        offers: Vec::new(),
+        name: String::new(),
+    };
+    let wire = plan.wires.first().copied().unwrap_or(Wire::Grpc);
+    let cx = Cx::new(Arc::new(probe), wire, plan.seed);
+    let space = Space::fresh(&cx);
+    if let Some(answer) = cx.hello(&space.hello_request(vec![])).await.message {
+        if let Some(limits) = answer.limits {
+            target.limits = limits;
+        }
+        target.features = answer.features;
+    }
+    for (feature, need) in [
+        (v1::Feature::Live, Need::Live),
+        (v1::Feature::Reconcile, Need::Reconcile),
+    ] {
+        if target.features.contains(&(feature as i32)) {
+            target.offers.push(need);
+        }
+    }
+}
+
+fn words(stop: Stop) -> String {
+    match stop {
+        Stop::Peer(text) | Stop::Suite(text) => text,
+    }
+}
+
+async fn run_case(
+    case: &'static Case<Cx>,
+    wire: Wire,
+    target: Arc<Target>,
+    seed: u64,
+) -> CaseResult {
+    let began = Instant::now();
+    let mut result = CaseResult {
+        name: case.name.to_owned(),
+        wire: wire.name().to_owned(),
+        profile: case.profile.name().to_owned(),
+        about: case.about.to_owned(),
+        verdict: Verdict::NotRun,
+        reason: String::new(),
+        checks: Vec::new(),
+        violations: Vec::new(),
+        notes: Vec::new(),
+        exchanges: Vec::new(),
+        took: Duration::ZERO,
+    };
+    let missing: Vec<String> = case
+        .needs
+        .iter()
+        .filter(|n| !target.meets(**n))
+        .map(|n| format!("{n:?}").to_lowercase())
+        .collect();
+    if !missing.is_empty() {
+        result.reason = format!("needs {}", missing.join(", "));
+        return result;
+    }
+    let patience = target.patience;
+    let cx = Cx::new(target, wire, case_seed(seed, case.name, wire));
+    let end = match tokio::time::timeout(patience * 12, (case.run)(cx.clone())).await {
+        Ok(end) => end,
+        Err(_) => Err(Stop::Peer(format!(
+            "the case did not end within {:?}",
+            patience * 12
+        ))),
+    };
+    cx.close().await;
+    result.checks = cx.recorder().judge(case.checks, &end);
+    result.violations = cx.recorder().violations();
+    result.notes = cx.recorder().notes();
+    if let Err(Stop::Peer(why) | Stop::Suite(why)) = end {
+        result.reason = why;
+    }
+    let worst = result.checks.iter().map(|c| c.verdict).max();
+    result.verdict = worst.unwrap_or(Verdict::Inconclusive);
+    if !result.violations.is_empty() {
+        result.verdict = Verdict::Failed;
+    }
+    if result.verdict != Verdict::Passed {
+        result.exchanges = cx.recorder().exchanges();
+    }
+    result.took = began.elapsed();
+    result
+}
+
+/// Each case has randomness of its own, so that it replays alone.
+fn case_seed(seed: u64, name: &str, wire: Wire) -> u64 {
+    name.bytes()
+        .chain(wire.name().bytes())
+        .fold(seed ^ 0xcbf2_9ce4_8422_2325, |h, b| {
+            (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+        })
+}

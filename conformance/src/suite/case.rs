@@ -1,0 +1,163 @@
+//! Cases are data: a name, the requirements that each check cites, and a
+//! function that acts.
+
+use std::pin::Pin;
+
+/// What a case's function returns.
+pub type Future = Pin<Box<dyn std::future::Future<Output = Result<(), Stop>> + Send>>;
+
+/// Why a case ended before its end.
+#[derive(Clone, Debug)]
+pub enum Stop {
+    /// What the peer did leaves nothing more to check.
+    Peer(String),
+    /// The suite itself, or the adapter, failed.
+    Suite(String),
+}
+
+/// The part of the specification that a case belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Profile {
+    /// Hello, push, snapshot, catch-up, merge, errors, authentication.
+    Core,
+    /// Reconcile, checkpoints, horizon.
+    Heal,
+    /// Watch beyond the catch-up.
+    Live,
+    /// Limits, malformed input, hostile peers.
+    Hardened,
+}
+
+impl Profile {
+    /// Every one.
+    pub const ALL: [Profile; 4] = [
+        Profile::Core,
+        Profile::Heal,
+        Profile::Live,
+        Profile::Hardened,
+    ];
+
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Profile::Core => "core",
+            Profile::Heal => "heal",
+            Profile::Live => "live",
+            Profile::Hardened => "hardened",
+        }
+    }
+}
+
+/// What a case cannot run without. Where it is missing, the case is reported
+/// as not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// A server that can be stopped and started again.
+    Stop,
+    /// A server that can be killed.
+    Kill,
+    /// A server whose clock can be set.
+    Clock,
+    /// A server that compacts on demand.
+    Compact,
+    /// A server with backups.
+    Backup,
+    /// A server whose store can be emptied.
+    Wipe,
+    /// Tokens of several kinds.
+    Tokens,
+    /// Tokens that can be revoked.
+    Revoke,
+    /// A server that speaks FEATURE_LIVE.
+    Live,
+    /// A peer that speaks FEATURE_RECONCILE.
+    Reconcile,
+    /// A client whose store survives its process.
+    DurableStore,
+    /// A client whose clock can be set.
+    ClientClock,
+    /// A client whose network can be cut by the driver.
+    Online,
+    /// A client that asks for a new token.
+    TokenRefresh,
+    /// A client that can damage its store on demand.
+    Damage,
+    /// A client whose store can be opened twice.
+    TwoOpenings,
+    /// A client that holds key ranges.
+    Ranges,
+    /// A client that gives writes up on demand.
+    Discard,
+}
+
+/// How a check counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Something must work.
+    Positive,
+    /// Something must be refused, and the state be unchanged afterwards. Worth
+    /// nothing unless the named positive check of the same case passed.
+    Negative {
+        /// The name of that check.
+        twin: &'static str,
+    },
+}
+
+/// Something that a case declares to find out. Declared and not emitted is
+/// failed.
+#[derive(Clone, Copy, Debug)]
+pub struct Check {
+    /// Unique within the case.
+    pub name: &'static str,
+    /// Positive or negative.
+    pub kind: Kind,
+    /// The requirements that it guards.
+    pub cites: &'static [&'static str],
+    /// What is expected, in one sentence.
+    pub expects: &'static str,
+}
+
+/// A positive check.
+pub const fn positive(
+    name: &'static str,
+    cites: &'static [&'static str],
+    expects: &'static str,
+) -> Check {
+    Check {
+        name,
+        kind: Kind::Positive,
+        cites,
+        expects,
+    }
+}
+
+/// A negative check and its twin.
+pub const fn negative(
+    name: &'static str,
+    twin: &'static str,
+    cites: &'static [&'static str],
+    expects: &'static str,
+) -> Check {
+    Check {
+        name,
+        kind: Kind::Negative { twin },
+        cites,
+        expects,
+    }
+}
+
+/// A case, for a context of type `C`.
+pub struct Case<C: 'static> {
+    /// "push/repeated".
+    pub name: &'static str,
+    /// What it belongs to.
+    pub profile: Profile,
+    /// What it cannot run without.
+    pub needs: &'static [Need],
+    /// The scenario, for people.
+    pub about: &'static str,
+    /// What it finds out.
+    pub checks: &'static [Check],
+    /// Does it.
+    pub run: fn(C) -> Future,
+}

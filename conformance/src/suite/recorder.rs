@@ -1,0 +1,233 @@
+//! Collects what a case emits, and turns it into a verdict.
+
+use super::case::{Check, Kind, Stop};
+use super::exchange::Exchange;
+use super::result::{CheckResult, Verdict};
+use std::fmt::Display;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// One per run of a case.
+pub struct Recorder {
+    inner: Mutex<Inner>,
+    began: Instant,
+}
+
+#[derive(Default)]
+struct Inner {
+    emitted: Vec<Emitted>,
+    exchanges: Vec<Exchange>,
+    violations: Vec<String>,
+    notes: Vec<String>,
+}
+
+struct Emitted {
+    name: &'static str,
+    passed: bool,
+    expected: String,
+    got: String,
+}
+
+impl Default for Recorder {
+    fn default() -> Recorder {
+        Recorder {
+            inner: Mutex::default(),
+            began: Instant::now(),
+        }
+    }
+}
+
+impl Recorder {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Emits a check. Emitted more than once, it has to pass every time.
+    pub fn check(
+        &self,
+        name: &'static str,
+        passed: bool,
+        expected: impl Display,
+        got: impl Display,
+    ) {
+        let mut inner = self.lock();
+        match inner.emitted.iter_mut().find(|e| e.name == name) {
+            Some(earlier) if earlier.passed && !passed => {
+                earlier.passed = false;
+                earlier.expected = expected.to_string();
+                earlier.got = got.to_string();
+            }
+            Some(_) => {}
+            None => inner.emitted.push(Emitted {
+                name,
+                passed,
+                expected: expected.to_string(),
+                got: got.to_string(),
+            }),
+        }
+    }
+
+    /// Keeps an exchange.
+    pub fn exchange(&self, exchange: Exchange) {
+        self.lock().exchanges.push(exchange);
+    }
+
+    /// Something that must not be in any case.
+    pub fn violation(&self, text: impl Display) {
+        let text = text.to_string();
+        let mut inner = self.lock();
+        if !inner.violations.contains(&text) {
+            inner.violations.push(text);
+        }
+    }
+
+    /// Something that people may want to know.
+    pub fn note(&self, text: impl Display) {
+        self.lock().notes.push(text.to_string());
+    }
+
+    /// Since the case began.
+    pub fn elapsed(&self) -> std::time::Duration {
+        self.began.elapsed()
+    }
+
+    /// The notes so far.
+    pub fn notes(&self) -> Vec<String> {
+        self.lock().notes.clone()
+    }
+
+    /// The exchanges so far.
+    pub fn exchanges(&self) -> Vec<Exchange> {
+        self.lock().exchanges.clone()
+    }
+
+    /// The violations so far.
+    pub fn violations(&self) -> Vec<String> {
+        self.lock().violations.clone()
+    }
+
+    /// Holds what was emitted against what was declared.
+    pub fn judge(&self, declared: &[Check], end: &Result<(), Stop>) -> Vec<CheckResult> {
+        let inner = self.lock();
+        let passed = |name: &str| inner.emitted.iter().any(|e| e.name == name && e.passed);
+        let mut results: Vec<CheckResult> = declared
+            .iter()
+            .map(|check| {
+                let mut result = CheckResult::declared(check);
+                match inner.emitted.iter().find(|e| e.name == check.name) {
+                    Some(emitted) => {
+                        result.expected = emitted.expected.clone();
+                        result.got = emitted.got.clone();
+                        result.verdict = if emitted.passed {
+                            Verdict::Passed
+                        } else {
+                            Verdict::Failed
+                        };
+                    }
+                    None => {
+                        result.verdict = match end {
+                            Err(Stop::Suite(_)) => Verdict::Inconclusive,
+                            _ => Verdict::Failed,
+                        };
+                        result.got = match end {
+                            Err(Stop::Peer(why)) => format!("never came to it: {why}"),
+                            Err(Stop::Suite(why)) => format!("the suite failed: {why}"),
+                            Ok(()) => "the case ended without finding out".into(),
+                        };
+                    }
+                }
+                if let Kind::Negative { twin } = check.kind
+                    && result.verdict == Verdict::Passed
+                    && !passed(twin)
+                {
+                    result.verdict = Verdict::Inconclusive;
+                    result.got = format!(
+                        "{} (worth nothing: its positive twin {twin:?} did not pass)",
+                        result.got
+                    );
+                }
+                result
+            })
+            .collect();
+        for emitted in &inner.emitted {
+            if !declared.iter().any(|c| c.name == emitted.name) {
+                results.push(CheckResult {
+                    name: emitted.name.to_owned(),
+                    verdict: Verdict::Inconclusive,
+                    got: "the case emits a check that it does not declare".into(),
+                    ..CheckResult::default()
+                });
+            }
+        }
+        results
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::case::{negative, positive};
+    use super::*;
+
+    const CHECKS: &[Check] = &[
+        positive("works", &["A-001"], "it works"),
+        negative("refused", "works", &["A-002"], "it is refused"),
+    ];
+
+    fn verdicts(recorder: &Recorder, end: Result<(), Stop>) -> Vec<Verdict> {
+        let results = recorder.judge(CHECKS, &end);
+        results.into_iter().map(|r| r.verdict).collect()
+    }
+
+    #[test]
+    fn a_declared_check_that_was_not_emitted_fails() {
+        let recorder = Recorder::default();
+        recorder.check("works", true, "", "");
+        assert_eq!(
+            verdicts(&recorder, Ok(())),
+            [Verdict::Passed, Verdict::Failed]
+        );
+    }
+
+    #[test]
+    fn a_refusal_without_its_positive_twin_proves_nothing() {
+        let recorder = Recorder::default();
+        recorder.check("works", false, "", "");
+        recorder.check("refused", true, "", "");
+        assert_eq!(
+            verdicts(&recorder, Ok(())),
+            [Verdict::Failed, Verdict::Inconclusive]
+        );
+    }
+
+    #[test]
+    fn one_failure_among_repetitions_fails_the_check() {
+        let recorder = Recorder::default();
+        recorder.check("works", true, "a", "a");
+        recorder.check("works", false, "a", "b");
+        recorder.check("works", true, "a", "a");
+        recorder.check("refused", true, "", "");
+        assert_eq!(verdicts(&recorder, Ok(()))[0], Verdict::Failed);
+    }
+
+    #[test]
+    fn a_fault_of_the_suite_is_inconclusive_and_no_failure_of_the_peer() {
+        let recorder = Recorder::default();
+        let end = Err(Stop::Suite("no port".into()));
+        assert_eq!(
+            verdicts(&recorder, end),
+            [Verdict::Inconclusive, Verdict::Inconclusive]
+        );
+    }
+
+    #[test]
+    fn an_undeclared_check_is_the_suites_own_fault() {
+        let recorder = Recorder::default();
+        recorder.check("works", true, "", "");
+        recorder.check("refused", true, "", "");
+        recorder.check("surprise", true, "", "");
+        assert_eq!(
+            verdicts(&recorder, Ok(())),
+            [Verdict::Passed, Verdict::Passed, Verdict::Inconclusive]
+        );
+    }
+}

@@ -1,0 +1,130 @@
+//! Results as reports show them.
+
+use super::case::{Check, Kind};
+use super::exchange::Exchange;
+use serde::Serialize;
+use std::time::Duration;
+
+/// How a check or a case came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// As the specification says.
+    Passed,
+    /// Could not run here: something that it needs is missing.
+    NotRun,
+    /// Nothing can be said; no pass.
+    #[default]
+    Inconclusive,
+    /// The specification is broken.
+    Failed,
+}
+
+impl Verdict {
+    /// In one word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Verdict::Passed => "passed",
+            Verdict::NotRun => "not run",
+            Verdict::Inconclusive => "inconclusive",
+            Verdict::Failed => "failed",
+        }
+    }
+}
+
+/// A check.
+#[derive(Clone, Debug, Serialize, Default)]
+pub struct CheckResult {
+    /// Within the case.
+    pub name: String,
+    /// Whether it is a negative check.
+    pub negative: bool,
+    /// Requirement ids.
+    pub cites: Vec<String>,
+    /// In one sentence.
+    pub expects: String,
+    /// How it came out.
+    pub verdict: Verdict,
+    /// The value or event expected.
+    pub expected: String,
+    /// What came instead, or also.
+    pub got: String,
+}
+
+impl CheckResult {
+    /// Of which nothing is known but the declaration.
+    pub fn declared(check: &Check) -> CheckResult {
+        CheckResult {
+            name: check.name.to_owned(),
+            negative: matches!(check.kind, Kind::Negative { .. }),
+            cites: check.cites.iter().map(|c| (*c).to_owned()).collect(),
+            expects: check.expects.to_owned(),
+            ..CheckResult::default()
+        }
+    }
+}
+
+/// A case over one transport.
+#[derive(Clone, Debug, Serialize)]
+pub struct CaseResult {
+    /// "push/repeated".
+    pub name: String,
+    /// "grpc".
+    pub wire: String,
+    /// "core".
+    pub profile: String,
+    /// The scenario.
+    pub about: String,
+    /// The worst of the checks and monitors.
+    pub verdict: Verdict,
+    /// Why it did not run, or ended early.
+    pub reason: String,
+    /// In the order of declaration.
+    pub checks: Vec<CheckResult>,
+    /// What monitors saw.
+    pub violations: Vec<String>,
+    /// Remarks.
+    pub notes: Vec<String>,
+    /// What went over the wire; kept only where something went wrong.
+    pub exchanges: Vec<Exchange>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// A whole run.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunResult {
+    /// "server" or "client".
+    pub mode: String,
+    /// Who was judged.
+    pub subject: String,
+    /// Replays the randomness.
+    pub seed: u64,
+    /// Whether filters or a baseline took part: no badge then.
+    pub filtered: bool,
+    /// All cases.
+    pub cases: Vec<CaseResult>,
+    /// Of the whole run.
+    pub took: Duration,
+}
+
+impl RunResult {
+    /// How many cases came out so.
+    pub fn count(&self, verdict: Verdict) -> usize {
+        self.cases.iter().filter(|c| c.verdict == verdict).count()
+    }
+
+    /// The exit code: 0 conformant, 1 not, 2 nothing selected, 3
+    /// inconclusive.
+    pub fn exit_code(&self) -> u8 {
+        if self.cases.iter().all(|c| c.verdict == Verdict::NotRun) {
+            2
+        } else if self.count(Verdict::Failed) > 0 {
+            1
+        } else if self.count(Verdict::Inconclusive) > 0 {
+            3
+        } else {
+            0
+        }
+    }
+}

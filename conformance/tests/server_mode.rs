@@ -1,0 +1,290 @@
+//! The suite against itself: its own peer passes every case, one-rule mutants
+//! of the peer are caught, crude servers pass no negative check.
+
+use gosync_conformance::crude::{Crude, CrudeServer};
+use gosync_conformance::net::Wire;
+use gosync_conformance::peer::{Peer, Quirk, Settings};
+use gosync_conformance::server::{Plan, cases, run};
+use gosync_conformance::suite::{Need, RunResult, Verdict};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+const SEED: u64 = 7;
+
+fn explain(run: &RunResult) -> String {
+    run.cases
+        .iter()
+        .filter(|c| matches!(c.verdict, Verdict::Failed | Verdict::Inconclusive))
+        .map(|c| {
+            let checks: Vec<String> = c
+                .checks
+                .iter()
+                .filter(|k| k.verdict != Verdict::Passed)
+                .map(|k| format!("    {}: expected {}, got {}", k.name, k.expected, k.got))
+                .collect();
+            format!(
+                "{} over {}: {}\n{}\n    {:?}\n",
+                c.name,
+                c.wire,
+                c.reason,
+                checks.join("\n"),
+                c.violations
+            )
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_peer_of_the_suite_passes_every_case_that_can_run() {
+    let peer = Peer::start(Settings::default(), SEED).await.unwrap();
+    let plan = Plan::new(peer.url());
+    let result = run(&plan, |_| {}).await.unwrap();
+    assert_eq!(result.exit_code(), 0, "{}", explain(&result));
+    assert!(result.count(Verdict::Passed) >= 80, "both transports");
+}
+
+/// The case and the check (or "monitor") that must catch each mutant.
+const CAUGHT_BY: &[(Quirk, &str, &str)] = &[
+    (
+        Quirk::TieByReplicaReversed,
+        "conflict/tie-by-replica",
+        "greater-wins",
+    ),
+    (
+        Quirk::TieByContentReversed,
+        "conflict/tie-by-content",
+        "greater-hash-wins",
+    ),
+    (
+        Quirk::TombstoneLosesTie,
+        "conflict/tie-by-content",
+        "tombstone-wins",
+    ),
+    (
+        Quirk::LastArrivalWins,
+        "conflict/newer-and-older",
+        "older-superseded",
+    ),
+    (Quirk::FlagsOutOfDigest, "range/same-count", "tombstone"),
+    (Quirk::XorFingerprint, "range/prefix-keys", "fingerprints"),
+    (Quirk::RangeEndInclusive, "range/bounds", "end-exclusive"),
+    (Quirk::InvertedRangeAccepted, "range/malformed", "inverted"),
+    (Quirk::UnsortedRangesAccepted, "range/malformed", "unsorted"),
+    (Quirk::AnySpaceId, "hello/space-id", "slash"),
+    (
+        Quirk::TombstoneWithValue,
+        "push/bad-records",
+        "tombstone-with-value",
+    ),
+    (
+        Quirk::UnknownFlagsAccepted,
+        "push/bad-records",
+        "unknown-flag",
+    ),
+    (Quirk::LongKeysAccepted, "push/bad-records", "long-key"),
+    (Quirk::NoClockBound, "clock/far-future", "beyond"),
+    (Quirk::OldVersionsRefused, "clock/past", "accepted"),
+    (Quirk::SequenceGaps, "push/batch", "consecutive"),
+    (Quirk::TagIgnored, "hello/status", "wrong-tag"),
+    (Quirk::FutureCursorAccepted, "hello/status", "beyond-head"),
+    (Quirk::ForeignEpochAccepted, "hello/status", "foreign-epoch"),
+    (
+        Quirk::NewestCommitIgnored,
+        "hello/newest-commit",
+        "worse-counts",
+    ),
+    (Quirk::AnyVersion, "hello/version-metadata", "wrong"),
+    (
+        Quirk::VersionsNotListed,
+        "hello/unsupported-version",
+        "lists-own",
+    ),
+    (Quirk::FeaturesEchoed, "hello/features", "only-named"),
+    (Quirk::AlwaysEqual, "hello/equal", "compared"),
+    (
+        Quirk::AnyFingerprintLength,
+        "hello/fingerprint-form",
+        "short",
+    ),
+    (Quirk::VerdictsSorted, "push/batch", "in-order"),
+    (Quirk::AckWithoutStoring, "push/one", "there"),
+    (Quirk::RepeatedIsApplied, "push/repeated", "unchanged"),
+    (Quirk::WinnerLeftOut, "conflict/newer-and-older", "winner"),
+    (
+        Quirk::DuplicateKeysAccepted,
+        "push/duplicate-key",
+        "refused",
+    ),
+    (
+        Quirk::OneBadRecordRefusesAll,
+        "push/bad-records",
+        "good-applied",
+    ),
+    (Quirk::AtomicIgnored, "push/atomic", "aborted"),
+    (Quirk::AnyNumberOfRecords, "push/too-many", "more"),
+    (Quirk::AnyValueSize, "push/bad-records", "big-value"),
+    (
+        Quirk::WatchWithoutTombstones,
+        "tombstone/propagates",
+        "in-watch",
+    ),
+    (Quirk::WatchIgnoresRanges, "watch/ranges", "nothing-else"),
+    (Quirk::WatchIgnoresCursor, "watch/resume", "only-newer"),
+    (
+        Quirk::WatchIgnoresStatus,
+        "watch/history-changed",
+        "foreign-epoch",
+    ),
+    (
+        Quirk::CursorInsideCommit,
+        "watch/large-commit",
+        "cursor-at-end",
+    ),
+    (Quirk::EarlyCheckpoint, "watch/catch-up", "checkpoint"),
+    (Quirk::NoStreamEnd, "watch/catch-up", "end"),
+    (Quirk::NoHeartbeat, "watch/heartbeat", "beats"),
+    (Quirk::LateChanges, "watch/live", "at-once"),
+    (Quirk::SnapshotByArrival, "snapshot/many-chunks", "ordered"),
+    (
+        Quirk::SnapshotWithoutTombstones,
+        "tombstone/propagates",
+        "in-snapshot",
+    ),
+    (Quirk::SnapshotResumesInclusive, "snapshot/resume", "above"),
+    (Quirk::SnapshotFingerprintOfRest, "snapshot/resume", "state"),
+    (Quirk::SnapshotTotalsOfSpace, "snapshot/resume", "totals"),
+    (Quirk::BigChunks, "snapshot/many-chunks", "size"),
+    (Quirk::BareErrors, "range/malformed", "inverted"),
+    (Quirk::WrongStatus, "range/malformed", "inverted"),
+];
+
+async fn one_case(quirk: Quirk, case: &str) -> RunResult {
+    let settings = Settings {
+        quirks: BTreeSet::from([quirk]),
+        ..Settings::default()
+    };
+    let peer = Peer::start(settings, SEED).await.unwrap();
+    let plan = Plan {
+        only: vec![case.to_owned()],
+        wires: vec![Wire::Grpc],
+        patience: Duration::from_secs(3),
+        ..Plan::new(peer.url())
+    };
+    run(&plan, |_| {}).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_one_rule_mutant_is_caught_by_its_named_check() {
+    for (quirk, case, check) in CAUGHT_BY {
+        let result = one_case(*quirk, case).await;
+        let caught = result.cases[0]
+            .checks
+            .iter()
+            .any(|c| c.name == *check && c.verdict == Verdict::Failed);
+        assert!(
+            caught,
+            "{} survives {case} {check}\n{}",
+            quirk.name(),
+            explain(&result)
+        );
+        // the same check lets the peer without a quirk pass
+        let result = one_case(Quirk::Nothing, case).await;
+        assert_eq!(result.exit_code(), 0, "{}", explain(&result));
+    }
+}
+
+#[test]
+fn every_mutant_of_the_peer_is_either_caught_by_name_or_needs_tokens_or_control() {
+    let elsewhere = [
+        Quirk::Nothing,
+        // need tokens, which only a controlled server has
+        Quirk::NoAuthentication,
+        Quirk::ReadersWrite,
+        Quirk::PrefixIgnored,
+        Quirk::TokenEchoed,
+        // needs a clock that can be moved
+        Quirk::ClockBeforeMerge,
+    ];
+    for quirk in Quirk::ALL {
+        let named = CAUGHT_BY.iter().any(|(q, _, _)| q == quirk);
+        assert!(named != elsewhere.contains(quirk), "{}", quirk.name());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crude_servers_pass_no_negative_check_and_no_case() {
+    for kind in Crude::ALL {
+        let server = CrudeServer::start(kind).await.unwrap();
+        let plan = Plan {
+            patience: Duration::from_millis(60),
+            jobs: 16,
+            ..Plan::new(server.url())
+        };
+        let result = run(&plan, |_| {}).await.unwrap();
+        let negatives: Vec<String> = result
+            .cases
+            .iter()
+            .flat_map(|c| c.checks.iter().map(move |k| (c, k)))
+            .filter(|(_, k)| k.negative && k.verdict == Verdict::Passed)
+            .map(|(c, k)| format!("{} {}", c.name, k.name))
+            .collect();
+        assert!(negatives.is_empty(), "{kind:?} passes {negatives:?}");
+        let passed: Vec<&str> = result
+            .cases
+            .iter()
+            .filter(|c| c.verdict == Verdict::Passed)
+            .map(|c| c.name.as_str())
+            .collect();
+        assert!(passed.is_empty(), "{kind:?} passes {passed:?}");
+        assert_eq!(result.exit_code(), 1, "{kind:?}");
+    }
+}
+
+#[test]
+fn negative_checks_name_a_positive_twin_of_their_case() {
+    use gosync_conformance::suite::Kind;
+    for case in cases::all() {
+        let mut names = BTreeSet::new();
+        for check in case.checks {
+            assert!(
+                names.insert(check.name),
+                "{} {} twice",
+                case.name,
+                check.name
+            );
+            if let Kind::Negative { twin } = check.kind {
+                let positive = case
+                    .checks
+                    .iter()
+                    .any(|c| c.name == twin && c.kind == Kind::Positive);
+                assert!(positive, "{} {} has no twin {twin}", case.name, check.name);
+            }
+            assert!(
+                !check.cites.is_empty(),
+                "{} {} cites nothing",
+                case.name,
+                check.name
+            );
+        }
+    }
+}
+
+#[test]
+fn case_names_are_unique() {
+    let names: Vec<&str> = cases::all().iter().map(|c| c.name).collect();
+    let distinct: BTreeSet<&&str> = names.iter().collect();
+    assert_eq!(names.len(), distinct.len());
+}
+
+#[tokio::test]
+async fn cases_that_need_control_are_reported_as_not_run_at_a_url() {
+    let peer = Peer::start(Settings::default(), SEED).await.unwrap();
+    let plan = Plan {
+        only: vec!["resume/*".into(), "hello/minimal".into()],
+        ..Plan::new(peer.url())
+    };
+    let result = run(&plan, |_| {}).await.unwrap();
+    assert_eq!(result.count(Verdict::NotRun), result.cases.len() - 2);
+    assert!(cases::all().iter().any(|c| c.needs.contains(&Need::Kill)));
+    assert_eq!(result.exit_code(), 0);
+}
