@@ -9,9 +9,9 @@
 //! which negentropy does not move. Each CPU figure is the median of several alternating runs.
 
 use clap::Parser;
-use gosync_proto::record::Record;
-use gosync_proto::reconcile::Options;
 use gosync_proto::limits::Limits;
+use gosync_proto::reconcile::Options;
+use gosync_proto::record::Record;
 use negentropy::{Id, Negentropy, NegentropyStorageVector};
 use serde_json::json;
 use std::path::PathBuf;
@@ -68,7 +68,9 @@ fn storage<'a>(records: impl Iterator<Item = &'a Record>) -> NegentropyStorageVe
     let mut storage = NegentropyStorageVector::new();
     for r in records {
         let id = Id::from_slice(&r.digest().0).expect("32 bytes");
-        storage.insert(r.version.time.millis() / 1000, id).expect("not sealed");
+        storage
+            .insert(r.version.time.millis() / 1000, id)
+            .expect("not sealed");
     }
     storage.seal().expect("distinct");
     storage
@@ -115,7 +117,16 @@ fn main() {
                 }
                 eprint!("{case} ...\r");
                 let workload = Workload::new(n, d, spread);
-                let held = |on: &[bool]| storage(workload.records.iter().zip(on).filter(|(_, on)| **on).map(|(r, _)| r));
+                let held = |on: &[bool]| {
+                    storage(
+                        workload
+                            .records
+                            .iter()
+                            .zip(on)
+                            .filter(|(_, on)| **on)
+                            .map(|(r, _)| r),
+                    )
+                };
                 let (replica, server) = (held(&workload.on_replica), held(&workload.on_server));
                 let (mut ours, mut theirs) = (Vec::new(), Vec::new());
                 let (mut us, mut peer) = (Outcome::default(), Outcome::default());
@@ -127,21 +138,43 @@ fn main() {
                     (peer, ms) = timed(|| peer_session(&replica, &server));
                     theirs.push(ms);
                 }
-                assert_eq!((us.received, us.to_offer), (peer.received, peer.to_offer), "{case}: both find the same");
-                assert_eq!(us.received + us.to_offer, d, "{case}: all that differs is found");
+                assert_eq!(
+                    (us.received, us.to_offer),
+                    (peer.received, peer.to_offer),
+                    "{case}: both find the same"
+                );
+                assert_eq!(
+                    us.received + us.to_offer,
+                    d,
+                    "{case}: all that differs is found"
+                );
                 let (cpu, peer_cpu) = (median(ours), median(theirs));
                 let bytes_ratio = us.bytes as f64 / peer.bytes as f64;
-                let goal = if spread == Spread::Uniform && d >= 100 { 0.5 } else { 0.85 };
-                let good = bytes_ratio <= goal && us.round_trips <= peer.round_trips && cpu <= peer_cpu;
+                let goal = if spread == Spread::Uniform && d >= 100 {
+                    0.5
+                } else {
+                    0.85
+                };
+                let good =
+                    bytes_ratio <= goal && us.round_trips <= peer.round_trips && cpu <= peer_cpu;
                 met &= good;
                 println!(
                     "{case:<22} {:>10} {:>10} {:>5.2}x  {:>3} {:>3}  {cpu:>9.2} {peer_cpu:>9.2} {:>5.2}x{}",
-                    us.bytes, peer.bytes, bytes_ratio, us.round_trips, peer.round_trips, cpu / peer_cpu,
+                    us.bytes,
+                    peer.bytes,
+                    bytes_ratio,
+                    us.round_trips,
+                    peer.round_trips,
+                    cpu / peer_cpu,
                     if good { "" } else { "  goal missed" },
                 );
                 for (metric, ours, theirs) in [
                     ("bytes", us.bytes as f64, peer.bytes as f64),
-                    ("round_trips", us.round_trips as f64, peer.round_trips as f64),
+                    (
+                        "round_trips",
+                        us.round_trips as f64,
+                        peer.round_trips as f64,
+                    ),
                     ("cpu_ms", cpu, peer_cpu),
                 ] {
                     results.push(json!({

@@ -120,13 +120,6 @@ pub fn critical_bit(a: &[u8], b: &[u8]) -> Option<u32> {
     }
 }
 
-/// The shortest byte string `s` with `below < s <= above`, given
-/// `below < above`: the beginning of `above` up to the byte that differs.
-pub fn separator<'a>(below: &[u8], above: &'a [u8]) -> &'a [u8] {
-    let shared = above.iter().zip(below).take_while(|(x, y)| x == y).count();
-    &above[..(shared + 1).min(above.len())]
-}
-
 /// A key that did not come after the one before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("keys are not in ascending order")]
@@ -200,14 +193,26 @@ pub trait View {
         Ok(self.summary(range)?.count)
     }
 
-    /// At most `parts - 1` ascending bounds strictly inside `range` that split
-    /// its records into parts of similar counts. Implementations choose bounds
-    /// near the even ones that are short and lie on high branches of the tree:
-    /// these cost few bytes and few hashes.
+    /// As [`View::summary`] of each of many ranges, sorted and disjoint.
     ///
     /// # Errors
     /// When a part cannot be read.
-    fn splits(&self, range: &KeyRange, parts: usize) -> Result<Vec<Vec<u8>>, Self::Error>;
+    fn summaries(&self, ranges: &[KeyRange]) -> Result<Vec<Summary>, Self::Error> {
+        ranges.iter().map(|r| self.summary(r)).collect()
+    }
+
+    /// Cuts `range` into at most `parts` (at least one) ranges with similar
+    /// counts, in order, each with what it holds. Implementations choose
+    /// bounds near the even ones that are short and lie on high branches of
+    /// the tree: these cost few bytes and few hashes.
+    ///
+    /// # Errors
+    /// When a part cannot be read.
+    fn split(
+        &self,
+        range: &KeyRange,
+        parts: usize,
+    ) -> Result<Vec<(KeyRange, Summary)>, Self::Error>;
 
     /// Calls `visit` with key and digest of each record in `range`, in key
     /// order, until it breaks.

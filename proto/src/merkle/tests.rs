@@ -138,7 +138,7 @@ fn the_deepest_chain_overflows_no_stack() {
         assert_eq!(edited.total(), want);
         assert_eq!(edited.summary(&middle), part);
         assert_eq!(edited.iter(&KeyRange::all()).count(), 4608);
-        assert_eq!(edited.splits(&KeyRange::all(), 16).len(), 15);
+        assert_eq!(edited.split(&KeyRange::all(), 16).len(), 16);
     };
     let small = std::thread::Builder::new().stack_size(128 << 10);
     small.spawn(run).unwrap().join().unwrap();
@@ -148,14 +148,24 @@ fn the_deepest_chain_overflows_no_stack() {
 fn splits_are_even_whatever_the_shape() {
     let records = chain();
     let tree = Tree::from_sorted(records.iter().map(|(k, d)| (k, *d)));
-    let bounds = tree.splits(&KeyRange::all(), 8);
-    assert_eq!(bounds.len(), 7);
-    let mut start: &[u8] = &[];
-    for end in bounds.iter().map(|b| Some(&b[..])).chain([None]) {
-        let n = tree.count(&KeyRange::new(start, end).unwrap());
+    let pieces = tree.split(&KeyRange::all(), 8);
+    assert_eq!(pieces.len(), 8);
+    for (_, summary) in pieces {
+        let n = summary.count;
         assert!((4608 / 16..4608 / 4).contains(&n), "{n}");
-        start = end.unwrap_or_default();
     }
+}
+
+#[test]
+fn bounds_of_a_split_are_as_short_as_possible() {
+    let keys = [&b"apple"[..], b"apricot", b"banana", b"bananas"];
+    let tree = Tree::from_sorted(keys.map(|k| (k, digest(k.len() as u64))));
+    let starts: Vec<_> = tree
+        .split(&KeyRange::all(), 4)
+        .iter()
+        .map(|(range, _)| range.start().to_vec())
+        .collect();
+    assert_eq!(starts, [&b""[..], b"apr", b"b", b"bananas"]);
 }
 
 proptest! {
@@ -209,18 +219,22 @@ proptest! {
     }
 
     #[test]
-    fn splits_lie_inside_the_range_and_leave_no_part_empty(set in set(), range in range(), parts in 0usize..12) {
+    fn a_split_tiles_its_range_with_ranges_that_hold_something(set in set(), range in range(), parts in 0usize..12) {
         let tree = Tree::from_sorted(sorted(&set));
         let count = tree.count(&range);
-        let bounds = tree.splits(&range, parts);
-        prop_assert_eq!(bounds.len() as u64, (parts as u64).min(count).saturating_sub(1));
+        let pieces = tree.split(&range, parts);
+        prop_assert_eq!(pieces.len() as u64, (parts as u64).min(count).max(1));
         let mut start = range.start().to_vec();
-        let ends = bounds.iter().map(|b| Some(&b[..])).chain([range.end()]);
-        for end in ends {
-            let part = KeyRange::new(&start, end).unwrap();
-            prop_assert!(range.covers(&part));
-            prop_assert!(count == 0 || tree.count(&part) > 0);
-            start = end.unwrap_or_default().to_vec();
+        for (piece, summary) in &pieces {
+            prop_assert_eq!(piece.start(), &start[..]);
+            prop_assert!(range.covers(piece));
+            prop_assert_eq!(*summary, tree.summary(piece));
+            prop_assert!(count == 0 || summary.count > 0);
+            start = piece.end().unwrap_or_default().to_vec();
         }
+        prop_assert_eq!(pieces.last().unwrap().0.end(), range.end());
+        let ranges: Vec<_> = pieces.iter().map(|(r, _)| r.clone()).step_by(2).collect();
+        let one_by_one: Vec<_> = ranges.iter().map(|r| tree.summary(r)).collect();
+        prop_assert_eq!(View::summaries(&tree, &ranges).unwrap(), one_by_one);
     }
 }

@@ -7,7 +7,7 @@
 //! once, however many changes went through it. All walks are loops: a chain of
 //! 512-byte keys is 4,607 branches deep.
 
-use super::{Summary, View, bit, critical_bit, separator};
+use super::{Summary, View, bit, branch, critical_bit};
 use crate::key::KeyRange;
 use crate::record::Digest;
 use std::convert::Infallible;
@@ -53,7 +53,9 @@ struct Branch {
     /// Meaningless while `stale`.
     fingerprint: Digest,
     children: [Link; 2],
-    count: u32,
+    /// Records in the left half. Not of both halves: a walk down then reads
+    /// the branches on its way and nothing beside it.
+    left: u32,
     /// The critical bit: at most 9 × 512.
     bit: u16,
     /// Something below changed since the fingerprint was computed. Then all
@@ -107,45 +109,49 @@ impl Tree {
         let expected = records.size_hint().0;
         tree.leaves.reserve(expected);
         tree.branches.reserve(expected.saturating_sub(1));
-        // the branches from the root to the greatest key
-        let mut spine: Vec<usize> = Vec::new();
+        // the branches from the root to the greatest key, each with the rank
+        // at which its right half begins
+        let mut edge: Vec<(usize, usize)> = Vec::new();
         let mut last: Option<usize> = None;
         for (key, digest) in records {
             let key = key.as_ref();
-            let ascending =
-                last.map(|l| critical_bit(&tree.leaves[l].key, key).filter(|&b| bit(key, b)));
-            match ascending {
-                None => {
-                    let leaf = tree.new_leaf(key, digest);
-                    tree.root = Some(Link::leaf(leaf));
-                    last = Some(leaf);
-                }
-                Some(Some(critical)) => {
-                    let leaf = tree.new_leaf(key, digest);
-                    while spine
-                        .pop_if(|b| u32::from(tree.branches[*b].bit) > critical)
-                        .is_some()
-                    {}
-                    let above = spine.last().copied();
-                    let left = match above {
-                        Some(b) => tree.branches[b].children[1],
-                        None => tree.root.unwrap_or(Link::leaf(leaf)),
-                    };
-                    let new = tree.new_branch(critical, [left, Link::leaf(leaf)]);
-                    match above {
-                        Some(b) => tree.branches[b].children[1] = Link::branch(new),
-                        None => tree.root = Some(Link::branch(new)),
-                    }
-                    spine.push(new);
-                    last = Some(leaf);
-                }
-                Some(None) => {
-                    tree.insert(key, digest);
-                    (last, spine) = tree.right_edge();
-                }
-            }
+            let Some(greatest) = last else {
+                tree.insert(key, digest);
+                last = Some(0);
+                continue;
+            };
+            let critical = critical_bit(&tree.leaves[greatest].key, key);
+            let Some(critical) = critical.filter(|&b| bit(key, b)) else {
+                tree.insert(key, digest);
+                (last, edge) = tree.right_edge();
+                continue;
+            };
+            while edge
+                .pop_if(|(b, _)| u32::from(tree.branches[*b].bit) > critical)
+                .is_some()
+            {}
+            let above = edge.last().copied();
+            let rank = tree.len();
+            let leaf = tree.new_leaf(key, digest);
+            let left = rank - above.map_or(0, |(_, first)| first);
+            let new = tree.branches.len();
+            let place = match above {
+                Some((b, _)) => &mut tree.branches[b].children[1],
+                None => tree.root.get_or_insert(Link::leaf(leaf)),
+            };
+            let old = *place;
+            *place = Link::branch(new);
+            edge.push((new, rank));
+            tree.branches.push(Branch {
+                fingerprint: Digest::ZERO,
+                children: [old, Link::leaf(leaf)],
+                left: left as u32,
+                bit: critical as u16,
+                stale: true,
+            });
+            last = Some(leaf);
         }
-        tree.recount_and_settle();
+        tree.settle();
         tree
     }
 
@@ -180,18 +186,25 @@ impl Tree {
             }
             return Some(old);
         };
-        let leaf = Link::leaf(self.new_leaf(key, digest));
-        let parent = self.touch_path(key, critical, 1);
+        let (parent, size) = self.touch_path(key, critical, 1);
         let below = match parent {
-            Some((p, side)) => self.branches[p].children[side],
-            None => self.root.unwrap_or(leaf),
+            Some((p, side)) => Some(self.branches[p].children[side]),
+            None => self.root,
         };
-        let children = if bit(key, critical) {
-            [below, leaf]
+        let leaf = Link::leaf(self.new_leaf(key, digest));
+        let below = below.unwrap_or(leaf);
+        let (children, left) = if bit(key, critical) {
+            ([below, leaf], size)
         } else {
-            [leaf, below]
+            ([leaf, below], 1)
         };
-        let new = Link::branch(self.new_branch(critical, children));
+        let new = Link::branch(self.new_branch(Branch {
+            fingerprint: Digest::ZERO,
+            children,
+            left: left as u32,
+            bit: critical as u16,
+            stale: true,
+        }));
         match parent {
             Some((p, side)) => self.branches[p].children[side] = new,
             None => self.root = Some(new),
@@ -212,7 +225,7 @@ impl Tree {
         while let Some(Target::Branch(b)) = at.map(Link::target) {
             let branch = &mut self.branches[b];
             let side = usize::from(bit(key, u32::from(branch.bit)));
-            branch.count -= 1;
+            branch.left -= 1 - side as u32;
             branch.stale = true;
             above = parent;
             parent = Some((b, side));
@@ -239,19 +252,21 @@ impl Tree {
     /// it everything stays correct; but what is stale is hashed again by each
     /// question about it.
     pub fn settle(&mut self) {
-        let mut pending: Vec<Link> = self.root.into_iter().collect();
+        let mut pending: Vec<Link> = Vec::from_iter(self.root);
         while let Some(&link) = pending.last() {
             if let Target::Branch(b) = link.target() {
-                let branch = &self.branches[b];
-                if branch.stale {
+                let Branch {
+                    stale, children, ..
+                } = self.branches[b];
+                if stale {
                     let before = pending.len();
                     let stale = |l: &Link| matches!(l.target(), Target::Branch(c) if self.branches[c].stale);
-                    pending.extend(branch.children.into_iter().filter(stale));
+                    pending.extend(children.into_iter().filter(stale));
                     if pending.len() > before {
                         continue;
                     }
-                    let [left, right] = branch.children.map(|c| self.kept(c));
-                    self.branches[b].fingerprint = left.join(right).fingerprint;
+                    let [left, right] = children.map(|c| self.kept(c));
+                    self.branches[b].fingerprint = branch(&left, &right);
                     self.branches[b].stale = false;
                 }
             }
@@ -261,170 +276,198 @@ impl Tree {
 
     /// Count and fingerprint of all records.
     pub fn total(&self) -> Summary {
-        self.root.map_or(Summary::EMPTY, |r| self.whole(r))
+        self.between(0, self.len())
     }
 
     /// Count and fingerprint of the records in `range`, in O(depth).
     pub fn summary(&self, range: &KeyRange) -> Summary {
-        let Some(mut at) = self.root else {
-            return Summary::EMPTY;
-        };
-        let low = self.fence(range.start());
-        let high = range.end().map(|end| self.fence(end));
-        loop {
-            let from = self.way(&low, at);
-            let until = high.as_ref().map_or(Way::Below, |h| self.way(h, at));
-            match (from, until) {
-                (Way::Below, _) | (_, Way::Above) => return Summary::EMPTY,
-                (Way::Above, Way::Below) => return self.whole(at),
-                (Way::Into(..), Way::Below) => return self.from(at, &low),
-                (Way::Above, Way::Into(..)) => return self.until(at, high.as_ref()),
-                (Way::Into(b, 0), Way::Into(_, 1)) => {
-                    let [left, right] = self.branches[b].children;
-                    return self.from(left, &low).join(self.until(right, high.as_ref()));
-                }
-                (Way::Into(b, side), Way::Into(..)) => at = self.branches[b].children[side],
-            }
-        }
+        let (from, to) = self.ranks(range);
+        self.between(from, to)
     }
 
     /// How many records lie in `range`; no hashing.
     pub fn count(&self, range: &KeyRange) -> u64 {
-        let below_end = range.end().map_or(self.len() as u64, |end| self.rank(end));
-        below_end.saturating_sub(self.rank(range.start()))
+        let (from, to) = self.ranks(range);
+        (to - from) as u64
     }
 
     /// The records in `range`, in key order.
     pub fn iter<'a>(&'a self, range: &KeyRange) -> Iter<'a> {
+        let (mut from, to) = self.ranks(range);
+        let left = to - from;
         let mut pending = Vec::new();
-        let fence = self.fence(range.start());
-        let mut at = self.root;
+        let mut at = self.root.filter(|_| left > 0);
         while let Some(link) = at.take() {
-            match self.way(&fence, link) {
-                Way::Below => {}
-                Way::Above => pending.push(link),
-                Way::Into(b, 1) => at = Some(self.branches[b].children[1]),
-                Way::Into(b, _) => {
-                    let [left, right] = self.branches[b].children;
-                    pending.push(right);
-                    at = Some(left);
+            match link.target() {
+                Target::Branch(b) if from > 0 => {
+                    let branch = &self.branches[b];
+                    let [low, high] = branch.children;
+                    if let Some(rest) = from.checked_sub(branch.left as usize) {
+                        from = rest;
+                        at = Some(high);
+                    } else {
+                        pending.push(high);
+                        at = Some(low);
+                    }
                 }
+                _ => pending.push(link),
             }
         }
         Iter {
             tree: self,
             pending,
-            left: self.count(range) as usize,
+            left,
         }
     }
 
-    /// Bounds that split the records of `range` into `parts` parts of about
-    /// equal counts. Each is moved by up to a quarter of a part to where the
-    /// tree branches highest, since there bounds are short and most of the
-    /// fingerprint is kept.
-    pub fn splits(&self, range: &KeyRange, parts: usize) -> Vec<Vec<u8>> {
-        let base = self.rank(range.start());
-        let count = self.count(range);
-        let parts = (parts as u64).min(count);
-        let mut bounds = Vec::with_capacity(parts.saturating_sub(1) as usize);
-        let mut last = base;
+    /// Cuts `range` into up to `parts` ranges with about equal counts, each
+    /// with what it holds. A bound is moved by up to a quarter of a part to
+    /// where the tree branches highest, since there bounds are short and most
+    /// of the fingerprint is kept.
+    pub fn split(&self, range: &KeyRange, parts: usize) -> Vec<(KeyRange, Summary)> {
+        let (base, end) = self.ranks(range);
+        let count = end - base;
+        let parts = parts.clamp(1, count.max(1));
+        let slack = count / (4 * parts);
+        let mut pieces = Vec::with_capacity(parts);
+        let (mut start, mut first) = (range.start(), base);
         for i in 1..parts {
-            let slack = count / (4 * parts);
-            let even = base + (u128::from(count) * u128::from(i) / u128::from(parts)) as u64;
-            let least = (even - slack).max(last + 1);
+            let even = base + (count as u128 * i as u128 / parts as u128) as usize;
+            let least = (even - slack).max(first + 1);
             let Some((rank, bound)) = self.cut(least, even + slack) else {
                 break;
             };
-            // within the range: its first record lies above the start
-            last = rank;
-            bounds.push(bound);
+            // ascends: each piece has a record at or above its start
+            let Ok(piece) = KeyRange::new(start, Some(bound)) else {
+                break;
+            };
+            pieces.push((piece, self.between(first, rank)));
+            (start, first) = (bound, rank);
         }
-        bounds
+        if let Ok(last) = KeyRange::new(start, range.end()) {
+            pieces.push((last, self.between(first, end)));
+        }
+        pieces
     }
 
     /// The highest branch whose right half begins at a rank between `least`
-    /// and `most`, and the shortest bound that separates there.
-    fn cut(&self, least: u64, most: u64) -> Option<(u64, Vec<u8>)> {
+    /// and `most`, and the shortest bound that separates there: the lowest key
+    /// of the right half up to the byte that differs.
+    fn cut(&self, least: usize, most: usize) -> Option<(usize, &[u8])> {
         let mut at = self.root?;
         let mut before = 0;
         while let Target::Branch(b) = at.target() {
-            let [left, right] = self.branches[b].children;
-            let middle = before + self.size(left);
+            let branch = &self.branches[b];
+            let middle = before + branch.left as usize;
+            let [left, right] = branch.children;
             if middle > most {
                 at = left;
             } else if middle < least {
                 before = middle;
                 at = right;
             } else {
-                let bound = separator(self.edge(left, 1), self.edge(right, 0));
-                return Some((middle, bound.to_vec()));
+                let key = self.lowest(right);
+                let differs = usize::from(branch.bit) / 9;
+                return Some((middle, key.get(..=differs).unwrap_or(key)));
             }
         }
         None
     }
 
+    /// The ranks of a range's first record and of the first one above it.
+    fn ranks(&self, range: &KeyRange) -> (usize, usize) {
+        let from = self.rank(range.start());
+        let to = range.end().map_or(self.len(), |end| self.rank(end));
+        (from, to.max(from))
+    }
+
     /// How many keys are below `bound`.
-    fn rank(&self, bound: &[u8]) -> u64 {
+    fn rank(&self, bound: &[u8]) -> usize {
         let fence = self.fence(bound);
-        let mut below = 0;
+        let (mut below, mut size) = (0, self.len());
         let mut at = self.root;
         while let Some(link) = at.take() {
             match self.way(&fence, link) {
-                Way::Below => below += self.size(link),
+                Way::Below => below += size,
                 Way::Above => {}
                 Way::Into(b, side) => {
-                    let children = self.branches[b].children;
-                    if side == 1 {
-                        below += self.size(children[0]);
+                    let branch = &self.branches[b];
+                    let left = branch.left as usize;
+                    if side == 0 {
+                        size = left;
+                    } else {
+                        below += left;
+                        size -= left;
                     }
-                    at = Some(children[side]);
+                    at = Some(branch.children[side]);
                 }
             }
         }
         below
     }
 
-    /// The records of a subtree at or above the fence.
-    fn from(&self, mut at: Link, low: &Fence) -> Summary {
-        let mut rights = Vec::new();
-        let edge = loop {
-            match self.way(low, at) {
-                Way::Below => break Summary::EMPTY,
-                Way::Above => break self.whole(at),
-                Way::Into(b, side) => {
-                    let children = self.branches[b].children;
-                    if side == 0 {
-                        rights.push(children[1]);
-                    }
-                    at = children[side];
-                }
-            }
+    /// The records from rank `from` up to below rank `to`.
+    fn between(&self, mut from: usize, mut to: usize) -> Summary {
+        let Some(mut at) = self.root.filter(|_| from < to) else {
+            return Summary::EMPTY;
         };
-        let join = |left: Summary, right: Link| left.join(self.whole(right));
-        rights.into_iter().rev().fold(edge, join)
+        let mut size = self.len();
+        while from > 0 || to < size {
+            let Target::Branch(b) = at.target() else {
+                break;
+            };
+            let branch = &self.branches[b];
+            let left = branch.left as usize;
+            let [low, high] = branch.children;
+            if to <= left {
+                (at, size) = (low, left);
+            } else if from >= left {
+                (at, size) = (high, size - left);
+                (from, to) = (from - left, to - left);
+            } else {
+                let low = self.from_rank(low, left, from);
+                return low.join(self.below_rank(high, size - left, to - left));
+            }
+        }
+        self.whole(at, size)
     }
 
-    /// The records of a subtree below the fence; all without one.
-    fn until(&self, mut at: Link, high: Option<&Fence>) -> Summary {
-        let Some(high) = high else {
-            return self.whole(at);
-        };
-        let mut lefts = Vec::new();
-        let edge = loop {
-            match self.way(high, at) {
-                Way::Below => break self.whole(at),
-                Way::Above => break Summary::EMPTY,
-                Way::Into(b, side) => {
-                    let children = self.branches[b].children;
-                    if side == 1 {
-                        lefts.push(children[0]);
-                    }
-                    at = children[side];
-                }
+    /// The records of a subtree of `size` records from rank `from` on.
+    fn from_rank(&self, mut at: Link, mut size: usize, mut from: usize) -> Summary {
+        let mut rights = Vec::new();
+        while let (1.., Target::Branch(b)) = (from, at.target()) {
+            let branch = &self.branches[b];
+            let left = branch.left as usize;
+            let [low, high] = branch.children;
+            if from < left {
+                rights.push((high, size - left));
+                (at, size) = (low, left);
+            } else {
+                (at, size) = (high, size - left);
+                from -= left;
             }
-        };
-        let join = |right: Summary, left: Link| self.whole(left).join(right);
-        lefts.into_iter().rev().fold(edge, join)
+        }
+        let join = |left: Summary, (at, size)| left.join(self.whole(at, size));
+        rights.into_iter().rev().fold(self.whole(at, size), join)
+    }
+
+    /// The records of a subtree of `size` records below rank `to` (at least 1).
+    fn below_rank(&self, mut at: Link, mut size: usize, mut to: usize) -> Summary {
+        let mut lefts = Vec::new();
+        while let (true, Target::Branch(b)) = (to < size, at.target()) {
+            let branch = &self.branches[b];
+            let left = branch.left as usize;
+            let [low, high] = branch.children;
+            if to <= left {
+                (at, size) = (low, left);
+            } else {
+                lefts.push((low, left));
+                (at, size) = (high, size - left);
+                to -= left;
+            }
+        }
+        let join = |right: Summary, (at, size)| self.whole(at, size).join(right);
+        lefts.into_iter().rev().fold(self.whole(at, size), join)
     }
 
     fn fence<'a>(&self, bound: &'a [u8]) -> Fence<'a> {
@@ -466,50 +509,64 @@ impl Tree {
         }
     }
 
-    /// The lowest (side 0) or greatest (side 1) key of a subtree.
-    fn edge(&self, mut at: Link, side: usize) -> &[u8] {
+    /// The lowest key of a subtree.
+    fn lowest(&self, mut at: Link) -> &[u8] {
         loop {
             match at.target() {
                 Target::Leaf(l) => return &self.leaves[l].key,
-                Target::Branch(b) => at = self.branches[b].children[side],
+                Target::Branch(b) => at = self.branches[b].children[0],
             }
         }
     }
 
-    /// The greatest leaf and the branches above it.
-    fn right_edge(&self) -> (Option<usize>, Vec<usize>) {
-        let mut spine = Vec::new();
+    /// The greatest leaf, and the branches above it with the ranks at which
+    /// their right halves begin.
+    fn right_edge(&self) -> (Option<usize>, Vec<(usize, usize)>) {
+        let mut edge = Vec::new();
+        let mut rank = 0;
         let mut at = self.root;
-        while let Some(link) = at {
-            match link.target() {
-                Target::Leaf(l) => return (Some(l), spine),
-                Target::Branch(b) => {
-                    spine.push(b);
-                    at = Some(self.branches[b].children[1]);
-                }
-            }
+        while let Some(Target::Branch(b)) = at.map(Link::target) {
+            rank += self.branches[b].left as usize;
+            edge.push((b, rank));
+            at = Some(self.branches[b].children[1]);
         }
-        (None, spine)
+        let leaf = at.and_then(|link| match link.target() {
+            Target::Leaf(l) => Some(l),
+            Target::Branch(_) => None,
+        });
+        (leaf, edge)
     }
 
     /// Marks the branches on the way to `key` whose critical bit is below
-    /// `limit`, adds to their counts, and returns the last of them with the
-    /// side that the key takes there.
-    fn touch_path(&mut self, key: &[u8], limit: u32, added: u32) -> Option<(usize, usize)> {
+    /// `limit` and adds to their counts. Returns the last of them with the
+    /// side that the key takes there, and the size of the subtree on that
+    /// side before the addition.
+    fn touch_path(
+        &mut self,
+        key: &[u8],
+        limit: u32,
+        added: u32,
+    ) -> (Option<(usize, usize)>, usize) {
         let mut last = None;
+        let mut size = self.len();
         let mut at = self.root;
         while let Some(Target::Branch(b)) = at.map(Link::target) {
             let branch = &mut self.branches[b];
             if u32::from(branch.bit) > limit {
                 break;
             }
-            branch.count += added;
             branch.stale = true;
             let side = usize::from(bit(key, u32::from(branch.bit)));
+            if side == 0 {
+                size = branch.left as usize;
+                branch.left += added;
+            } else {
+                size -= branch.left as usize;
+            }
             last = Some((b, side));
             at = Some(branch.children[side]);
         }
-        last
+        (last, size)
     }
 
     fn new_leaf(&mut self, key: &[u8], digest: Digest) -> usize {
@@ -529,15 +586,7 @@ impl Tree {
         }
     }
 
-    fn new_branch(&mut self, critical: u32, children: [Link; 2]) -> usize {
-        let [left, right] = children.map(|c| self.size(c));
-        let branch = Branch {
-            fingerprint: Digest::ZERO,
-            children,
-            count: (left + right) as u32,
-            bit: critical as u16,
-            stale: true,
-        };
+    fn new_branch(&mut self, branch: Branch) -> usize {
         match self.free_branches.pop() {
             Some(free) => {
                 self.branches[free as usize] = branch;
@@ -550,38 +599,29 @@ impl Tree {
         }
     }
 
-    fn size(&self, at: Link) -> u64 {
-        match at.target() {
-            Target::Leaf(_) => 1,
-            Target::Branch(b) => u64::from(self.branches[b].count),
-        }
-    }
-
-    /// Count and fingerprint of a subtree.
-    fn whole(&self, at: Link) -> Summary {
-        match at.target() {
-            Target::Branch(b) if self.branches[b].stale => self.computed(at),
-            _ => self.kept(at),
-        }
-    }
-
-    /// As [`Tree::whole`], of a subtree that is not stale.
-    fn kept(&self, at: Link) -> Summary {
-        match at.target() {
-            Target::Leaf(l) => Summary::of_record(self.leaves[l].digest),
-            Target::Branch(b) => Summary {
-                count: u64::from(self.branches[b].count),
-                fingerprint: self.branches[b].fingerprint,
+    /// Of a subtree of `size` records.
+    fn whole(&self, at: Link, size: usize) -> Summary {
+        Summary {
+            count: size as u64,
+            fingerprint: match at.target() {
+                Target::Branch(b) if self.branches[b].stale => self.computed(at),
+                _ => self.kept(at),
             },
         }
     }
 
-    /// As [`Tree::whole`], of a stale subtree: by its leaves and its settled
-    /// parts, in one pass.
-    fn computed(&self, at: Link) -> Summary {
+    /// The fingerprint of a subtree that is not stale.
+    fn kept(&self, at: Link) -> Digest {
+        match at.target() {
+            Target::Leaf(l) => self.leaves[l].digest,
+            Target::Branch(b) => self.branches[b].fingerprint,
+        }
+    }
+
+    /// The fingerprint of a stale subtree, from its settled parts.
+    fn computed(&self, mut at: Link) -> Digest {
         // stale branches on the way down, with their left half once it is done
-        let mut open: Vec<(usize, Option<Summary>)> = Vec::new();
-        let mut at = at;
+        let mut open: Vec<(usize, Option<Digest>)> = Vec::new();
         loop {
             let mut value = match at.target() {
                 Target::Branch(b) if self.branches[b].stale => {
@@ -600,31 +640,11 @@ impl Tree {
                         break;
                     }
                     Some((_, Some(left))) => {
-                        value = left.join(value);
+                        value = branch(left, &value);
                         open.pop();
                     }
                 }
             }
-        }
-    }
-
-    /// Counts and fingerprints of a tree of which only the links are right.
-    fn recount_and_settle(&mut self) {
-        let mut order: Vec<usize> = Vec::new();
-        let mut pending: Vec<Link> = self.root.into_iter().collect();
-        while let Some(link) = pending.pop() {
-            if let Target::Branch(b) = link.target() {
-                order.push(b);
-                pending.extend(self.branches[b].children);
-            }
-        }
-        for b in order.into_iter().rev() {
-            let [left, right] = self.branches[b].children.map(|c| self.kept(c));
-            let joined = left.join(right);
-            let branch = &mut self.branches[b];
-            branch.count = joined.count as u32;
-            branch.fingerprint = joined.fingerprint;
-            branch.stale = false;
         }
     }
 }
@@ -680,8 +700,30 @@ impl View for Tree {
         Ok(self.count(range))
     }
 
-    fn splits(&self, range: &KeyRange, parts: usize) -> Result<Vec<Vec<u8>>, Infallible> {
-        Ok(self.splits(range, parts))
+    fn summaries(&self, ranges: &[KeyRange]) -> Result<Vec<Summary>, Infallible> {
+        let mut last: (&[u8], usize) = (&[], 0);
+        let summary = |range| {
+            let range: &KeyRange = range;
+            let from = match last {
+                (end, rank) if end == range.start() => rank,
+                _ => self.rank(range.start()),
+            };
+            let to = range.end().map_or(self.len(), |end| {
+                let rank = self.rank(end);
+                last = (end, rank);
+                rank
+            });
+            self.between(from, to)
+        };
+        Ok(ranges.iter().map(summary).collect())
+    }
+
+    fn split(
+        &self,
+        range: &KeyRange,
+        parts: usize,
+    ) -> Result<Vec<(KeyRange, Summary)>, Infallible> {
+        Ok(self.split(range, parts))
     }
 
     fn items(

@@ -13,7 +13,6 @@ use crate::merkle::View;
 use crate::reason::Invalid;
 use crate::record::{Digest, Record};
 use crate::wire;
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 /// How a session is led.
@@ -75,8 +74,8 @@ const MAX_OPEN_BYTES: usize = 64 << 20;
 pub struct Initiator {
     salt: u64,
     options: Options,
-    /// What is still to be asked, by start.
-    open: BTreeMap<Box<[u8]>, Open>,
+    /// What is still to be asked.
+    open: Vec<Open>,
     /// What was asked and not yet answered, in key order.
     asked: Vec<Asked>,
     /// Of the request under way.
@@ -89,10 +88,12 @@ pub struct Initiator {
 #[derive(Clone, Debug)]
 struct Open {
     range: KeyRange,
+    /// The replica's own records in it when that was last counted. For plans.
+    records: u64,
     /// An answer said that it differs.
     differs: bool,
-    /// Splitting turns planned for it.
-    splits_left: u32,
+    /// Splitting turns planned for it; `None` before the first request.
+    splits_left: Option<u32>,
     /// Records expected to differ in it.
     differences: f64,
     /// Short digests contradicted each other: ask with 32 bytes.
@@ -232,40 +233,39 @@ impl<E> From<Flaw> for TurnError<E> {
 
 /// How the replica speaks of an open range in the request that is being made.
 enum Speech {
-    List(u64),
-    Split(usize),
+    List,
+    Split { parts: usize, splits_left: u32 },
 }
 
 impl Initiator {
     /// A session over `ranges`; `salt` is 64 fresh random bits.
     pub fn new(ranges: &RangeSet, salt: u64, options: Options) -> Initiator {
-        let mut session = Initiator {
+        let options = Options {
+            digest_len: options
+                .digest_len
+                .clamp(*DIGEST_LENS.start(), *DIGEST_LENS.end()),
+            // a split, and the list of a small part, always fit
+            max_entries: options.max_entries.max(2 * LIST_AT_ONCE),
+            max_request_bytes: options.max_request_bytes.max(16 << 10),
+            ..options
+        };
+        let open = |range: &KeyRange| Open {
+            range: range.clone(),
+            records: 0,
+            differs: false,
+            splits_left: None,
+            differences: 1.0,
+            full: options.digest_len == *DIGEST_LENS.end(),
+        };
+        Initiator {
             salt,
-            options: Options {
-                digest_len: options
-                    .digest_len
-                    .clamp(*DIGEST_LENS.start(), *DIGEST_LENS.end()),
-                // one part, or one record and its neighbour, always fit
-                max_entries: options.max_entries.max(16),
-                max_request_bytes: options.max_request_bytes.max(4096),
-                ..options
-            },
-            open: BTreeMap::new(),
+            options,
+            open: ranges.iter().map(open).collect(),
             asked: Vec::new(),
             digest_len: 0,
             rounds: 0,
             idle_rounds: 0,
-        };
-        for range in ranges {
-            session.reopen(Open {
-                range: range.clone(),
-                differs: false,
-                splits_left: u32::MAX,
-                differences: 1.0,
-                full: session.options.digest_len == *DIGEST_LENS.end(),
-            });
         }
-        session
     }
 
     /// Whether every range is resolved.
@@ -281,7 +281,7 @@ impl Initiator {
     /// The ranges that are not resolved yet, for progress.
     pub fn unresolved(&self) -> impl Iterator<Item = &KeyRange> {
         let asked = self.asked.iter().map(|a| &a.open.range);
-        asked.chain(self.open.values().map(|o| &o.range))
+        asked.chain(self.open.iter().map(|o| &o.range))
     }
 
     /// The next question; `None` when all ranges are resolved. Without an
@@ -299,10 +299,10 @@ impl Initiator {
         &mut self,
         view: &V,
     ) -> Result<Option<wire::ReconcileRequest>, V::Error> {
-        for asked in std::mem::take(&mut self.asked) {
-            self.reopen(asked.open);
-        }
-        let full = !self.open.values().any(|o| !o.full);
+        let unanswered = self.asked.drain(..).map(|a| a.open);
+        self.open.extend(unanswered);
+        self.open.sort_by(|a, b| a.range.cmp(&b.range));
+        let full = self.open.iter().all(|o| o.full);
         self.digest_len = if full { 32 } else { self.options.digest_len };
         let said = self.choose(view, full)?;
         if said.is_empty() {
@@ -316,36 +316,35 @@ impl Initiator {
         let mut turns_left = 0;
         for (open, speech) in said {
             match speech {
-                Speech::List(n) => {
+                Speech::List => {
                     let mut keys = KeyList::default();
-                    asking.items(&open.range, n);
+                    let digests = &mut asking.digests;
                     view.items(&open.range, &mut |key, digest| {
                         keys.push(key);
-                        shortener.append(digest, &mut asking.digests);
+                        shortener.append(digest, digests);
                         ControlFlow::Continue(())
                     })?;
+                    asking.items(&open.range, keys.ends.len() as u64);
                     let said = Said::Items(keys);
                     self.asked.push(Asked { open, said });
                 }
-                Speech::Split(parts) => {
-                    turns_left = turns_left.max(open.splits_left);
-                    let bounds = match parts {
-                        1 => Vec::new(),
-                        _ => view.splits(&open.range, parts)?,
-                    };
-                    for range in pieces(&open.range, &bounds) {
-                        let fingerprint = view.summary(&range)?.fingerprint;
+                Speech::Split { parts, splits_left } => {
+                    turns_left = turns_left.max(splits_left);
+                    let pieces = view.split(&open.range, parts)?;
+                    let whole = pieces.len() == 1;
+                    for (range, own) in pieces {
                         asking.fingerprint(&range);
-                        shortener.append(&fingerprint, &mut asking.digests);
+                        shortener.append(&own.fingerprint, &mut asking.digests);
                         self.asked.push(Asked {
                             open: Open {
                                 range,
-                                differs: open.differs && bounds.is_empty(),
-                                splits_left: open.splits_left.saturating_sub(1),
+                                records: own.count,
+                                differs: open.differs && whole,
+                                splits_left: Some(splits_left.saturating_sub(1)),
                                 differences: 1.0,
                                 full,
                             },
-                            said: Said::Fingerprint(fingerprint),
+                            said: Said::Fingerprint(own.fingerprint),
                         });
                     }
                 }
@@ -371,65 +370,63 @@ impl Initiator {
     /// to be listed joined.
     fn choose<V: View>(&mut self, view: &V, full: bool) -> Result<Vec<(Open, Speech)>, V::Error> {
         let mut said: Vec<(Open, Speech)> = Vec::new();
-        let mut kept = BTreeMap::new();
+        let mut kept = Vec::new();
         let mut entries = self.options.max_entries;
-        // a bound may be long: both of a part, with their lengths
         let mut bytes = self.options.max_request_bytes;
         let mut room = true;
-        for (start, mut open) in std::mem::take(&mut self.open) {
+        for mut open in std::mem::take(&mut self.open) {
             if !room || open.full != full {
-                kept.insert(start, open);
+                kept.push(open);
                 continue;
             }
-            let records = view.count(&open.range)?;
-            if open.splits_left == u32::MAX {
-                open.splits_left = plan::splitting_turns(records);
+            if open.splits_left.is_none() {
+                open.records = view.count(&open.range)?;
             }
+            let records = open.records;
+            let splits_left = open
+                .splits_left
+                .unwrap_or_else(|| plan::splitting_turns(records));
             let most = LIST_AT_LAST.min(self.options.max_entries - 1);
-            let list =
-                records <= LIST_AT_ONCE.min(most) || open.splits_left == 0 && records <= most;
-            let overhead = open.range.start().len() + open.range.end().map_or(0, <[u8]>::len) + 8;
-            let fit = bytes.saturating_sub(overhead) / (self.digest_len + 8);
-            let fit = (fit as u64).min(entries);
-            let need = if list {
-                records + 1
+            let list = records <= LIST_AT_ONCE || splits_left == 0 && records <= most;
+            // bounds may be long; inner ones take a few bytes
+            let frame = open.range.start().len() + open.range.end().map_or(0, <[u8]>::len) + 8;
+            let entry = self.digest_len + if list { 0 } else { 8 };
+            let fit = (bytes.saturating_sub(frame) / entry) as u64;
+            let fit = fit.min(entries);
+            let (need, speech) = if list {
+                (records + 1, Speech::List)
             } else {
-                open.splits_left = match open.splits_left {
+                let splits_left = match splits_left {
                     0 => 2,
                     n => n,
                 };
-                let parts =
-                    plan::parts(records, open.differences, open.splits_left, self.digest_len);
-                (parts as u64).min(fit.max(2))
+                let parts = plan::parts(records, open.differences, splits_left, self.digest_len);
+                let parts = parts.min((fit as usize).max(2));
+                let speech = Speech::Split { parts, splits_left };
+                (parts as u64, speech)
             };
             if need > fit && !said.is_empty() {
                 room = false;
-                kept.insert(start, open);
+                kept.push(open);
                 continue;
             }
             entries = entries.saturating_sub(need);
-            bytes = bytes.saturating_sub(overhead + need as usize * (self.digest_len + 8));
-            if !list {
-                said.push((open, Speech::Split(need as usize)));
-                continue;
-            }
-            match said.last_mut() {
-                Some((last, Speech::List(n))) if last.range.end() == Some(open.range.start()) => {
-                    *n += records;
-                    last.differs |= open.differs;
-                    if let Some(joined) = joined(&last.range, &open.range) {
+            bytes = bytes.saturating_sub(frame + need as usize * entry);
+            match (said.last_mut(), &speech) {
+                (Some((last, Speech::List)), Speech::List)
+                    if last.range.end() == Some(open.range.start()) =>
+                {
+                    if let Ok(joined) = KeyRange::new(last.range.start(), open.range.end()) {
                         last.range = joined;
                     }
+                    last.records += records;
+                    last.differs |= open.differs;
                 }
-                _ => said.push((open, Speech::List(records))),
+                _ => said.push((open, speech)),
             }
         }
         self.open = kept;
         Ok(said)
-    }
-
-    fn reopen(&mut self, open: Open) {
-        self.open.insert(open.range.start().into(), open);
     }
 
     /// Takes the answer to the last request. `view` may have changed since:
@@ -468,9 +465,12 @@ impl Initiator {
                 len: self.digest_len,
             },
             resume_at,
+            splits: Vec::new(),
+            pieces: Vec::new(),
+            shorts: Vec::new(),
+            unpacked: 0,
         };
         let mut reopened = Vec::new();
-        let mut named = Named::default();
         for asked in &asked {
             if answer.processed(&asked.open.range).is_none() {
                 reopened.push(asked.open.clone());
@@ -478,26 +478,7 @@ impl Initiator {
             }
             match answer.next_part()? {
                 (EQUAL, _) => answer.equal(asked, &mut step)?,
-                (SPLIT, n) => {
-                    let parts = answer.split(view, asked, n, &mut named)?;
-                    if parts.is_empty() {
-                        let now = view
-                            .summary(&asked.open.range)
-                            .map_err(TurnError::View)?
-                            .fingerprint;
-                        let changed = !matches!(asked.said, Said::Fingerprint(f) if f == now);
-                        if changed {
-                            step.resolved.push(asked.open.range.clone());
-                        } else if asked.open.full {
-                            return Err(
-                                PeerMisbehaved::Contradiction(asked.open.range.clone()).into()
-                            );
-                        } else {
-                            reopened.push(in_full(&asked.open));
-                        }
-                    }
-                    reopened.extend(parts);
-                }
+                (SPLIT, n) => answer.split(asked, n)?,
                 (RESOLVED, _) => reopened.extend(answer.resolved(view, asked, &mut step)?),
                 _ => {
                     let problem = "has an answer that version 1 does not define";
@@ -505,19 +486,9 @@ impl Initiator {
                 }
             }
         }
+        reopened.extend(answer.compare(view, &mut step)?);
         step.records = answer.finish()?;
-        let differences = plan::differences(named.differing, named.all);
-        let mut bytes = 0;
-        for mut open in reopened {
-            if open.differs {
-                open.differences = differences;
-            }
-            bytes += open.range.start().len() * 2 + open.range.end().map_or(0, <[u8]>::len);
-            self.reopen(open);
-        }
-        if bytes > MAX_OPEN_BYTES {
-            return Err(PeerMisbehaved::TooMuch.into());
-        }
+        self.open.extend(reopened);
         self.check_progress(&step)?;
         Ok(step)
     }
@@ -547,24 +518,6 @@ fn in_full(open: &Open) -> Open {
     }
 }
 
-/// The parts into which ascending inner bounds cut a range.
-pub(super) fn pieces<'a>(
-    range: &'a KeyRange,
-    bounds: &'a [Vec<u8>],
-) -> impl Iterator<Item = KeyRange> + 'a {
-    let starts = std::iter::once(range.start()).chain(bounds.iter().map(|b| &b[..]));
-    let ends = bounds.iter().map(|b| Some(&b[..])).chain([range.end()]);
-    // bounds ascend, so each piece is a range
-    starts
-        .zip(ends)
-        .filter_map(|(start, end)| KeyRange::new(start, end).ok())
-}
-
-/// Two ranges that touch, as one.
-fn joined(a: &KeyRange, b: &KeyRange) -> Option<KeyRange> {
-    KeyRange::new(a.start(), b.end()).ok()
-}
-
 fn wanted_ranges(wanted: &[wire::Range]) -> Result<RangeSet, PeerMisbehaved> {
     wanted
         .iter()
@@ -572,13 +525,6 @@ fn wanted_ranges(wanted: &[wire::Range]) -> Result<RangeSet, PeerMisbehaved> {
         .collect::<Result<Vec<_>, _>>()
         .and_then(RangeSet::new)
         .map_err(|_| PeerMisbehaved::from(Flaw::new("wanted", "is not a sorted list of ranges")))
-}
-
-/// How many parts an answer named, and how many of them differ.
-#[derive(Default)]
-struct Named {
-    all: u64,
-    differing: u64,
 }
 
 /// An answer while it is read.
@@ -591,9 +537,15 @@ struct Answer<'a> {
     records: Records,
     shortener: Shortener,
     resume_at: Option<&'a [u8]>,
+    /// Split parts, with where their pieces end in the next two.
+    splits: Vec<(&'a Asked, usize)>,
+    pieces: Vec<KeyRange>,
+    shorts: Vec<&'a [u8]>,
+    /// Bytes of the pieces' bounds.
+    unpacked: usize,
 }
 
-impl Answer<'_> {
+impl<'a> Answer<'a> {
     /// The part of `range` that the answer processed.
     fn processed(&self, range: &KeyRange) -> Option<KeyRange> {
         match self.resume_at {
@@ -645,25 +597,18 @@ impl Answer<'_> {
         Ok(())
     }
 
-    /// Reads a split and returns those of its parts that differ.
-    fn split<V: View>(
-        &mut self,
-        view: &V,
-        asked: &Asked,
-        n: u64,
-        named: &mut Named,
-    ) -> Result<Vec<Open>, TurnError<V::Error>> {
+    /// Reads the pieces of a split part.
+    fn split(&mut self, asked: &'a Asked, n: u64) -> Result<(), PeerMisbehaved> {
         let range = &asked.open.range;
         self.whole(range)?;
         if matches!(asked.said, Said::Items(_)) {
             return Err(Flaw::new("parts", "answers to items other than with resolved").into());
         }
-        // a digest for each part, so n is bounded by what came
+        // a digest for each piece, so n is bounded by what came
         let shorts = get_shorts(&mut self.digests, n, self.shortener.len)?;
         let mut lower = range.start().to_vec();
-        let mut differing = Vec::new();
-        for (i, short) in shorts.chunks_exact(self.shortener.len).enumerate() {
-            let end = if i as u64 == n - 1 {
+        for i in 1..=n {
+            let end = if i == n {
                 range.end().map(<[u8]>::to_vec)
             } else {
                 let bound = get_bound(&mut self.bounds, &lower)?;
@@ -674,23 +619,77 @@ impl Answer<'_> {
                 }
                 Some(bound)
             };
-            let part = KeyRange::new(&lower, end.as_deref())
+            let piece = KeyRange::new(&lower, end.as_deref())
                 .map_err(|_| Flaw::new("bounds", "are not ascending"))?;
-            let own = view.summary(&part).map_err(TurnError::View)?;
-            if !self.shortener.matches(&own.fingerprint, short) {
-                differing.push(Open {
-                    range: part,
-                    differs: true,
-                    splits_left: asked.open.splits_left.saturating_sub(1),
-                    differences: 1.0,
-                    full: asked.open.full,
-                });
-            }
+            self.pieces.push(piece);
             lower = end.unwrap_or_default();
+            self.unpacked += 2 * lower.len();
+            if self.unpacked > MAX_OPEN_BYTES {
+                return Err(PeerMisbehaved::TooMuch);
+            }
         }
-        named.all += n;
-        named.differing += differing.len() as u64;
-        Ok(differing)
+        self.shorts.extend(shorts.chunks_exact(self.shortener.len));
+        self.splits.push((asked, self.pieces.len()));
+        Ok(())
+    }
+
+    /// Compares all pieces of split parts with the replica's own records, and
+    /// returns what is to be asked next.
+    fn compare<V: View>(
+        &mut self,
+        view: &V,
+        step: &mut Step,
+    ) -> Result<Vec<Open>, TurnError<V::Error>> {
+        let own = view.summaries(&self.pieces).map_err(TurnError::View)?;
+        let differs: Vec<bool> = own
+            .iter()
+            .zip(&self.shorts)
+            .map(|(own, short)| !self.shortener.matches(&own.fingerprint, short))
+            .collect();
+        let differing = differs.iter().filter(|d| **d).count();
+        let differences = plan::differences(differing as u64, differs.len() as u64);
+        let mut open = Vec::with_capacity(differing);
+        let mut compared = self.pieces.drain(..).zip(own).zip(differs).enumerate();
+        for (asked, end) in self.splits.drain(..) {
+            let Open {
+                range,
+                splits_left,
+                full,
+                ..
+            } = &asked.open;
+            let (before, resolved) = (open.len(), step.resolved.len());
+            while let Some((i, ((piece, own), differs))) = compared.next() {
+                if differs {
+                    open.push(Open {
+                        range: piece,
+                        records: own.count,
+                        differs: true,
+                        splits_left: splits_left.map(|s| s.saturating_sub(1)),
+                        differences,
+                        full: *full,
+                    });
+                } else {
+                    step.resolved.push(piece);
+                }
+                if i + 1 == end {
+                    break;
+                }
+            }
+            if open.len() > before {
+                continue;
+            }
+            // the part differs and no piece of it does
+            let now = view.summary(range).map_err(TurnError::View)?.fingerprint;
+            let unchanged = matches!(asked.said, Said::Fingerprint(said) if said == now);
+            if unchanged && *full {
+                return Err(PeerMisbehaved::Contradiction(range.clone()).into());
+            }
+            if unchanged {
+                step.resolved.truncate(resolved);
+                open.push(in_full(&asked.open));
+            }
+        }
+        Ok(open)
     }
 
     /// Reads what the answer says of a resolved part; returns what has to be

@@ -5,7 +5,6 @@ use super::columns::{
     Asked, DEFAULT_DIGEST_LEN, DIGEST_LENS, EQUAL, RESOLVED, Runs, SPLIT, Shortener, Spoken,
     put_bound, put_varint,
 };
-use super::initiator::pieces;
 use super::plan;
 use crate::key::{Key, KeyRange, RangeSet};
 use crate::limits::Limits;
@@ -45,6 +44,7 @@ const HEADER_BYTES: usize = 256;
 /// The least that an answer is planned for, whatever the request asks.
 const LEAST_BYTES: usize = 1024;
 const HASHES_OF_A_FINGERPRINT: u64 = 8;
+const COMPARED_AT_ONCE: usize = 1024;
 
 /// Why there is no answer.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -184,19 +184,29 @@ impl<V: View, L, F: FnMut(&Key) -> Result<Option<Record>, L>> Answer<'_, V, F> {
     /// for each, the number of the server's records if it differs.
     fn compare(&mut self, mut asked: Asked) -> Result<Vec<Option<u64>>, RespondError<V::Error, L>> {
         let mut compared = Vec::new();
-        while let Some((range, spoken)) = asked.next().map_err(Invalid::from)? {
-            let Spoken::Fingerprint(short) = spoken else {
-                continue;
-            };
-            if self.hashes_left < HASHES_OF_A_FINGERPRINT && !compared.is_empty() {
-                break;
+        loop {
+            // in batches, since a request may unpack to much more than its size
+            let (mut ranges, mut shorts) = (Vec::new(), Vec::new());
+            while ranges.len() < COMPARED_AT_ONCE
+                && (self.hashes_left >= HASHES_OF_A_FINGERPRINT
+                    || compared.is_empty() && ranges.is_empty())
+                && let Some((range, spoken)) = asked.next().map_err(Invalid::from)?
+            {
+                if let Spoken::Fingerprint(short) = spoken {
+                    self.hashes_left = self.hashes_left.saturating_sub(HASHES_OF_A_FINGERPRINT);
+                    ranges.push(range);
+                    shorts.push(short);
+                }
             }
-            self.hashes_left = self.hashes_left.saturating_sub(HASHES_OF_A_FINGERPRINT);
-            let own = self.view.summary(&range).map_err(RespondError::View)?;
-            let equal = self.shortener.matches(&own.fingerprint, short);
-            compared.push((!equal).then_some(own.count));
+            if ranges.is_empty() {
+                return Ok(compared);
+            }
+            let own = self.view.summaries(&ranges).map_err(RespondError::View)?;
+            compared.extend(own.iter().zip(shorts).map(|(own, short)| {
+                let equal = self.shortener.matches(&own.fingerprint, short);
+                (!equal).then_some(own.count)
+            }));
         }
-        Ok(compared)
     }
 
     fn answer_all(
@@ -247,21 +257,18 @@ impl<V: View, L, F: FnMut(&Key) -> Result<Option<Record>, L>> Answer<'_, V, F> {
             return Ok(());
         }
         let parts = plan::parts(count, differences, splits_left, self.shortener.len);
-        let inner = self
+        let pieces = self
             .view
-            .splits(range, parts.min(fit.max(2)))
+            .split(range, parts.min(fit.max(2)))
             .map_err(RespondError::View)?;
         let before = self.bounds.len() + self.digests.len();
-        let mut lower = range.start();
-        for bound in &inner {
-            put_bound(&mut self.bounds, lower, bound);
-            lower = bound;
-        }
-        for piece in pieces(range, &inner) {
-            let own = self.view.summary(&piece).map_err(RespondError::View)?;
+        for (piece, own) in &pieces {
+            if let Some(end) = piece.end().filter(|&end| range.end() != Some(end)) {
+                put_bound(&mut self.bounds, piece.start(), end);
+            }
             self.shortener.append(&own.fingerprint, &mut self.digests);
         }
-        let n = inner.len() as u64 + 1;
+        let n = pieces.len() as u64;
         self.runs.single(SPLIT, n);
         self.moved = true;
         self.hashes_left = self.hashes_left.saturating_sub(n * HASHES_OF_A_FINGERPRINT);

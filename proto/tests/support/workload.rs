@@ -11,7 +11,6 @@ use gosync_proto::record::{Content, Digest, Record};
 use gosync_proto::version::{ReplicaId, Time, Version};
 use gosync_proto::wire;
 use prost::Message;
-use std::collections::HashMap;
 use std::convert::Infallible;
 
 /// Where the differences lie.
@@ -55,13 +54,14 @@ pub struct Workload {
     pub on_replica: Vec<bool>,
     /// Likewise the server.
     pub on_server: Vec<bool>,
+    /// What the replica lacks, in key order.
+    pub only_on_server: Vec<Record>,
     /// The replica's tree.
     pub replica: Tree,
     /// The server's tree.
     pub server: Tree,
     /// The tree of both once everything has moved.
     pub merged: Tree,
-    by_key: HashMap<Key, usize>,
 }
 
 /// 2025-01-01, Unix milliseconds.
@@ -117,7 +117,11 @@ impl Workload {
         };
         let (mut on_replica, mut on_server) = (vec![true; n], vec![true; n]);
         for (turn, i) in differing.into_iter().enumerate() {
-            let side = if turn % 2 == 0 { &mut on_replica } else { &mut on_server };
+            let side = if turn % 2 == 0 {
+                &mut on_replica
+            } else {
+                &mut on_server
+            };
             side[i] = false;
         }
         let digests: Vec<Digest> = records.iter().map(Record::digest).collect();
@@ -129,7 +133,10 @@ impl Workload {
             replica: tree(&|i| on_replica[i]),
             server: tree(&|i| on_server[i]),
             merged: tree(&|_| true),
-            by_key: records.iter().enumerate().map(|(i, r)| (r.key.clone(), i)).collect(),
+            only_on_server: (0..n)
+                .filter(|&i| !on_replica[i])
+                .map(|i| records[i].clone())
+                .collect(),
             records,
             on_replica,
             on_server,
@@ -197,12 +204,18 @@ fn call(
 ) -> wire::ReconcileResponse {
     let sent = with_headers(request).encode_to_vec();
     let received = wire::ReconcileRequest::decode(&sent[..]).unwrap();
-    let load = |key: &Key| {
-        let found = workload.by_key.get(key).map(|&i| workload.records[i].clone());
-        Ok::<_, Infallible>(found)
-    };
+    // keys are asked for in ascending order, as a store's cursor likes it
+    let mut store = workload.only_on_server.iter();
+    let load = |key: &Key| Ok::<_, Infallible>(store.find(|r| r.key == *key).cloned());
     let budget = Budget::new(&Limits::default());
-    let answer = respond(&received, &RangeSet::all(), server, &RangeSet::default(), &budget, load);
+    let answer = respond(
+        &received,
+        &RangeSet::all(),
+        server,
+        &RangeSet::default(),
+        &budget,
+        load,
+    );
     let answer = answer_headers(answer.unwrap()).encode_to_vec();
     *bytes += sent.len() + answer.len();
     wire::ReconcileResponse::decode(Bytes::from(answer)).unwrap()
@@ -219,12 +232,19 @@ pub fn session(workload: &Workload, options: Options) -> Outcome {
         let bodies: usize = response.records.iter().map(Message::encoded_len).sum();
         outcome.bytes -= bodies;
         outcome.round_trips += 1;
-        let step = initiator.handle_response(&workload.replica, response).unwrap();
+        let step = initiator
+            .handle_response(&workload.replica, response)
+            .unwrap();
         outcome.received += step.records.len();
         outcome.to_offer += step.lacking.len();
     }
     let confirmation = Confirmation::new(&workload.merged, &RangeSet::all(), salt).unwrap();
-    let response = call(workload, &workload.merged, confirmation.request(), &mut outcome.bytes);
+    let response = call(
+        workload,
+        &workload.merged,
+        confirmation.request(),
+        &mut outcome.bytes,
+    );
     assert!(confirmation.outcome(&response).unwrap().is_empty());
     outcome
 }
