@@ -160,7 +160,7 @@ pub struct WatchConfig {
 impl Default for WatchConfig {
     fn default() -> WatchConfig {
         WatchConfig {
-            slow_reader_timeout: Duration::from_secs(20),
+            slow_reader_timeout: Duration::from_secs(10),
         }
     }
 }

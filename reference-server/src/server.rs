@@ -9,7 +9,7 @@ use crate::config::{Config, ConfigError, CorsConfig, Database, HistoryConfig, Tl
 use crate::listen;
 use crate::maintenance::{self, CompactOptions};
 use crate::ops::metrics::Metrics;
-use crate::ops::{operator_page, probes};
+use crate::ops::{Readiness, operator_page, probes};
 use crate::rpc::SyncApi;
 use crate::rpc::guard::{Guard, guard};
 use crate::service::{Service, ServiceConfig};
@@ -188,7 +188,19 @@ impl Server {
     /// [`StartError::Reflection`].
     pub async fn run(self, stop: CancellationToken) -> Result<(), StartError> {
         let health = HealthReporter::new();
-        let app = self.router(&health, &stop)?;
+        let readiness: Readiness = {
+            let (service, stop) = (self.service.clone(), stop.clone());
+            Arc::new(move || {
+                if stop.is_cancelled() {
+                    Err("stopping")
+                } else if service.store().poisoned().is_some() {
+                    Err("nothing can be written: see the log")
+                } else {
+                    Ok(())
+                }
+            })
+        };
+        let app = self.router(&health, &readiness, &stop)?;
         let background = CancellationToken::new();
         let follow = background
             .clone()
@@ -204,7 +216,9 @@ impl Server {
                 )),
         );
         if let Some(listener) = self.operator {
-            let page = operator_page(self.metrics.clone(), stop.clone());
+            let (metrics, service) = (self.metrics.clone(), self.service.clone());
+            let metrics_page = Arc::new(move || metrics.encode(service.damage_found()));
+            let page = operator_page(metrics_page, readiness.clone());
             let config = listen::ConnectionConfig {
                 max: 64,
                 ..self.config.connections.clone()
@@ -223,16 +237,7 @@ impl Server {
             );
             tokio::spawn(serve);
         }
-        tokio::spawn({
-            let stop = stop.clone();
-            async move {
-                stop.cancelled().await;
-                for service in ["", SERVICE] {
-                    let status = ServingStatus::NotServing;
-                    health.set_service_status(service, status).await;
-                }
-            }
-        });
+        tokio::spawn(report_health(health, readiness, stop.clone()));
         listen::serve(
             listen::Endpoint {
                 listener: self.listener,
@@ -254,6 +259,7 @@ impl Server {
     fn router(
         &self,
         health: &HealthReporter,
+        readiness: &Readiness,
         stop: &CancellationToken,
     ) -> Result<Router, StartError> {
         let limits = self.config.limits;
@@ -263,6 +269,8 @@ impl Server {
             self.clock.clone(),
             &self.config,
             self.metrics.clone(),
+            // each holds a reader for as long as its peer reads
+            readers() / 2,
             stop.clone(),
         );
         let max_message = usize::try_from(limits.max_message_bytes).unwrap_or(usize::MAX);
@@ -292,7 +300,7 @@ impl Server {
             .into_axum_router()
             .layer(from_fn_with_state(guarded, guard))
             .layer(GrpcWebLayer::new())
-            .merge(probes(stop.clone()));
+            .merge(probes(readiness.clone()));
         app = match &self.config.static_files {
             Some(folder) => app.fallback_service(
                 Router::new()
@@ -306,6 +314,26 @@ impl Server {
             app = app.layer(from_fn(loopback_host_only));
         }
         Ok(app)
+    }
+}
+
+/// Keeps gRPC health as the probes see it, until the server stops.
+async fn report_health(health: HealthReporter, readiness: Readiness, stop: CancellationToken) {
+    loop {
+        let status = match readiness() {
+            Ok(()) => ServingStatus::Serving,
+            Err(_) => ServingStatus::NotServing,
+        };
+        for service in ["", SERVICE] {
+            health.set_service_status(service, status).await;
+        }
+        if stop.is_cancelled() {
+            return;
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
     }
 }
 
@@ -347,6 +375,12 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
         .map_err(|error| StartError::Bind { address, error })
 }
 
+/// Connections that read at once.
+fn readers() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (cores * 4).clamp(8, 32)
+}
+
 /// Opens the store that a setting names.
 ///
 /// # Errors
@@ -357,9 +391,8 @@ pub fn open_store(db: &Database, clock: &WallClock) -> Result<Arc<dyn Store>, St
     let epoch = u64::from_ne_bytes(epoch);
     Ok(match db {
         Database::Sqlite(path) => {
-            let readers = std::thread::available_parallelism().map_or(4, |n| n.get() * 4);
             let options = SqliteOptions {
-                readers: readers.clamp(4, 32),
+                readers: readers(),
                 new_epoch: epoch,
                 now_ms: clock.now_ms(),
             };

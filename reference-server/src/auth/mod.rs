@@ -29,6 +29,9 @@ enum Source {
     },
 }
 
+/// The hash of a caller's token.
+pub type TokenId = [u8; 32];
+
 /// A caller who was recognised.
 #[derive(Clone)]
 pub struct Caller {
@@ -156,6 +159,11 @@ impl Auth {
 }
 
 impl Caller {
+    /// Tells callers apart; the same for all where no tokens are asked for.
+    pub fn id(&self) -> TokenId {
+        self.token.as_ref().map_or([0; 32], |t| t.sha256)
+    }
+
     /// The token's name, for logs.
     pub fn name(&self) -> &str {
         self.token.as_ref().map_or("anyone", |t| &t.name)

@@ -1,6 +1,7 @@
 //! Counters and gauges of one server, in Prometheus' text format. No
 //! process-wide state: two servers in one process count apart.
 
+use gosync_proto::wire::Outcome;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -38,6 +39,7 @@ pub struct Metrics {
     refusals: Family<OutcomeLabels, Counter>,
     sent: Family<MethodLabels, Counter>,
     connections: Gauge,
+    damage_found: Gauge,
     open_connections: Arc<AtomicUsize>,
 }
 
@@ -74,7 +76,14 @@ impl Default for Metrics {
         registry.register("sent_records", "Records sent in streams", sent.clone());
         let connections = Gauge::default();
         registry.register("connections", "Open connections", connections.clone());
+        let damage_found = Gauge::default();
+        registry.register(
+            "damaged_records_found",
+            "Records that calls found damaged and set aside since the start",
+            damage_found.clone(),
+        );
         Metrics {
+            damage_found,
             registry,
             calls,
             seconds,
@@ -106,8 +115,9 @@ impl Metrics {
     }
 
     /// Pushed records that got this outcome.
-    pub fn verdicts(&self, outcome: &'static str, n: u64) {
+    pub fn verdicts(&self, outcome: Outcome, n: u64) {
         if n > 0 {
+            let outcome = outcome.as_str_name();
             self.verdicts
                 .get_or_create(&OutcomeLabels { outcome })
                 .inc_by(n);
@@ -132,8 +142,10 @@ impl Metrics {
         self.open_connections.clone()
     }
 
-    /// Everything, as text.
-    pub fn encode(&self) -> String {
+    /// Everything, as text. `damage_found` is what the request logic counted.
+    pub fn encode(&self, damage_found: u64) -> String {
+        self.damage_found
+            .set(i64::try_from(damage_found).unwrap_or(i64::MAX));
         let open = self.open_connections.load(Ordering::Relaxed);
         self.connections
             .set(i64::try_from(open).unwrap_or(i64::MAX));
@@ -161,15 +173,15 @@ mod tests {
     fn what_is_counted_shows_up_in_the_text() {
         let metrics = Metrics::default();
         metrics.call("Push", 0, Duration::from_millis(3));
-        metrics.verdicts("applied", 7);
+        metrics.verdicts(Outcome::Applied, 7);
         let open = metrics.stream("Watch");
-        let text = metrics.encode();
+        let text = metrics.encode(3);
         assert!(
             text.contains("gosync_calls_total{method=\"Push\",code=\"0\"} 1"),
             "{text}"
         );
         assert!(
-            text.contains("gosync_pushed_records_total{outcome=\"applied\"} 7"),
+            text.contains("gosync_pushed_records_total{outcome=\"OUTCOME_APPLIED\"} 7"),
             "{text}"
         );
         assert!(
@@ -179,7 +191,7 @@ mod tests {
         drop(open);
         assert!(
             metrics
-                .encode()
+                .encode(3)
                 .contains("gosync_streams{method=\"Watch\"} 0")
         );
     }

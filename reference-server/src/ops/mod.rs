@@ -9,34 +9,36 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use metrics::Metrics;
 use std::sync::Arc;
-use tokio_util::sync::CancellationToken;
 
-/// `/healthz`: the process runs. `/readyz`: it takes calls (503 while it
-/// stops). Neither touches the store.
-pub fn probes(drain: CancellationToken) -> Router {
+/// Says why the server takes no calls, where that is so.
+pub type Readiness = Arc<dyn Fn() -> Result<(), &'static str> + Send + Sync>;
+
+/// `/healthz`: the process runs. `/readyz`: it takes calls; otherwise 503.
+pub fn probes(readiness: Readiness) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route(
             "/readyz",
             get(move || async move {
-                if drain.is_cancelled() {
-                    (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
-                } else {
-                    (StatusCode::OK, "ready\n")
+                match readiness() {
+                    Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+                    Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
                 }
             }),
         )
 }
 
 /// The router of the operator's listener: probes and `/metrics`.
-pub fn operator_page(metrics: Arc<Metrics>, drain: CancellationToken) -> Router {
-    probes(drain).route(
+pub fn operator_page(
+    metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    readiness: Readiness,
+) -> Router {
+    probes(readiness).route(
         "/metrics",
         get(move || async move {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], metrics.encode()).into_response()
+            ([(header::CONTENT_TYPE, kind)], metrics()).into_response()
         }),
     )
 }

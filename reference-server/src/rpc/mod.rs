@@ -24,6 +24,7 @@ use gosync_proto::{PROTOCOL_VERSION, Reason, SpaceId, wire};
 use rate::RateLimit;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
@@ -40,6 +41,7 @@ struct Shell {
     limits: Limits,
     slow_reader_timeout: Duration,
     metrics: Arc<Metrics>,
+    snapshots: Arc<Semaphore>,
     rate: RateLimit,
     drain: CancellationToken,
 }
@@ -59,6 +61,7 @@ impl SyncApi {
         clock: WallClock,
         config: &Config,
         metrics: Arc<Metrics>,
+        snapshots_at_once: usize,
         drain: CancellationToken,
     ) -> SyncApi {
         SyncApi(Arc::new(Shell {
@@ -68,6 +71,7 @@ impl SyncApi {
             limits: config.limits,
             slow_reader_timeout: config.watch.slow_reader_timeout,
             metrics,
+            snapshots: Arc::new(Semaphore::new(snapshots_at_once)),
             rate: RateLimit::new(config.limits.max_calls_per_second),
             drain,
         }))
@@ -84,7 +88,7 @@ impl Shell {
         let access = caller.access(&space);
         access.check_any()?;
         self.rate
-            .take(caller.name(), space.as_str(), Instant::now())
+            .take(caller.id(), &space, Instant::now())
             .map_err(|wait| Refusal {
                 retry_after_ms: (wait.as_millis() as u64).max(1),
                 limit: Some(wire::LimitDetail {

@@ -2,7 +2,7 @@
 
 use super::Shell;
 use crate::service::Refusal;
-use gosync_proto::wire;
+use gosync_proto::wire::{self, Outcome};
 use std::sync::Arc;
 use tonic::Request;
 
@@ -13,7 +13,20 @@ pub(super) async fn run(
     let admitted = shell.admit_versioned(request.metadata(), &request.get_ref().space)?;
     let request = request.into_inner();
     let now_ms = shell.clock.now_ms();
-    shell
+    let answer = shell
         .blocking(move |service| service.push(&admitted.access, request, now_ms))
-        .await
+        .await?;
+    let mut counts = [0; 5];
+    for verdict in &answer.verdicts {
+        counts[verdict.outcome() as usize] += 1;
+    }
+    for outcome in [
+        Outcome::Applied,
+        Outcome::Unchanged,
+        Outcome::Superseded,
+        Outcome::Rejected,
+    ] {
+        shell.metrics.verdicts(outcome, counts[outcome as usize]);
+    }
+    Ok(answer)
 }

@@ -4,14 +4,20 @@
 use super::stream::{Inlet, Outlet, Unsent, channel};
 use super::{Bounds, Shell, internal, slow_reader};
 use crate::service::{Access, Refusal, Service};
+use gosync_proto::Reason;
 use gosync_proto::wire::snapshot_response::Event;
 use gosync_proto::wire::{SnapshotRequest, SnapshotResponse, StreamEnd};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
+
+/// So long a snapshot waits for one of those that are under way to end.
+const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(
     shell: &Arc<Shell>,
@@ -19,6 +25,13 @@ pub(super) async fn run(
 ) -> Result<Inlet<SnapshotResponse>, Refusal> {
     let admitted = shell.admit_versioned(request.metadata(), &request.get_ref().space)?;
     let bounds = Bounds::new(shell, &request, &admitted);
+    let turn = timeout(TURN_TIMEOUT, shell.snapshots.clone().acquire_owned());
+    let Ok(Ok(turn)) = turn.await else {
+        return Err(Refusal {
+            retry_after_ms: 1_000,
+            ..Refusal::new(Reason::Unavailable, "too many snapshots at once; retry")
+        });
+    };
     let (outlet, inlet) = channel(shell.slow_reader_timeout, shell.metrics.stream("Snapshot"));
     let (opened, open) = oneshot::channel();
     let stop = CancellationToken::new();
@@ -32,6 +45,7 @@ pub(super) async fn run(
     let (service, now_ms) = (shell.service.clone(), shell.clock.now_ms());
     let metrics = shell.metrics.clone();
     let mut reading = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         let sent = |n| metrics.sent("Snapshot", n);
         reader.run(
             &service,

@@ -379,6 +379,11 @@ pub trait Store: Send + Sync {
         true
     }
 
+    /// Why nothing can be written any more, where that is so. For probes.
+    fn poisoned(&self) -> Option<String> {
+        None
+    }
+
     /// Every space ever written to, by id.
     fn spaces(&self) -> Result<Vec<SpaceId>>;
 

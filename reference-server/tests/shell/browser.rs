@@ -255,6 +255,54 @@ async fn static_files_are_served_beside_the_calls() {
     assert_eq!(answer.version, 1);
 }
 
+/// Posts a gRPC-web body of one empty message to any path.
+async fn post_empty(server: &Running, path: &str) -> Answer {
+    let head = format!(
+        "POST /{path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\
+         Content-Type: application/grpc-web+proto\r\nContent-Length: 5\r\n\r\n",
+        server.address()
+    );
+    exchange(
+        TcpStream::connect(server.address()).await.unwrap(),
+        &head,
+        &[0; 5],
+    )
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_health_says_serving() {
+    let server = start(|_| {}).await;
+    let answer = post_empty(&server, "grpc.health.v1.Health/Check").await;
+    let (messages, _) = answer.frames();
+    assert_eq!(messages[0], [8, 1], "status: SERVING");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_schema_can_be_asked_for_only_where_that_is_switched_on() {
+    const PATH: &str = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    let closed = start(|_| {}).await;
+    assert_eq!(
+        post_empty(&closed, PATH).await.header("grpc-status"),
+        Some("12")
+    );
+    let open = start(|c| c.reflection = true).await;
+    assert_ne!(
+        post_empty(&open, PATH).await.header("grpc-status"),
+        Some("12")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_neither_kept_nor_buffered_on_the_way() {
+    let server = start(|_| {}).await;
+    let answer = call(&server, "Hello", &hello("s")).await;
+    assert_eq!(
+        answer.header("cache-control"),
+        Some("no-store, no-transform")
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn probes_and_metrics_tell_how_the_server_is() {
     let server = start(|c| c.metrics.listen = Some("127.0.0.1:0".parse().unwrap())).await;
@@ -267,6 +315,7 @@ async fn probes_and_metrics_tell_how_the_server_is() {
         text.contains("gosync_calls_total{method=\"Hello\",code=\"0\"} 1"),
         "{text}"
     );
+    assert!(text.contains("gosync_connections"), "{text}");
     // they are no part of the public port
     assert_eq!(get(server.address(), "/metrics").await.status, 404);
 }

@@ -23,7 +23,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Running {
     pub url: String,
     pub metrics_url: Option<String>,
-    pub dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
     pub stop: CancellationToken,
     pub done: JoinHandle<()>,
 }
@@ -48,7 +48,7 @@ pub async fn start(change: impl FnOnce(&mut Config)) -> Running {
     Running {
         url,
         metrics_url,
-        dir,
+        _dir: dir,
         stop,
         done,
     }
