@@ -53,6 +53,9 @@ impl From<&SpaceState> for MadeFrom {
     }
 }
 
+/// The tree, for reading.
+type Shared<'t> = RwLockReadGuard<'t, Option<CachedTree>>;
+
 struct CachedTree {
     made_from: MadeFrom,
     tree: Tree,
@@ -164,10 +167,7 @@ impl Space {
         &self,
         store: &'s dyn Store,
         id: &SpaceId,
-    ) -> Result<(
-        RwLockReadGuard<'_, Option<CachedTree>>,
-        Box<dyn ReadTx + 's>,
-    )> {
+    ) -> Result<(Shared<'_>, Box<dyn ReadTx + 's>)> {
         {
             let kept = self.tree.read().unwrap_or_else(PoisonError::into_inner);
             let mut tx = store.read(id)?;

@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(caller.name(), "phone");
         let access = caller.access(&space("team-1"));
         assert!(access.check_any().is_ok());
-        assert!(access.check_write().is_err());
+        assert!(!access.may_write(&gosync_proto::Key::new(*b"k").unwrap()));
         assert!(caller.access(&space("other")).check_any().is_err());
     }
 

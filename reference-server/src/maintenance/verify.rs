@@ -52,10 +52,9 @@ pub fn verify(store: &dyn Store, space: &SpaceId) -> Result<SpaceReport> {
     let mut history = Vec::new();
     tx.scan(&all, None, &mut |stored| {
         let record = &stored.record;
-        if !record.is_tombstone() || record.version.time >= horizon {
-            if computed.push(record.key.as_bytes(), stored.digest).is_err() {
-                history.push(format!("the key {} occurs twice", record.key));
-            }
+        let counts = !record.is_tombstone() || record.version.time >= horizon;
+        if counts && computed.push(record.key.as_bytes(), stored.digest).is_err() {
+            history.push(format!("the key {} occurs twice", record.key));
         }
         if stored.sequence > state.head() {
             history.push(format!(

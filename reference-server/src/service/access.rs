@@ -101,17 +101,6 @@ impl Access {
             Err(Refusal::no_access())
         }
     }
-
-    /// That something may be written.
-    ///
-    /// # Errors
-    /// [`Reason::NoAccess`].
-    pub fn check_write(&self) -> Result<(), Refusal> {
-        if self.write.is_empty() {
-            return Err(Refusal::no_access());
-        }
-        Ok(())
-    }
 }
 
 impl Refusal {

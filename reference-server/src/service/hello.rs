@@ -2,20 +2,21 @@
 //! whether the replica's ranges are equal already.
 
 use super::{Access, Asked, Refusal, Service, Standing};
+use crate::store::ReadTx;
 use gosync_proto::wire;
 use gosync_proto::{Digest, Invalid, PROTOCOL_VERSION, Reason, Time};
 
 /// What this server can do.
 const FEATURES: [wire::Feature; 2] = [wire::Feature::Reconcile, wire::Feature::Live];
 
-/// The longest name of a client, in bytes.
+/// More of a client's name is not logged.
 const MAX_CLIENT_BYTES: usize = 128;
 
 impl Service {
     /// Answers from one state of the store.
     ///
     /// # Errors
-    /// UNSUPPORTED_VERSION, MALFORMED, LIMIT_EXCEEDED, NO_ACCESS,
+    /// UNSUPPORTED_VERSION, MALFORMED, LIMIT_EXCEEDED (ranges), NO_ACCESS,
     /// SPACE_RETIRED, LAGGING, and what the store says.
     pub fn hello(
         &self,
@@ -29,11 +30,9 @@ impl Service {
                 format!("this server speaks version {PROTOCOL_VERSION} of the protocol only"),
             ));
         }
-        if request.client.len() > MAX_CLIENT_BYTES {
-            let (most, came) = (MAX_CLIENT_BYTES as u64, request.client.len() as u64);
-            return Err(Invalid::limit("client", "max_client_bytes", most, came).into());
-        }
         let asked = Asked::check(self, access, &request.space, &request.held)?;
+        let client = &request.client[..request.client.floor_char_boundary(MAX_CLIENT_BYTES)];
+        tracing::debug!(space = %asked.space, client, "hello");
         let offered = request
             .fingerprints
             .iter()
@@ -49,23 +48,28 @@ impl Service {
         }
         let newest = request.newest_commit.map(Into::into);
         let authoritative = self.store().authoritative();
-        let (answer, _) = self.with_tree(&asked.space, |tree, tx| {
-            let standing = Standing::judge(tx, &asked.held, newest, authoritative)?;
-            let comparable = Time(request.horizon) == standing.state.position.horizon;
-            let equal = if comparable && !offered.is_empty() {
-                let ours = asked.ranges().map(|range| tree.summary(range).fingerprint);
-                ours.zip(&offered).map(|(a, b)| a == *b).collect()
-            } else {
-                Vec::new()
-            };
-            let total_records = if asked.held.is_empty() {
-                standing.state.records
-            } else {
-                asked.ranges().map(|range| tree.count(range)).sum()
-            };
-            Ok::<_, Refusal>((standing, equal, total_records))
-        })?;
-        let (standing, equal, total_records) = answer?;
+        let judge = |tx: &mut dyn ReadTx| Standing::judge(tx, &asked.held, newest, authoritative);
+        // who only wants to know the server does not need the tree
+        let answer = if asked.held.is_empty() {
+            let standing = judge(&mut *self.store().read(&asked.space)?)?;
+            let records = standing.state.records;
+            (standing, Vec::new(), records)
+        } else {
+            let (answer, _) = self.with_tree(&asked.space, |tree, tx| {
+                let standing = judge(tx)?;
+                let comparable = Time(request.horizon) == standing.state.position.horizon;
+                let equal = if comparable && !offered.is_empty() {
+                    let ours = asked.ranges().map(|range| tree.summary(range).fingerprint);
+                    ours.zip(&offered).map(|(a, b)| a == *b).collect()
+                } else {
+                    Vec::new()
+                };
+                let records = asked.ranges().map(|range| tree.count(range)).sum();
+                Ok::<_, Refusal>((standing, equal, records))
+            })?;
+            answer?
+        };
+        let (standing, equal, total_records) = answer;
         Ok(wire::HelloResponse {
             version: PROTOCOL_VERSION,
             features: FEATURES

@@ -93,7 +93,7 @@ impl Batch {
     ) -> Result<Batch, Refusal> {
         let limits = *service.limits();
         let space = SpaceId::new(&request.space)?;
-        access.check_write()?;
+        access.check_any()?;
         let count = request.records.len() as u64;
         if count > limits.max_push_records {
             let e = Invalid::limit(

@@ -30,9 +30,10 @@ impl Service {
         emit: &mut Emit<'_>,
     ) -> Result<(), Refusal> {
         let asked = Asked::check_ranges(self, access, &request.space, &request.held)?;
-        let after = match &request.after_key {
-            Some(key) => Some(Key::new(&key[..]).map_err(|e| e.within("after_key"))?),
-            None => None,
+        // the empty string is below every key and excludes nothing
+        let after = match request.after_key.as_deref() {
+            None | Some([]) => None,
+            Some(key) => Some(Key::new(key).map_err(|e| e.within("after_key"))?),
         };
         let newest = request.newest_commit.map(Into::into);
         let authoritative = self.store().authoritative();

@@ -111,7 +111,7 @@ pub fn restore(
     if to.exists() {
         if !overwrite {
             return Err(StoreError::Failed(format!(
-                "{} exists already; say --force to replace it",
+                "{} exists already; say --overwrite to replace it",
                 to.display()
             )));
         }

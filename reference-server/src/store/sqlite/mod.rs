@@ -6,6 +6,8 @@ mod files;
 mod pool;
 mod read;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod write;
 mod writer;
 
@@ -94,12 +96,6 @@ impl SqliteStore {
         &self.path
     }
 
-    /// Why nothing can be written any more, if a commit failed. For health
-    /// checks.
-    pub fn poisoned(&self) -> Option<String> {
-        self.writer.poisoned()
-    }
-
     /// Figures of the writer since the store was opened.
     pub fn writer_stats(&self) -> &WriterStats {
         self.writer.stats()
@@ -147,6 +143,10 @@ fn connect(path: &Path) -> Result<Connection> {
 }
 
 impl Store for SqliteStore {
+    fn poisoned(&self) -> Option<String> {
+        self.writer.poisoned()
+    }
+
     fn epoch(&self) -> Result<Epoch> {
         read::present_epoch(&*self.readers.take()?)
     }

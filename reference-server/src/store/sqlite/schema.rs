@@ -96,7 +96,7 @@ CREATE TABLE damaged (
 ) STRICT;
 
 CREATE VIEW readable AS
-  SELECT s.name AS space, r.sequence, replace(CAST(r.key AS TEXT), char(0), '/') AS key,
+  SELECT s.name AS space, r.sequence, json_quote(CAST(r.key AS TEXT)) AS key,
          CASE r.flags WHEN 0 THEN 'record' ELSE 'tombstone' END AS kind,
          CASE r.flags WHEN 0 THEN CAST(r.value AS TEXT) END AS value,
          datetime((r.time >> 16) / 1000, 'unixepoch') AS written,
