@@ -16,12 +16,14 @@
 //! | [`platform`] | what differs between a process and a browser |
 //! | [`store`] | the seam to what keeps the data; memory, SQLite |
 //! | [`replica`] | what a replica does with its store: decisions, as functions of a view |
+//! | [`documents`] | documents with fields, each its own record |
 //! | [`engine`] | the sync state machine, sans-IO |
 //! | [`transport`] | the seam to the network; gRPC |
 
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod documents;
 pub mod engine;
 pub mod platform;
 pub mod replica;

@@ -9,7 +9,7 @@ mod status;
 
 pub use driver::Interrupted;
 pub use feed::{Changes, Event, EventQueue, LatestStatus, RangeChanges, Subscription, Told};
-pub use row::{Pending, PendingWrite, Row, row, visible};
+pub use row::{Pending, PendingWrite, Row, row, rows, rows_of, visible};
 pub use status::{Connection, Status};
 
 use crate::engine::{Engine, Report, Settings};

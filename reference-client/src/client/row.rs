@@ -1,6 +1,6 @@
 //! What a reader sees under a key.
 
-use crate::store::{Held, Page, Source, Write, WriteId, WriteState};
+use crate::store::{Held, Page, Source, Stored, Write, WriteId, WriteState};
 use bytes::Bytes;
 use gosync_proto::{Content, Key, Reason, Record, Version};
 use std::collections::BTreeMap;
@@ -112,19 +112,28 @@ pub fn visible<'a>(held: &Held<'a>) -> Option<(&'a Record, Pending)> {
 /// What readers see of a page, in key order; and the keys whose clean record
 /// is damaged.
 pub fn rows(page: &Page) -> (Vec<Row>, Vec<Key>) {
+    rows_of(&page.clean, &page.quarantine, &page.writes)
+}
+
+/// [`rows`] of the parts of a page or of a view; the writes in order.
+pub fn rows_of<'a>(
+    clean: impl IntoIterator<Item = &'a Stored>,
+    quarantine: impl IntoIterator<Item = &'a Record>,
+    writes: impl IntoIterator<Item = &'a Write>,
+) -> (Vec<Row>, Vec<Key>) {
     let mut held: BTreeMap<&Key, Held<'_>> = BTreeMap::new();
-    for s in &page.clean {
+    for s in clean {
         held.entry(&s.record.key).or_default().clean = Some(s);
     }
-    for r in &page.quarantine {
+    for r in quarantine {
         held.entry(&r.key).or_default().quarantined = Some(r);
     }
-    for w in &page.writes {
+    for w in writes {
         held.entry(&w.record.key).or_default().writes.push(w);
     }
-    let damaged = page
-        .clean
-        .iter()
+    let damaged = held
+        .values()
+        .filter_map(|h| h.clean)
         .filter(|s| !s.intact())
         .map(|s| s.record.key.clone())
         .collect();

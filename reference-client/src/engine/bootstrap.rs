@@ -7,13 +7,15 @@ use crate::replica::merge::{Incoming, Merged};
 use crate::replica::ops::Op;
 use crate::store::SnapshotProgress;
 use crate::transport::CallError;
-use gosync_proto::history::{Cursor, Position};
-use gosync_proto::{Digest, Key, KeyRange, Record, wire};
+use gosync_proto::history::{Cursor, Lineage, Position};
+use gosync_proto::{Digest, Key, KeyRange, Record, Time, wire};
 
 /// A bootstrap under way; it survives a broken stream.
 #[derive(Debug)]
 pub(super) struct Bootstrap {
     ranges: Vec<usize>,
+    /// Horizon and standing when it began: it is resumed under the same only.
+    terms: (Time, Vec<(Lineage, bool)>),
     /// The state that the first stream was read from.
     first: Option<Cursor>,
     /// That of the present stream.
@@ -46,12 +48,17 @@ impl Engine {
     /// Takes everything in these held ranges from a snapshot.
     pub(super) fn bootstrap_from(&mut self, ranges: Vec<usize>) {
         let epoch = self.session.as_ref().map(|s| s.position.head.point.epoch);
+        let terms = self.terms(&ranges);
+        // what was found missing is judged by the standing at the first stream
         let resumable = self.bootstrap.take().filter(|b| {
-            b.ranges == ranges && b.first.map(|c| c.point.epoch) == epoch && !b.complete
+            b.ranges == ranges
+                && b.first.map(|c| c.point.epoch) == epoch
+                && b.terms == terms
+                && !b.complete
         });
         let bootstrap = match resumable {
             Some(b) => Bootstrap { resumed: true, ..b },
-            None => self.new_bootstrap(ranges, epoch),
+            None => self.new_bootstrap(ranges, epoch, terms),
         };
         let (held, _) = self.held(Some(&bootstrap.ranges));
         let limit = self
@@ -74,10 +81,21 @@ impl Engine {
         }));
     }
 
+    /// The horizon, and the standing in each of these ranges.
+    fn terms(&self, ranges: &[usize]) -> (Time, Vec<(Lineage, bool)>) {
+        let standing = |i: &usize| {
+            let status = self.session.as_ref().and_then(|s| s.statuses.get(*i));
+            status.map(|s| (s.lineage, s.behind_compaction))
+        };
+        let standings = ranges.iter().filter_map(standing).collect();
+        (self.meta.horizon, standings)
+    }
+
     fn new_bootstrap(
         &self,
         ranges: Vec<usize>,
         epoch: Option<gosync_proto::history::Epoch>,
+        terms: (Time, Vec<(Lineage, bool)>),
     ) -> Bootstrap {
         let held: u64 = ranges
             .iter()
@@ -91,6 +109,7 @@ impl Engine {
             .filter(|s| Some(s.cursor.point.epoch) == epoch);
         Bootstrap {
             ranges,
+            terms,
             first: left.as_ref().map(|s| s.cursor),
             position: None,
             fresh: held == 0 || left.is_some(),

@@ -9,6 +9,7 @@ use crate::transport::CallError;
 use gosync_proto::history::{Ancestry, Cursor, HistoryStatus, Position};
 use gosync_proto::limits::Limits;
 use gosync_proto::reason::Action;
+use gosync_proto::version::skew_bound;
 use gosync_proto::{Key, KeyRange, PROTOCOL_VERSION, RangeSet, Reason, wire};
 
 /// What Hello established.
@@ -210,6 +211,13 @@ impl Engine {
             ));
         }
         let position = check::position(hello.position.as_ref())?;
+        let limits = Limits::from_wire(&hello.limits.unwrap_or_default());
+        let now = self.now.wall_ms.max(hello.server_time_ms);
+        if position.horizon > skew_bound(now, limits.max_clock_skew_ms) {
+            return Err(CallError::misbehaved(
+                "the server's horizon lies in the future",
+            ));
+        }
         let (held, _) = self.held(None);
         let groups = check::statuses(&hello.held, held.len())?;
         self.session = None;
@@ -222,7 +230,7 @@ impl Engine {
         self.session = Some(Session {
             version: hello.version,
             reconcile: hello.features.contains(&(wire::Feature::Reconcile as i32)),
-            limits: Limits::from_wire(&hello.limits.unwrap_or_default()),
+            limits,
             position,
             ancestry: Ancestry::from_wire(position.head.point.epoch, &hello.restore_points),
             statuses: self.spread(&groups, None),

@@ -23,6 +23,7 @@ impl Engine {
         self.phase = Phase::CatchingUp;
         self.partial.clear();
         self.received = 0;
+        self.streamed = None;
         let (held, _) = self.held(None);
         let limit = self
             .session
@@ -76,25 +77,36 @@ impl Engine {
         let records = std::mem::take(&mut self.partial);
         self.ops.push_back(Op::Merge(Incoming {
             records: records.into_iter().map(|r| (r, cursor.point)).collect(),
-            cursors: self.everywhere(cursor),
+            cursors: self.raised(cursor),
             snapshot: None,
         }));
         Ok(())
     }
 
-    fn everywhere(&self, cursor: Cursor) -> Vec<(usize, Cursor)> {
-        (0..self.meta.ranges.len()).map(|i| (i, cursor)).collect()
+    /// The ranges that `cursor` brings further. A stream over ranges with
+    /// several cursors begins at the lowest, and passes the others on its way.
+    fn raised(&self, cursor: Cursor) -> Vec<(usize, Cursor)> {
+        let held = self.meta.ranges.iter().enumerate();
+        held.filter(|(_, h)| h.cursor != Some(cursor) && check::advances(h.cursor, cursor))
+            .map(|(i, _)| (i, cursor))
+            .collect()
     }
 
-    fn may_follow(&self, cursor: Cursor) -> Result<(), CallError> {
-        let held = self.meta.ranges.iter().map(|h| h.cursor);
-        if held.clone().all(|h| check::advances(h, cursor)) {
-            Ok(())
-        } else {
-            Err(CallError::misbehaved(format!(
+    /// Within a stream, cursors never go back.
+    fn may_follow(&mut self, cursor: Cursor) -> Result<(), CallError> {
+        let lowest = self
+            .meta
+            .ranges
+            .iter()
+            .filter_map(|h| h.cursor)
+            .min_by_key(|c| c.point.sequence);
+        if !check::advances(self.streamed.or(lowest), cursor) {
+            return Err(CallError::misbehaved(format!(
                 "the cursor goes back, or to another epoch: {cursor:?}"
-            )))
+            )));
         }
+        self.streamed = Some(cursor);
+        Ok(())
     }
 
     /// Nothing in the ranges is newer than `cursor`, and everything up to it
@@ -104,10 +116,11 @@ impl Engine {
             return Err(CallError::misbehaved("a cursor inside of a commit"));
         }
         self.may_follow(cursor)?;
-        if self.meta.ranges.iter().any(|h| h.cursor != Some(cursor)) {
+        let cursors = self.raised(cursor);
+        if !cursors.is_empty() {
             self.ops.push_back(Op::Merge(Incoming {
                 records: Vec::new(),
-                cursors: self.everywhere(cursor),
+                cursors,
                 snapshot: None,
             }));
         }

@@ -317,6 +317,8 @@ pub struct Engine {
     bootstrap: Option<Bootstrap>,
     /// Records of a commit whose end has not come yet.
     partial: Vec<gosync_proto::Record>,
+    /// The last cursor of the present Watch.
+    streamed: Option<gosync_proto::history::Cursor>,
     received: u64,
     /// Comparisons in a row that found a difference.
     unequal: u32,
@@ -359,6 +361,7 @@ impl Engine {
             healing: None,
             bootstrap: None,
             partial: Vec::new(),
+            streamed: None,
             received: 0,
             unequal: 0,
             verified: false,

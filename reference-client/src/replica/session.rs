@@ -3,12 +3,13 @@
 //! one transaction; until it, the old status stands.
 
 use super::{Fate, Outcome, Settled, fenced};
+use crate::documents::is_existence;
 use crate::store::{
     Changes, Confirmed, Meta, Reads, Store, StoreError, Stored, View, Write, WriteId,
 };
 use gosync_proto::history::{Ancestry, Cursor, HistoryStatus, Lineage, Missing, missing_record};
 use gosync_proto::{Digest, Key, RangeSet, ReplicaId, Time, Version};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Everything that a completed session established.
 #[derive(Clone, PartialEq, Debug)]
@@ -209,16 +210,33 @@ fn restamp_old_writes(
     changes: &mut Changes,
     concluded: &mut Concluded,
 ) {
-    let gone: std::collections::HashSet<&Key> = changes.remove.iter().collect();
+    let gone: HashSet<&Key> = changes.remove.iter().collect();
+    let stands = |key: &Key| {
+        let standing = view.clean.get(key).filter(|s| s.intact());
+        standing.is_some() && !gone.contains(key)
+    };
+    let old: Vec<&Write> = view
+        .writes
+        .values()
+        .filter(|w| w.record.version.time < c.horizon)
+        .filter(|w| status_of(view, c, &w.record.key).behind_compaction)
+        .collect();
+    // the fields of a document would fall below its existence record
+    let revived: Vec<&Key> = old
+        .iter()
+        .map(|w| &w.record.key)
+        .filter(|key| is_existence(key) && !stands(key))
+        .collect();
+    let revives = |w: &Write| {
+        let key = w.record.key.as_bytes();
+        let of = |e: &&Key| key.starts_with(e.as_bytes());
+        !w.record.is_tombstone() && revived.iter().any(of)
+    };
     let mut last: BTreeMap<&Key, &Write> = BTreeMap::new();
     let mut earlier: Vec<&Write> = Vec::new();
-    for w in view.writes.values() {
-        let key = &w.record.key;
-        let standing = view.clean.get(key).filter(|s| s.intact());
-        let stands = standing.is_some() && !gone.contains(key);
-        let old = w.record.version.time < c.horizon && status_of(view, c, key).behind_compaction;
-        if old && !stands {
-            earlier.extend(last.insert(key, w));
+    for w in old {
+        if !stands(&w.record.key) || revives(w) {
+            earlier.extend(last.insert(&w.record.key, w));
         }
     }
     let settle = |w: &Write, fate| Settled {
