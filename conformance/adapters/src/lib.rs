@@ -8,5 +8,6 @@
 //! | `gosync-adapter-client` | the native reference client |
 //! | `wasm/driver.mjs` | the npm package (WASM) on Node |
 
+pub mod client;
 pub mod framing;
 pub mod server;

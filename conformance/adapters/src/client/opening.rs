@@ -1,0 +1,330 @@
+//! One opening of a store: the client, whether it may use the network, and the
+//! other openings that hear of what it does. Knows no command's encoding.
+
+use super::runtime::DriverRuntime;
+use anyhow::{Context, Result};
+use futures::StreamExt as _;
+use gosync_client::client::{
+    AuthError, Authenticate, Client, Config, Connection, Event, PendingWrite, Row, Status,
+};
+use gosync_client::engine::Phase;
+use gosync_client::replica::edit::WriteError as ClientError;
+use gosync_client::store::{MemoryStore, SqliteStore, Store, WriteState};
+use gosync_client::transport::{GrpcTransport, Token};
+use gosync_conformance::schema::driver::{
+    Entry, Open, PendingWrite as WirePending, StoreContents, SyncError, WriteError,
+    sync_error::Kind,
+};
+use gosync_proto::{Key, KeyRange, RangeSet};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// A client on either store.
+#[derive(Clone)]
+enum AnyClient {
+    Memory(Client<MemoryStore>),
+    Sqlite(Client<SqliteStore>),
+}
+
+/// Runs the same code for either store.
+macro_rules! on {
+    ($client:expr, $c:ident => $body:expr) => {
+        match $client {
+            AnyClient::Memory($c) => $body,
+            AnyClient::Sqlite($c) => $body,
+        }
+    };
+}
+
+type Siblings = Arc<Mutex<HashMap<String, AnyClient>>>;
+
+/// One opening.
+pub struct Opening {
+    client: AnyClient,
+    store: String,
+    plugged_in: bool,
+    watching: bool,
+    siblings: Siblings,
+}
+
+impl Opening {
+    /// Opens the store; the network stays unused.
+    pub async fn open(open: Open, runtime: DriverRuntime) -> Result<Opening> {
+        let transport = GrpcTransport::new(&open.url)?;
+        let mut config = Config::new(&open.space)?;
+        config.online = false;
+        config.software = "gosync-adapter-client".into();
+        if !open.key_prefixes.is_empty() {
+            let ranges = open.key_prefixes.iter().map(|p| KeyRange::prefix(p));
+            config.ranges = RangeSet::union(ranges.collect::<Result<_, _>>()?);
+        }
+        if !open.tokens.is_empty() {
+            config.auth = Some(tokens_in_turn(open.tokens));
+        }
+        let client = if open.store.is_empty() {
+            AnyClient::Memory(Client::open(MemoryStore::new(), transport, runtime, config).await?)
+        } else {
+            let store = SqliteStore::open(format!("{}.db", open.store))?;
+            AnyClient::Sqlite(Client::open(store, transport, runtime, config).await?)
+        };
+        let siblings = Siblings::default();
+        on!(&client, c => pass_on(c.events(), siblings.clone()));
+        Ok(Opening {
+            client,
+            store: open.store,
+            plugged_in: true,
+            watching: false,
+            siblings,
+        })
+    }
+
+    /// Whether both are openings of one store.
+    pub fn shares_store_with(&self, other: &Opening) -> bool {
+        !self.store.is_empty() && self.store == other.store
+    }
+
+    /// From now on `sibling` hears of what happens here.
+    pub fn tell(&self, name: &str, sibling: &Opening) {
+        lock(&self.siblings).insert(name.to_owned(), sibling.client.clone());
+    }
+
+    /// The sibling was closed.
+    pub fn forget(&self, name: &str) {
+        lock(&self.siblings).remove(name);
+    }
+
+    /// Writes; the inner error is the client's refusal.
+    pub async fn put(&self, key: Vec<u8>, value: Vec<u8>) -> Result<Result<(), WriteError>> {
+        let key = match Key::new(key) {
+            Ok(key) => key,
+            Err(e) => return Ok(Err(refusal(e.into()))),
+        };
+        Ok(on!(&self.client, c => c.put(key, value).await)
+            .map(drop)
+            .map_err(refusal))
+    }
+
+    /// Deletes; the inner error is the client's refusal.
+    pub async fn delete(&self, key: Vec<u8>) -> Result<Result<(), WriteError>> {
+        let key = match Key::new(key) {
+            Ok(key) => key,
+            Err(e) => return Ok(Err(refusal(e.into()))),
+        };
+        Ok(on!(&self.client, c => c.delete(key).await)
+            .map(drop)
+            .map_err(refusal))
+    }
+
+    /// One session; the network is used for no longer unless it is watching.
+    pub async fn sync(&mut self, timeout: Duration) -> Result<(), SyncError> {
+        if !self.plugged_in {
+            return Err(unplugged());
+        }
+        self.switch(true);
+        let result = tokio::time::timeout(timeout, self.finish_sync()).await;
+        let status = self.status();
+        if !self.watching {
+            self.switch(false);
+        }
+        match result {
+            Ok(result) => result,
+            Err(_) => Err(failure(&status, "the time is over")),
+        }
+    }
+
+    /// Asks for a session until one succeeds or the client gives up.
+    async fn finish_sync(&self) -> Result<(), SyncError> {
+        let mut statuses = on!(&self.client, c => c.statuses());
+        loop {
+            let Err(interrupted) = on!(&self.client, c => c.sync().await) else {
+                return Ok(());
+            };
+            if gives_up(self.status().phase) {
+                return Err(failure(&self.status(), &interrupted.to_string()));
+            }
+            // it tries again by itself; its next change of state says when
+            if statuses.next().await.is_none() {
+                return Err(failure(&self.status(), "the client was closed"));
+            }
+        }
+    }
+
+    /// Syncs live from now on.
+    pub fn watch(&mut self) {
+        self.watching = true;
+        self.switch(self.plugged_in);
+    }
+
+    /// Waits until it is live and nothing waits.
+    pub async fn idle(&self, timeout: Duration) -> Result<(), SyncError> {
+        let mut statuses = on!(&self.client, c => c.statuses());
+        let wait = async {
+            while let Some(status) = statuses.next().await {
+                if status.connection == Connection::Online && status.pending == 0 {
+                    return Ok(());
+                }
+                if gives_up(status.phase) {
+                    return Err(failure(&status, "the client gave up"));
+                }
+            }
+            Err(failure(&self.status(), "the client was closed"))
+        };
+        let result = tokio::time::timeout(timeout, wait).await;
+        result.unwrap_or_else(|_| Err(failure(&self.status(), "the time is over")))
+    }
+
+    /// Plugs the network in or out.
+    pub fn set_online(&mut self, online: bool) {
+        self.plugged_in = online;
+        self.switch(online && self.watching);
+    }
+
+    /// Everything that the application can see.
+    pub async fn contents(&self) -> Result<StoreContents> {
+        let (rows, pending, quarantined) = on!(&self.client, c => (
+            c.list_all(&KeyRange::all()).await?,
+            c.pending(None, usize::MAX).await?,
+            c.quarantined().await?.len() as u64,
+        ));
+        Ok(StoreContents {
+            entries: rows.into_iter().map(entry).collect(),
+            pending: pending.into_iter().map(pending_write).collect(),
+            quarantined,
+            verified: self.status().verified,
+        })
+    }
+
+    /// Spoils the stored bytes under a key.
+    pub async fn damage(&self, key: Vec<u8>) -> Result<()> {
+        let key = Key::new(key)?;
+        Ok(on!(&self.client, c => c.store().damage(&[key]).await)?)
+    }
+
+    /// Gives up every unsent or refused write of a key.
+    pub async fn discard(&self, key: Vec<u8>) -> Result<()> {
+        let pending = on!(&self.client, c => c.pending(None, usize::MAX).await)?;
+        let of_key: Vec<_> = pending.iter().filter(|w| w.key.as_bytes() == key).collect();
+        anyhow::ensure!(!of_key.is_empty(), "no write of that key is pending");
+        for write in of_key {
+            on!(&self.client, c => c.discard(write.id).await)?;
+        }
+        Ok(())
+    }
+
+    /// Closes it; what waits stays in the store.
+    pub async fn close(self) -> Result<()> {
+        on!(self.client, c => c.close(false).await)
+            .map(drop)
+            .context("closing")
+    }
+
+    fn switch(&self, online: bool) {
+        on!(&self.client, c => c.set_online(online));
+    }
+
+    fn status(&self) -> Status {
+        on!(&self.client, c => c.status())
+    }
+}
+
+/// Hands out one token after the other.
+fn tokens_in_turn(tokens: Vec<String>) -> Authenticate {
+    let left = Mutex::new(VecDeque::from(tokens));
+    let current: Mutex<Option<Token>> = Mutex::default();
+    Authenticate::new(move |request| {
+        let mut current = lock(&current);
+        if request.refused || current.is_none() {
+            *current = lock(&left).pop_front().map(Token::new);
+        }
+        let answer = current.clone().ok_or(AuthError::SignIn);
+        Box::pin(async move { answer })
+    })
+}
+
+fn pass_on(
+    mut events: impl futures::Stream<Item = Event> + Send + Unpin + 'static,
+    siblings: Siblings,
+) {
+    tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            for sibling in lock(&siblings).values() {
+                on!(sibling, c => c.hear(event.clone()));
+            }
+        }
+    });
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn gives_up(phase: Phase) -> bool {
+    matches!(
+        phase,
+        Phase::NeedsAuth | Phase::UpgradeRequired | Phase::Stopped
+    )
+}
+
+fn unplugged() -> SyncError {
+    SyncError {
+        kind: Kind::Retryable.into(),
+        reason: String::new(),
+        detail: "the network is cut".into(),
+    }
+}
+
+fn failure(status: &Status, detail: &str) -> SyncError {
+    let kind = match status.phase {
+        Phase::NeedsAuth => Kind::NeedsAuth,
+        Phase::UpgradeRequired | Phase::Stopped => Kind::Stopped,
+        _ => Kind::Retryable,
+    };
+    let problem = status.problem.as_ref();
+    let reason = problem
+        .and_then(|p| p.reason)
+        .map_or_else(String::new, |r| r.as_str().to_owned());
+    let detail = match problem {
+        Some(p) => format!("{detail}: {}", p.message),
+        None => detail.to_owned(),
+    };
+    SyncError {
+        kind: kind.into(),
+        reason,
+        detail,
+    }
+}
+
+fn refusal(error: ClientError) -> WriteError {
+    let reason = match &error {
+        ClientError::Invalid(invalid) => invalid.reason.as_str(),
+        ClientError::ClockExhausted(_) | ClientError::Store(_) => "",
+    };
+    WriteError {
+        reason: reason.into(),
+        detail: error.to_string(),
+    }
+}
+
+fn entry(row: Row) -> Entry {
+    Entry {
+        key: row.key.as_bytes().to_vec(),
+        value: row.value.to_vec(),
+        time: row.version.time.0,
+        writer: row.version.replica.0,
+    }
+}
+
+fn pending_write(write: PendingWrite) -> WirePending {
+    let rejected = match &write.state {
+        WriteState::Waiting => String::new(),
+        WriteState::Rejected { reason, .. } => {
+            reason.map_or("UNSPECIFIED", |r| r.as_str()).to_owned()
+        }
+    };
+    WirePending {
+        key: write.key.as_bytes().to_vec(),
+        tombstone: write.value.is_none(),
+        rejected,
+    }
+}
