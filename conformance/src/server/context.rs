@@ -40,6 +40,8 @@ pub struct Options {
     pub metadata: Vec<(String, String)>,
     /// Faults on the wire are part of the case and not reported by monitors.
     pub faulty: bool,
+    /// Instead of the run's patience.
+    pub patience: Option<Duration>,
 }
 
 impl Default for Options {
@@ -50,6 +52,7 @@ impl Default for Options {
             content_type: None,
             metadata: Vec::new(),
             faulty: false,
+            patience: None,
         }
     }
 }
@@ -218,7 +221,8 @@ impl Cx {
 
     fn call(&self, method: &str, body: bytes::Bytes, options: &Options) -> Call {
         let target = &self.inner.target;
-        let mut call = Call::new(method, &[], target.patience);
+        let patience = options.patience.unwrap_or(target.patience);
+        let mut call = Call::new(method, &[], patience);
         call.body = body;
         call.content_type.clone_from(&options.content_type);
         let header = match &options.token {

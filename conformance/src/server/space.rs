@@ -121,6 +121,13 @@ impl Space {
         let mut last = v1::PushResponse::default();
         for batch in records.chunks(most) {
             last = self.push(batch).await.good()?;
+            if last.verdicts.len() != batch.len() {
+                return Err(Stop::Peer(format!(
+                    "{} verdicts for {} records",
+                    last.verdicts.len(),
+                    batch.len()
+                )));
+            }
             for (record, verdict) in batch.iter().zip(&last.verdicts) {
                 if verdict.outcome() == v1::Outcome::Rejected {
                     return Err(Stop::Peer(format!(

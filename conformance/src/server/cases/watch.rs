@@ -584,13 +584,12 @@ async fn heartbeat(cx: Cx) -> Result<(), Stop> {
     use v1::watch_response::Event;
     let space = Space::fresh(&cx);
     let interval = Duration::from_millis(cx.limits().heartbeat_interval_ms);
-    let mut stream = cx
-        .open(
-            "Watch",
-            &live_request(&space, vec![everything()]),
-            &Options::default(),
-        )
-        .await;
+    let options = Options {
+        patience: Some(cx.target().patience.max(2 * interval)),
+        ..Options::default()
+    };
+    let request = live_request(&space, vec![everything()]);
+    let mut stream = cx.open("Watch", &request, &options).await;
     stream.until_checkpoint().await?;
     let rounds = if interval > Duration::from_secs(2) {
         1
