@@ -66,6 +66,14 @@ pub trait Runtime: Clone + MaybeSend + MaybeSync + 'static {
     fn sleep(&self, ms: u64) -> BoxFuture<'static, ()>;
     /// Runs a task in the background until it ends.
     fn spawn(&self, task: BoxFuture<'static, ()>);
+    /// 64 bits for a replica id, which must never repeat. Only a simulation,
+    /// which has to repeat itself, answers with anything but [`random_u64`].
+    ///
+    /// # Errors
+    /// There is no source of randomness.
+    fn replica_id(&self) -> Result<u64, NoRandomness> {
+        random_u64()
+    }
 }
 
 /// 64 random bits from the operating system or the browser.

@@ -13,7 +13,7 @@ pub use row::{Pending, PendingWrite, Row, row, rows, rows_of, visible};
 pub use status::{Connection, Status};
 
 use crate::engine::{Engine, Report, Settings};
-use crate::platform::{BoxFuture, NoRandomness, Runtime, random_u64};
+use crate::platform::{BoxFuture, NoRandomness, Runtime};
 use crate::replica::edit::{self, Author, Edit, WriteError};
 use crate::replica::{Fate, upkeep};
 use crate::store::{Changes as StoreChanges, Counts, Reads, Store, StoreError, View, WriteId};
@@ -265,7 +265,7 @@ impl<S: Store> Client<S> {
         runtime: R,
         config: Config,
     ) -> Result<Client<S>, OpenError> {
-        let replica = ReplicaId(random_u64()?);
+        let replica = ReplicaId(runtime.replica_id()?);
         let meta = upkeep::bind(&store, config.space.clone(), config.ranges).await?;
         let counts = store.counts().await?;
         let store = Arc::new(store);
