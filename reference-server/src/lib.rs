@@ -6,6 +6,7 @@
 //! | [`server`] | a whole server in one value: the parts put together |
 //! | [`config`], [`cli`], [`commands`] | settings, the command line, what each command does |
 //! | [`listen`] | connections and their bounds |
+//! | [`tls`], [`web`] | certificates; what browsers need: CORS, names, static files |
 //! | [`rpc`] | the five calls on the wire: who calls, errors, streams |
 //! | [`auth`] | tokens and the rights they carry |
 //! | [`ops`] | logs, metrics, probes, signals |
@@ -27,5 +28,7 @@ pub mod server;
 pub mod service;
 pub mod space;
 pub mod store;
+pub mod tls;
+pub mod web;
 
 pub use server::Server;

@@ -5,41 +5,34 @@
 use crate::auth::Auth;
 use crate::auth::tokens::TokenFileError;
 use crate::clock::WallClock;
-use crate::config::{Config, ConfigError, CorsConfig, Database, HistoryConfig, TlsConfig};
+use crate::config::{Config, ConfigError, Database};
 use crate::listen;
-use crate::maintenance::{self, CompactOptions};
 use crate::ops::metrics::Metrics;
-use crate::ops::{Readiness, operator_page, probes};
+use crate::ops::{Readiness, operator_page, probes, upkeep};
 use crate::rpc::SyncApi;
 use crate::rpc::guard::{Guard, guard};
 use crate::service::{Service, ServiceConfig};
 use crate::store::memory::MemoryStore;
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
 use crate::store::{Store, StoreError};
+use crate::tls::{self, TlsError};
+use crate::web;
 use axum::Router;
-use axum::extract::Request;
-use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::middleware::{from_fn, from_fn_with_state};
 use gosync_proto::history::Epoch;
 use gosync_proto::wire::FILE_DESCRIPTOR_SET;
 use gosync_proto::wire::sync_service_server::SyncServiceServer;
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
-use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tonic_web::GrpcWebLayer;
-use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::services::ServeDir;
 
 /// Why a server could not start.
@@ -55,7 +48,7 @@ pub enum StartError {
     #[error(transparent)]
     Tokens(#[from] TokenFileError),
     /// The port.
-    #[error("cannot listen on {address}: {error}")]
+    #[error("cannot listen on {address}: {error}; choose another address with --listen")]
     Bind {
         /// Where.
         address: SocketAddr,
@@ -63,15 +56,8 @@ pub enum StartError {
         error: std::io::Error,
     },
     /// A certificate or key.
-    #[error("the TLS {what} {path} is not usable: {problem}")]
-    Tls {
-        /// Certificate or key.
-        what: &'static str,
-        /// Which file.
-        path: PathBuf,
-        /// Why not.
-        problem: String,
-    },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The folder of static files.
     #[error("static: {0} is not a folder that can be read")]
     Static(PathBuf),
@@ -128,7 +114,7 @@ impl Server {
             Some(path) => Auth::from_file(path, clock.clone())?,
             None => Auth::open(),
         });
-        let tls = config.tls.as_ref().map(tls_acceptor).transpose()?;
+        let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let service = Service::new(
             open_store(&config.db, &clock)?,
             ServiceConfig {
@@ -209,7 +195,7 @@ impl Server {
         tokio::spawn(
             background
                 .clone()
-                .run_until_cancelled_owned(compact_regularly(
+                .run_until_cancelled_owned(upkeep::compact_regularly(
                     self.service.clone(),
                     self.config.history.clone(),
                     self.clock.clone(),
@@ -237,7 +223,7 @@ impl Server {
             );
             tokio::spawn(serve);
         }
-        tokio::spawn(report_health(health, readiness, stop.clone()));
+        tokio::spawn(upkeep::report_health(health, readiness, stop.clone()));
         listen::serve(
             listen::Endpoint {
                 listener: self.listener,
@@ -265,7 +251,6 @@ impl Server {
         let limits = self.config.limits;
         let api = SyncApi::new(
             self.service.clone(),
-            self.auth.clone(),
             self.clock.clone(),
             &self.config,
             self.metrics.clone(),
@@ -290,6 +275,7 @@ impl Server {
             routes = routes.add_service(reflection);
         }
         let guarded = Arc::new(Guard {
+            auth: self.auth.clone(),
             limits,
             clock: self.clock.clone(),
             request_timeout: self.config.request_timeout,
@@ -305,69 +291,17 @@ impl Server {
             Some(folder) => app.fallback_service(
                 Router::new()
                     .fallback_service(ServeDir::new(folder))
-                    .layer(from_fn(for_pages)),
+                    .layer(from_fn(web::for_pages)),
             ),
-            None => app.fallback(nothing_here),
+            None => app.fallback(web::nothing_here),
         };
-        app = app.layer(cors(&self.config.cors, self.config.open_to_all()));
+        app = app.layer(web::cors(&self.config.cors, self.config.open_to_all()));
         if self.config.open_to_all() {
-            app = app.layer(from_fn(loopback_host_only));
+            app = app.layer(from_fn(web::loopback_host_only));
         }
         Ok(app)
     }
 }
-
-/// Keeps gRPC health as the probes see it, until the server stops.
-async fn report_health(health: HealthReporter, readiness: Readiness, stop: CancellationToken) {
-    loop {
-        let status = match readiness() {
-            Ok(()) => ServingStatus::Serving,
-            Err(_) => ServingStatus::NotServing,
-        };
-        for service in ["", SERVICE] {
-            health.set_service_status(service, status).await;
-        }
-        if stop.is_cancelled() {
-            return;
-        }
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(Duration::from_secs(1)) => {}
-        }
-    }
-}
-
-/// Removes old tombstones of every space now and then.
-async fn compact_regularly(service: Service, config: HistoryConfig, clock: WallClock) {
-    if config.compact_every.is_zero() {
-        return;
-    }
-    let options = CompactOptions {
-        retention_ms: u64::try_from(config.retention.as_millis()).unwrap_or(u64::MAX),
-        ..CompactOptions::default()
-    };
-    loop {
-        tokio::time::sleep(config.compact_every).await;
-        let (service, now_ms) = (service.clone(), clock.now_ms());
-        let work = move || {
-            for space in service.store().spaces()? {
-                let done = maintenance::compact(service.store(), &space, now_ms, options)?;
-                if done.removed > 0 {
-                    tracing::info!(%space, removed = done.removed, "old tombstones removed");
-                }
-            }
-            Ok::<_, StoreError>(())
-        };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "old tombstones could not be removed"),
-            Err(error) => tracing::error!(%error, "compaction broke down"),
-        }
-    }
-}
-
-/// The name under which health is reported.
-const SERVICE: &str = "gosync.v1.SyncService";
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address)
@@ -413,163 +347,5 @@ fn random_u64() -> u64 {
             use std::hash::{BuildHasher, RandomState};
             RandomState::new().hash_one(std::time::Instant::now())
         }
-    }
-}
-
-fn tls_acceptor(config: &TlsConfig) -> Result<TlsAcceptor, StartError> {
-    let fail = |what, path: &Path, problem: String| StartError::Tls {
-        what,
-        path: path.to_owned(),
-        problem,
-    };
-    let chain = CertificateDer::pem_file_iter(&config.cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|e| fail("certificate", &config.cert, e.to_string()))?;
-    let key = PrivateKeyDer::from_pem_file(&config.key)
-        .map_err(|e| fail("key", &config.key, e.to_string()))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut server = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| fail("certificate", &config.cert, e.to_string()))?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|e| fail("certificate", &config.cert, e.to_string()))?;
-    server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(server)))
-}
-
-/// Which pages may call: those of the allowed origins, and those on this
-/// machine. Everything else does not get past the browser's preflight.
-fn cors(config: &CorsConfig, open_to_all: bool) -> CorsLayer {
-    let header = HeaderName::from_static;
-    let allowed = config.allow_origins.clone();
-    // without tokens a star would let every page that somebody opens on this
-    // machine in
-    let any = allowed.iter().any(|o| o == "*") && !open_to_all;
-    let origins = AllowOrigin::predicate(move |origin: &HeaderValue, _| {
-        any || origin.to_str().is_ok_and(|o| {
-            allowed.iter().any(|a| a == o) || origin_host(o).is_some_and(is_loopback)
-        })
-    });
-    CorsLayer::new()
-        .allow_origin(origins)
-        .allow_methods([Method::POST, Method::GET])
-        .allow_headers([
-            header::AUTHORIZATION,
-            header::CONTENT_TYPE,
-            header("gosync-version"),
-            header("grpc-timeout"),
-            header("grpc-accept-encoding"),
-            header("grpc-encoding"),
-            header("x-grpc-web"),
-            header("x-user-agent"),
-        ])
-        .expose_headers([
-            header("grpc-status"),
-            header("grpc-message"),
-            header("grpc-status-details-bin"),
-            header("grpc-encoding"),
-        ])
-        .max_age(Duration::from_secs(600))
-}
-
-fn origin_host(origin: &str) -> Option<&str> {
-    let (_, authority) = origin.split_once("://")?;
-    Some(host_of(authority))
-}
-
-fn host_of(authority: &str) -> &str {
-    if let Some(rest) = authority.strip_prefix('[') {
-        return rest.split_once(']').map_or(rest, |(host, _)| host);
-    }
-    authority
-        .split_once(':')
-        .map_or(authority, |(host, _)| host)
-}
-
-fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
-        || host.to_ascii_lowercase().ends_with(".localhost")
-        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-/// Without tokens, a page elsewhere could reach this server by a name that it
-/// makes point to this machine. Such requests carry that name.
-async fn loopback_host_only(request: Request, next: Next) -> Response {
-    let authority = request
-        .uri()
-        .authority()
-        .map(|a| a.as_str().to_owned())
-        .or_else(|| {
-            let host = request.headers().get(header::HOST)?;
-            host.to_str().ok().map(str::to_owned)
-        });
-    if authority.is_some_and(|a| is_loopback(host_of(&a))) {
-        return next.run(request).await;
-    }
-    let text = "this server asks for no tokens and answers to loopback names only\n";
-    (StatusCode::MISDIRECTED_REQUEST, text).into_response()
-}
-
-/// Static files are asked for again each time, so that a new version is seen.
-async fn for_pages(request: Request, next: Next) -> Response {
-    if is_grpc(&request) {
-        return unimplemented();
-    }
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    response
-}
-
-async fn nothing_here(request: Request) -> Response {
-    if is_grpc(&request) {
-        return unimplemented();
-    }
-    let text = "This is a GoSync server. It speaks gRPC and gRPC-web; there are no pages here.\n";
-    (StatusCode::NOT_FOUND, text).into_response()
-}
-
-fn is_grpc(request: &Request) -> bool {
-    request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|t| t.as_bytes().starts_with(b"application/grpc"))
-}
-
-fn unimplemented() -> Response {
-    Status::unimplemented("no such service here").into_http()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn loopback_names_are_told_from_others() {
-        for good in [
-            "localhost:8080",
-            "127.0.0.1:1",
-            "[::1]:1",
-            "app.localhost",
-            "127.8.8.8",
-        ] {
-            assert!(is_loopback(host_of(good)), "{good}");
-        }
-        for bad in [
-            "evil.example:8080",
-            "localhost.evil.example",
-            "192.0.2.1",
-            "",
-            "[::2]:1",
-        ] {
-            assert!(!is_loopback(host_of(bad)), "{bad}");
-        }
-        assert_eq!(origin_host("http://localhost:3000"), Some("localhost"));
-        assert_eq!(origin_host("null"), None);
     }
 }

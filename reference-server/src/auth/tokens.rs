@@ -399,7 +399,7 @@ mod tests {
         let path = dir.path().join("tokens.toml");
         let odd = Grant::new("a.b_c-*", vec![0, 0xff, b'x'], Right::Write).unwrap();
         let plain = Grant::new("s", b"q\"\n".to_vec(), Right::Read).unwrap();
-        mint(&path, "first", None, &[plain.clone()]).unwrap();
+        mint(&path, "first", None, std::slice::from_ref(&plain)).unwrap();
         let token = mint(
             &path,
             "it's \"odd\"\n",

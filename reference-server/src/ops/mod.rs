@@ -4,6 +4,7 @@
 pub mod logs;
 pub mod metrics;
 pub mod signals;
+pub mod upkeep;
 
 use axum::Router;
 use axum::http::{StatusCode, header};

@@ -1,16 +1,17 @@
-//! Around every gRPC call, whatever it is: its deadline, its measurement, and
-//! the refusals that the transport library makes before a handler runs, put
+//! Around every gRPC call, whatever it is: who calls, its version, its
+//! deadline, its measurement, and the refusals that the transport library makes before a handler runs, put
 //! into this protocol's terms.
 
 use super::status::{refine_transport_code, to_status};
+use crate::auth::{Auth, Caller};
 use crate::clock::WallClock;
 use crate::ops::metrics::Metrics;
 use crate::service::Refusal;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use gosync_proto::Reason;
 use gosync_proto::limits::Limits;
+use gosync_proto::{PROTOCOL_VERSION, Reason};
 use http::{HeaderMap, HeaderValue, header};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +20,8 @@ use tonic::{Code, Status};
 
 /// What the guard needs to know.
 pub struct Guard {
+    /// Recognises callers.
+    pub auth: Arc<Auth>,
     /// For the details of refusals.
     pub limits: Limits,
     /// For the details of refusals.
@@ -33,41 +36,99 @@ pub struct Guard {
 
 const DETAILS: &str = "grpc-status-details-bin";
 
-/// Runs one call.
-pub async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    let begun = Instant::now();
-    let method = method_name(request.uri().path());
-    let own = method.is_some();
-    if own && guard.drain.is_cancelled() {
-        let refusal = Refusal {
-            retry_after_ms: 500,
-            ..Refusal::new(Reason::Unavailable, "the server is stopping; retry")
-        };
-        return http_response(&to_status(&refusal, &guard.limits, guard.clock.now_ms()));
-    }
-    let limit = grpc_timeout(request.headers()).map_or(guard.request_timeout, |asked| {
-        asked.min(guard.request_timeout)
-    });
-    let mut response = match tokio::time::timeout(limit, next.run(request)).await {
-        Ok(response) if own => refine(response, &guard),
-        Ok(response) => response,
-        Err(_) => http_response(&Status::deadline_exceeded(format!(
-            "the call took longer than {} ms",
-            limit.as_millis()
-        ))),
+/// Runs one call. Who may not call learns nothing, and nothing of the request
+/// is read.
+pub async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
+    let Some(method) = method_name(request.uri().path()) else {
+        // health and reflection
+        return guard.in_time(request, next).await;
     };
+    let begun = Instant::now();
+    let mut response = match guard.let_in(method, request.headers()) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            guard.refine(guard.in_time(request, next).await)
+        }
+        Err(refusal) => guard.refused(&refusal),
+    };
+    // proxies must neither buffer a stream nor keep an answer
+    response.headers_mut().insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-store, no-transform"),
+    );
     let code = status_code(response.headers()).unwrap_or(Code::Ok);
     let took = begun.elapsed();
-    if let Some(method) = method {
-        guard.metrics.call(method, code as i32, took);
-        tracing::debug!(method, ?code, ?took, "call");
-        // proxies must neither buffer a stream nor keep an answer
-        response.headers_mut().insert(
-            header::CACHE_CONTROL,
-            HeaderValue::from_static("no-store, no-transform"),
-        );
-    }
+    guard.metrics.call(method, code as i32, took);
+    tracing::debug!(method, ?code, ?took, "call");
     response
+}
+
+impl Guard {
+    /// What can be judged before the request is read.
+    fn let_in(&self, method: &str, headers: &HeaderMap) -> Result<Caller, Refusal> {
+        if self.drain.is_cancelled() {
+            return Err(Refusal {
+                retry_after_ms: 500,
+                ..Refusal::new(Reason::Unavailable, "the server is stopping; retry")
+            });
+        }
+        let text = |name| headers.get(name).and_then(|v| v.to_str().ok());
+        let caller = self.auth.identify(text("authorization"))?;
+        if method != "Hello" {
+            check_version(text("gosync-version"))?;
+        }
+        Ok(caller)
+    }
+
+    /// The answer, or DEADLINE_EXCEEDED.
+    async fn in_time(&self, request: Request, next: Next) -> Response {
+        let limit = grpc_timeout(request.headers()).map_or(self.request_timeout, |asked| {
+            asked.min(self.request_timeout)
+        });
+        tokio::time::timeout(limit, next.run(request))
+            .await
+            .unwrap_or_else(|_| {
+                let ms = limit.as_millis();
+                Status::deadline_exceeded(format!("the call took longer than {ms} ms")).into_http()
+            })
+    }
+
+    /// A refusal without details comes from the library's decoder.
+    fn refine(&self, response: Response) -> Response {
+        let headers = response.headers();
+        if headers.contains_key(DETAILS) {
+            return response;
+        }
+        let refused = status_code(headers).and_then(|code| {
+            let status = Status::from_header_map(headers)?;
+            refine_transport_code(code, status.message(), &self.limits)
+        });
+        match refused {
+            Some(refusal) => self.refused(&refusal),
+            None => response,
+        }
+    }
+
+    fn refused(&self, refusal: &Refusal) -> Response {
+        self.metrics.refused(refusal.reason);
+        to_status(refusal, &self.limits, self.clock.now_ms()).into_http()
+    }
+}
+
+fn check_version(version: Option<&str>) -> Result<(), Refusal> {
+    if version == Some(&*PROTOCOL_VERSION.to_string()) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Reason::UnsupportedVersion,
+        match version {
+            Some(v) => {
+                format!("version {v:?} is not spoken here; this server speaks {PROTOCOL_VERSION}")
+            }
+            None => "no version came; send the one that Hello chose as metadata `gosync-version`"
+                .to_owned(),
+        },
+    ))
 }
 
 fn method_name(path: &str) -> Option<&'static str> {
@@ -76,30 +137,10 @@ fn method_name(path: &str) -> Option<&'static str> {
     METHODS.into_iter().find(|m| *m == name)
 }
 
-/// A refusal without details comes from the library's decoder.
-fn refine(response: Response, guard: &Guard) -> Response {
-    let headers = response.headers();
-    if headers.contains_key(DETAILS) {
-        return response;
-    }
-    let refused = status_code(headers).and_then(|code| {
-        let status = Status::from_header_map(headers)?;
-        refine_transport_code(code, status.message(), &guard.limits)
-    });
-    match refused {
-        Some(refusal) => http_response(&to_status(&refusal, &guard.limits, guard.clock.now_ms())),
-        None => response,
-    }
-}
-
 fn status_code(headers: &HeaderMap) -> Option<Code> {
     headers
         .get("grpc-status")
         .map(|v| Code::from_bytes(v.as_bytes()))
-}
-
-fn http_response(status: &Status) -> Response {
-    status.clone().into_http()
 }
 
 /// The caller's deadline. `None` when there is none or it is not one.

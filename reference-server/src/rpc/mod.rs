@@ -12,7 +12,7 @@ pub mod status;
 mod stream;
 mod watch;
 
-use crate::auth::{Auth, Caller};
+use crate::auth::Caller;
 use crate::clock::WallClock;
 use crate::config::Config;
 use crate::listen::Connection;
@@ -20,13 +20,12 @@ use crate::ops::metrics::Metrics;
 use crate::service::{Access, Refusal, Service};
 use gosync_proto::limits::Limits;
 use gosync_proto::wire::sync_service_server::SyncService;
-use gosync_proto::{PROTOCOL_VERSION, Reason, SpaceId, wire};
+use gosync_proto::{Reason, SpaceId, wire};
 use rate::RateLimit;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 /// The service as tonic serves it.
@@ -36,7 +35,6 @@ pub struct SyncApi(Arc<Shell>);
 /// What every call needs.
 struct Shell {
     service: Service,
-    auth: Arc<Auth>,
     clock: WallClock,
     limits: Limits,
     slow_reader_timeout: Duration,
@@ -57,7 +55,6 @@ impl SyncApi {
     /// A service over request logic.
     pub fn new(
         service: Service,
-        auth: Arc<Auth>,
         clock: WallClock,
         config: &Config,
         metrics: Arc<Metrics>,
@@ -66,7 +63,6 @@ impl SyncApi {
     ) -> SyncApi {
         SyncApi(Arc::new(Shell {
             service,
-            auth,
             clock,
             limits: config.limits,
             slow_reader_timeout: config.watch.slow_reader_timeout,
@@ -79,11 +75,10 @@ impl SyncApi {
 }
 
 impl Shell {
-    /// Recognises the caller, then looks at the request: who may not call
-    /// learns nothing.
-    fn admit(&self, metadata: &MetadataMap, space: &str) -> Result<Admitted, Refusal> {
-        let authorization = metadata.get("authorization").and_then(|v| v.to_str().ok());
-        let caller = self.auth.identify(authorization)?;
+    /// Looks up what the caller may do in the space that it names.
+    fn admit<T>(&self, request: &Request<T>, space: &str) -> Result<Admitted, Refusal> {
+        // the guard has put it there
+        let caller: Caller = request.extensions().get().cloned().ok_or_else(internal)?;
         let space = SpaceId::new(space)?;
         let access = caller.access(&space);
         access.check_any()?;
@@ -111,12 +106,6 @@ impl Shell {
         })
     }
 
-    /// As [`Shell::admit`], for every call but Hello.
-    fn admit_versioned(&self, metadata: &MetadataMap, space: &str) -> Result<Admitted, Refusal> {
-        check_version(metadata)?;
-        self.admit(metadata, space)
-    }
-
     /// Runs request logic on a thread that may block.
     async fn blocking<T: Send + 'static>(
         self: &Arc<Shell>,
@@ -140,23 +129,6 @@ impl Shell {
     fn answer<T>(&self, result: Result<T, Refusal>) -> Result<Response<T>, Status> {
         result.map(Response::new).map_err(|r| self.refuse(&r))
     }
-}
-
-fn check_version(metadata: &MetadataMap) -> Result<(), Refusal> {
-    let version = metadata.get("gosync-version").and_then(|v| v.to_str().ok());
-    if version == Some(&*PROTOCOL_VERSION.to_string()) {
-        return Ok(());
-    }
-    Err(Refusal::new(
-        Reason::UnsupportedVersion,
-        match version {
-            Some(v) => {
-                format!("version {v:?} is not spoken here; this server speaks {PROTOCOL_VERSION}")
-            }
-            None => "no version came; send the one that Hello chose as metadata `gosync-version`"
-                .to_owned(),
-        },
-    ))
 }
 
 /// What ends a stream from outside of it.

@@ -10,7 +10,7 @@ pub(super) async fn run(
     shell: &Arc<Shell>,
     request: Request<wire::ReconcileRequest>,
 ) -> Result<wire::ReconcileResponse, Refusal> {
-    let admitted = shell.admit_versioned(request.metadata(), &request.get_ref().space)?;
+    let admitted = shell.admit(&request, &request.get_ref().space)?;
     let request = request.into_inner();
     let now_ms = shell.clock.now_ms();
     shell

@@ -23,7 +23,7 @@ pub(super) async fn run(
     shell: &Arc<Shell>,
     request: Request<SnapshotRequest>,
 ) -> Result<Inlet<SnapshotResponse>, Refusal> {
-    let admitted = shell.admit_versioned(request.metadata(), &request.get_ref().space)?;
+    let admitted = shell.admit(&request, &request.get_ref().space)?;
     let bounds = Bounds::new(shell, &request, &admitted);
     let turn = timeout(TURN_TIMEOUT, shell.snapshots.clone().acquire_owned());
     let Ok(Ok(turn)) = turn.await else {

@@ -20,7 +20,7 @@ pub(super) async fn run(
     shell: &Arc<Shell>,
     request: Request<WatchRequest>,
 ) -> Result<Inlet<WatchResponse>, Refusal> {
-    let admitted = shell.admit_versioned(request.metadata(), &request.get_ref().space)?;
+    let admitted = shell.admit(&request, &request.get_ref().space)?;
     let bounds = Bounds::new(shell, &request, &admitted);
     let request = request.into_inner();
     // refusals that are known before the first message are a status, not an end

@@ -103,6 +103,17 @@ async fn without_a_valid_token_no_call_says_anything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_caller_without_a_token_is_refused_before_its_request_is_read() {
+    let server = guarded().await;
+    let address = server.running.address();
+    // a body of 4 MB is announced, none of it comes
+    let head = crate::browser::post(address, "Push", 4 << 20, "");
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let answer = crate::browser::exchange(stream, &head, &[]).await;
+    assert_eq!(answer.header("grpc-status"), Some("16"), "{}", answer.head);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_read_token_reads_its_prefix_and_writes_nothing() {
     let server = guarded().await;
     let mut client = server.running.client().await;
@@ -116,13 +127,20 @@ async fn a_read_token_reads_its_prefix_and_writes_nothing() {
         .unwrap();
 
     let r = &*server.reader;
-    let status = client
-        .push(with_token(r, push("team-1", batch)))
+    let answer = client
+        .push(with_token(
+            r,
+            push("team-1", vec![record("todos/1", 2 << 16, "c")]),
+        ))
         .await
-        .unwrap_err();
+        .unwrap()
+        .into_inner();
+    assert_eq!(answer.verdicts[0].outcome(), Outcome::Rejected);
+    assert_eq!(answer.verdicts[0].reason(), Reason::NoAccess.to_wire());
     assert_eq!(
-        (status.code(), &*reason(&status)),
-        (Code::PermissionDenied, "NO_ACCESS")
+        answer.position.unwrap().head.unwrap().sequence,
+        2,
+        "nothing was written"
     );
     let status = client
         .watch(with_token(r, watch("team-1", None)))
