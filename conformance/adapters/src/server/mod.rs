@@ -123,14 +123,14 @@ impl Control {
                 self.restore(&name)?;
                 done
             }
-            Some(Command::MintToken(mint)) => Ok(Answer::Token(Token {
-                token: tokens::mint(&self.token_file(), &mint, self.now_ms()?)?,
-            })),
+            Some(Command::MintToken(mint)) => {
+                let token = tokens::mint(&self.token_file(), &mint, self.now_ms()?)?;
+                self.reload_tokens()?;
+                Ok(Answer::Token(Token { token }))
+            }
             Some(Command::RevokeToken(revoke)) => {
                 tokens::revoke(&self.token_file(), &revoke.token)?;
-                if let Some(process) = &mut self.process {
-                    process.reload_tokens()?;
-                }
+                self.reload_tokens()?;
                 done
             }
             Some(Command::Wipe(_)) => {
@@ -170,6 +170,11 @@ impl Control {
 
     fn running(&mut self) -> Result<&mut Process> {
         self.process.as_mut().context("the server is not running")
+    }
+
+    /// A running server takes the token file at once, not at its next look.
+    fn reload_tokens(&mut self) -> Result<()> {
+        self.process.as_mut().map_or(Ok(()), Process::reload_tokens)
     }
 
     fn stopped(&self) -> Result<()> {
