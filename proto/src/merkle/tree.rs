@@ -42,24 +42,16 @@ impl Link {
     }
 }
 
-#[derive(Clone, Debug)]
-struct Leaf {
-    key: Box<[u8]>,
-    digest: Digest,
-}
-
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Branch {
-    /// Meaningless while `stale`.
-    fingerprint: Digest,
     children: [Link; 2],
     /// Records in the left half. Not of both halves: a walk down then reads
     /// the branches on its way and nothing beside it.
     left: u32,
     /// The critical bit: at most 9 × 512.
     bit: u16,
-    /// Something below changed since the fingerprint was computed. Then all
-    /// branches above are stale too.
+    /// Something below changed since the fingerprint was computed, which then
+    /// means nothing. All branches above are stale too.
     stale: bool,
 }
 
@@ -68,8 +60,12 @@ struct Branch {
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
     root: Option<Link>,
-    leaves: Vec<Leaf>,
+    // Side by side rather than in one array of structures: a walk down reads
+    // 16 bytes for each branch, and four neighbours share a cache line.
+    keys: Vec<Box<[u8]>>,
+    digests: Vec<Digest>,
     branches: Vec<Branch>,
+    fingerprints: Vec<Digest>,
     free_leaves: Vec<u32>,
     free_branches: Vec<u32>,
 }
@@ -107,8 +103,10 @@ impl Tree {
         let records = records.into_iter();
         let mut tree = Tree::new();
         let expected = records.size_hint().0;
-        tree.leaves.reserve(expected);
-        tree.branches.reserve(expected.saturating_sub(1));
+        tree.keys.reserve_exact(expected);
+        tree.digests.reserve_exact(expected);
+        tree.branches.reserve_exact(expected.saturating_sub(1));
+        tree.fingerprints.reserve_exact(expected.saturating_sub(1));
         // the branches from the root to the greatest key, each with the rank
         // at which its right half begins
         let mut edge: Vec<(usize, usize)> = Vec::new();
@@ -120,7 +118,7 @@ impl Tree {
                 last = Some(0);
                 continue;
             };
-            let critical = critical_bit(&tree.leaves[greatest].key, key);
+            let critical = critical_bit(&tree.keys[greatest], key);
             let Some(critical) = critical.filter(|&b| bit(key, b)) else {
                 tree.insert(key, digest);
                 (last, edge) = tree.right_edge();
@@ -142,8 +140,8 @@ impl Tree {
             let old = *place;
             *place = Link::branch(new);
             edge.push((new, rank));
+            tree.fingerprints.push(Digest::ZERO);
             tree.branches.push(Branch {
-                fingerprint: Digest::ZERO,
                 children: [old, Link::leaf(leaf)],
                 left: left as u32,
                 bit: critical as u16,
@@ -157,7 +155,7 @@ impl Tree {
 
     /// How many records.
     pub fn len(&self) -> usize {
-        self.leaves.len() - self.free_leaves.len()
+        self.keys.len() - self.free_leaves.len()
     }
 
     /// Whether there are none.
@@ -167,8 +165,8 @@ impl Tree {
 
     /// The digest under `key`.
     pub fn get(&self, key: &[u8]) -> Option<&Digest> {
-        let leaf = &self.leaves[self.nearest(key)?];
-        (*leaf.key == *key).then_some(&leaf.digest)
+        let leaf = self.nearest(key)?;
+        (*self.keys[leaf] == *key).then_some(&self.digests[leaf])
     }
 
     /// Adds a record, or replaces the one under the same key. Returns what was
@@ -179,8 +177,8 @@ impl Tree {
             self.root = Some(Link::leaf(leaf));
             return None;
         };
-        let Some(critical) = critical_bit(&self.leaves[nearest].key, key) else {
-            let old = std::mem::replace(&mut self.leaves[nearest].digest, digest);
+        let Some(critical) = critical_bit(&self.keys[nearest], key) else {
+            let old = std::mem::replace(&mut self.digests[nearest], digest);
             if old != digest {
                 self.touch_path(key, EXACT, 0);
             }
@@ -199,7 +197,6 @@ impl Tree {
             ([leaf, below], 1)
         };
         let new = Link::branch(self.new_branch(Branch {
-            fingerprint: Digest::ZERO,
             children,
             left: left as u32,
             bit: critical as u16,
@@ -215,7 +212,7 @@ impl Tree {
     /// Removes the record under `key` and returns its digest.
     pub fn remove(&mut self, key: &[u8]) -> Option<Digest> {
         let leaf = self.nearest(key)?;
-        if *self.leaves[leaf].key != *key {
+        if *self.keys[leaf] != *key {
             return None;
         }
         // the branch above the leaf's parent, to which the sibling moves up
@@ -243,9 +240,8 @@ impl Tree {
             }
         }
         self.free_leaves.push(leaf as u32);
-        let leaf = &mut self.leaves[leaf];
-        leaf.key = Box::default();
-        Some(leaf.digest)
+        self.keys[leaf] = Box::default();
+        Some(self.digests[leaf])
     }
 
     /// Computes the fingerprints that changes made stale, each once. Without
@@ -266,7 +262,7 @@ impl Tree {
                         continue;
                     }
                     let [left, right] = children.map(|c| self.kept(c));
-                    self.branches[b].fingerprint = branch(&left, &right);
+                    self.fingerprints[b] = branch(&left, &right);
                     self.branches[b].stale = false;
                 }
             }
@@ -473,7 +469,7 @@ impl Tree {
     fn fence<'a>(&self, bound: &'a [u8]) -> Fence<'a> {
         let critical = self
             .nearest(bound)
-            .and_then(|leaf| critical_bit(&self.leaves[leaf].key, bound));
+            .and_then(|leaf| critical_bit(&self.keys[leaf], bound));
         Fence {
             bound,
             bit: critical.unwrap_or(EXACT),
@@ -513,7 +509,7 @@ impl Tree {
     fn lowest(&self, mut at: Link) -> &[u8] {
         loop {
             match at.target() {
-                Target::Leaf(l) => return &self.leaves[l].key,
+                Target::Leaf(l) => return &self.keys[l],
                 Target::Branch(b) => at = self.branches[b].children[0],
             }
         }
@@ -570,33 +566,26 @@ impl Tree {
     }
 
     fn new_leaf(&mut self, key: &[u8], digest: Digest) -> usize {
-        let leaf = Leaf {
-            key: key.into(),
-            digest,
-        };
-        match self.free_leaves.pop() {
-            Some(free) => {
-                self.leaves[free as usize] = leaf;
-                free as usize
-            }
-            None => {
-                self.leaves.push(leaf);
-                self.leaves.len() - 1
-            }
+        if let Some(free) = self.free_leaves.pop() {
+            let free = free as usize;
+            self.keys[free] = key.into();
+            self.digests[free] = digest;
+            return free;
         }
+        self.keys.push(key.into());
+        self.digests.push(digest);
+        self.keys.len() - 1
     }
 
     fn new_branch(&mut self, branch: Branch) -> usize {
-        match self.free_branches.pop() {
-            Some(free) => {
-                self.branches[free as usize] = branch;
-                free as usize
-            }
-            None => {
-                self.branches.push(branch);
-                self.branches.len() - 1
-            }
+        if let Some(free) = self.free_branches.pop() {
+            let free = free as usize;
+            self.branches[free] = branch;
+            return free;
         }
+        self.branches.push(branch);
+        self.fingerprints.push(Digest::ZERO);
+        self.branches.len() - 1
     }
 
     /// Of a subtree of `size` records.
@@ -613,8 +602,8 @@ impl Tree {
     /// The fingerprint of a subtree that is not stale.
     fn kept(&self, at: Link) -> Digest {
         match at.target() {
-            Target::Leaf(l) => self.leaves[l].digest,
-            Target::Branch(b) => self.branches[b].fingerprint,
+            Target::Leaf(l) => self.digests[l],
+            Target::Branch(b) => self.fingerprints[b],
         }
     }
 
@@ -670,8 +659,7 @@ impl<'a> Iterator for Iter<'a> {
             match at.target() {
                 Target::Leaf(l) => {
                     self.left -= 1;
-                    let leaf = &self.tree.leaves[l];
-                    return Some((&leaf.key, &leaf.digest));
+                    return Some((&self.tree.keys[l], &self.tree.digests[l]));
                 }
                 Target::Branch(b) => {
                     let [left, right] = self.tree.branches[b].children;

@@ -55,6 +55,10 @@ impl Default for Options {
 /// records 20.
 const MAX_IDLE_ROUNDS: u32 = 64;
 
+/// Neighbouring lists are joined, which saves a bound, up to about so many
+/// items: what a server looks up in them stays within its fast memory.
+const JOINED_LISTS: u64 = 512;
+
 /// The most bytes of bounds that may be open. Bounds are front-coded, so a
 /// small answer could unpack to something large.
 const MAX_OPEN_BYTES: usize = 64 << 20;
@@ -414,7 +418,8 @@ impl Initiator {
             bytes = bytes.saturating_sub(frame + need as usize * entry);
             match (said.last_mut(), &speech) {
                 (Some((last, Speech::List)), Speech::List)
-                    if last.range.end() == Some(open.range.start()) =>
+                    if last.range.end() == Some(open.range.start())
+                        && last.records < JOINED_LISTS =>
                 {
                     if let Ok(joined) = KeyRange::new(last.range.start(), open.range.end()) {
                         last.range = joined;

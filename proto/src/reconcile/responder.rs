@@ -379,13 +379,22 @@ impl<V: View, L, F: FnMut(&Key) -> Result<Option<Record>, L>> Answer<'_, V, F> {
 }
 
 /// Finds the server's digests among the replica's items. Both come in key
-/// order, so mostly the next one is it; an index is sorted for the rest.
+/// order, so mostly the next one is it; the others are looked up.
 struct Items<'a> {
     shorts: &'a [u8],
     len: usize,
     next: usize,
     found: Vec<bool>,
-    index: Option<Vec<u32>>,
+    /// The first bytes of each short, with its place, sorted.
+    index: Option<Vec<(u64, u32)>>,
+}
+
+/// Up to eight bytes as a number that sorts like them.
+fn prefix(short: &[u8]) -> u64 {
+    short
+        .iter()
+        .take(8)
+        .fold(0, |n, &byte| n << 8 | u64::from(byte))
 }
 
 impl<'a> Items<'a> {
@@ -399,31 +408,27 @@ impl<'a> Items<'a> {
         }
     }
 
-    fn short(&self, i: usize) -> &'a [u8] {
-        &self.shorts[i * self.len..(i + 1) * self.len]
-    }
-
     /// Whether the digest of which `full` is the salted hash is listed.
     fn find(&mut self, full: &[u8; 32]) -> bool {
         let wanted = &full[..self.len];
-        if self.next < self.found.len() && self.short(self.next) == wanted {
+        let mut shorts = self.shorts.chunks_exact(self.len);
+        if shorts.nth(self.next).is_some_and(|short| short == wanted) {
             self.found[self.next] = true;
             self.next += 1;
             return true;
         }
-        let index = match self.index.take() {
-            Some(index) => index,
-            None => {
-                let mut index: Vec<u32> = (0..self.found.len() as u32).collect();
-                index.sort_unstable_by_key(|&i| self.short(i as usize));
-                index
-            }
-        };
-        let hit = index
-            .binary_search_by(|&i| self.short(i as usize).cmp(wanted))
-            .ok()
-            .map(|at| index[at] as usize);
-        self.index = Some(index);
+        let index = self.index.get_or_insert_with(|| {
+            let shorts = self.shorts.chunks_exact(self.len);
+            let mut index: Vec<_> = shorts.zip(0..).map(|(s, i)| (prefix(s), i)).collect();
+            index.sort_unstable();
+            index
+        });
+        let first = prefix(wanted);
+        let hit = index[index.partition_point(|(p, _)| *p < first)..]
+            .iter()
+            .take_while(|(p, _)| *p == first)
+            .map(|&(_, i)| i as usize)
+            .find(|i| self.shorts[i * self.len..].starts_with(wanted));
         if let Some(i) = hit {
             self.found[i] = true;
             self.next = i + 1;
