@@ -102,6 +102,8 @@ struct Open {
     differences: f64,
     /// Short digests contradicted each other: ask with 32 bytes.
     full: bool,
+    /// It was asked like this, and the server did not come to it.
+    again: Option<Speech>,
 }
 
 #[derive(Clone, Debug)]
@@ -236,6 +238,7 @@ impl<E> From<Flaw> for TurnError<E> {
 }
 
 /// How the replica speaks of an open range in the request that is being made.
+#[derive(Clone, Copy, Debug)]
 enum Speech {
     List,
     Split { parts: usize, splits_left: u32 },
@@ -260,6 +263,7 @@ impl Initiator {
             splits_left: None,
             differences: 1.0,
             full: options.digest_len == *DIGEST_LENS.end(),
+            again: None,
         };
         Initiator {
             salt,
@@ -318,9 +322,10 @@ impl Initiator {
         };
         let mut asking = Asking::default();
         let mut turns_left = 0;
-        for (open, speech) in said {
+        for (mut open, speech) in said {
             match speech {
                 Speech::List => {
+                    open.again = Some(Speech::List);
                     let mut keys = KeyList::default();
                     let digests = &mut asking.digests;
                     view.items(&open.range, &mut |key, digest| {
@@ -347,6 +352,10 @@ impl Initiator {
                                 splits_left: Some(splits_left.saturating_sub(1)),
                                 differences: 1.0,
                                 full,
+                                again: Some(Speech::Split {
+                                    parts: 1,
+                                    splits_left,
+                                }),
                             },
                             said: Said::Fingerprint(own.fingerprint),
                         });
@@ -391,7 +400,10 @@ impl Initiator {
                 .splits_left
                 .unwrap_or_else(|| plan::splitting_turns(records));
             let most = LIST_AT_LAST.min(self.options.max_entries - 1);
-            let list = records <= LIST_AT_ONCE || splits_left == 0 && records <= most;
+            let list = match open.again {
+                Some(speech) => matches!(speech, Speech::List),
+                None => records <= LIST_AT_ONCE || splits_left == 0 && records <= most,
+            };
             // bounds may be long; inner ones take a few bytes
             let frame = open.range.start().len() + open.range.end().map_or(0, <[u8]>::len) + 8;
             let entry = self.digest_len + if list { 0 } else { 8 };
@@ -399,6 +411,8 @@ impl Initiator {
             let fit = fit.min(entries);
             let (need, speech) = if list {
                 (records + 1, Speech::List)
+            } else if let Some(speech) = open.again {
+                (1, speech)
             } else {
                 let splits_left = match splits_left {
                     0 => 2,
@@ -519,6 +533,7 @@ fn in_full(open: &Open) -> Open {
     Open {
         differs: true,
         full: true,
+        again: None,
         ..open.clone()
     }
 }
@@ -672,6 +687,7 @@ impl<'a> Answer<'a> {
                         splits_left: splits_left.map(|s| s.saturating_sub(1)),
                         differences,
                         full: *full,
+                        again: None,
                     });
                 } else {
                     step.resolved.push(piece);
@@ -732,6 +748,7 @@ impl<'a> Answer<'a> {
                 KeyRange::new(at, range.end()).ok().map(|rest| Open {
                     range: rest,
                     differs: true,
+                    again: None,
                     ..asked.open.clone()
                 })
             }
