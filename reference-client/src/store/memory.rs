@@ -164,7 +164,10 @@ impl Data {
         }
         for w in changes.put_writes {
             self.by_key.insert((w.record.key.clone(), w.id));
-            self.writes.insert(w.id, w);
+            let old = self.writes.insert(w.id, w.clone());
+            if let Some(old) = old.filter(|old| old.record.key != w.record.key) {
+                self.by_key.remove(&(old.record.key, old.id));
+            }
         }
         for key in changes.remove_offers {
             self.offers.remove(&key);
@@ -253,5 +256,19 @@ impl Store for MemoryStore {
             }
         });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_memory_store_keeps_the_contract() {
+        let places: Mutex<BTreeMap<String, MemoryStore>> = Mutex::default();
+        super::super::contract::check("memory", async |name| {
+            places.lock().unwrap().entry(name).or_default().clone()
+        })
+        .await;
     }
 }

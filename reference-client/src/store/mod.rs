@@ -15,6 +15,8 @@
 //! Every method sees one consistent state; [`Store::transact`] is atomic and
 //! durable, also against other openings (tabs, processes) of the same store.
 
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
 #[cfg(target_arch = "wasm32")]
 mod indexeddb;
 mod memory;

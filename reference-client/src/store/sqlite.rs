@@ -674,3 +674,83 @@ impl Store for SqliteStore {
             .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_sqlite_store_keeps_the_contract() {
+        let dir = tempfile::tempdir().unwrap();
+        super::super::contract::check("sqlite", async |name| {
+            SqliteStore::open(dir.path().join(name)).unwrap()
+        })
+        .await;
+    }
+
+    #[test]
+    fn a_file_of_a_newer_version_is_refused_and_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("newer.db");
+        drop(SqliteStore::open(&path).unwrap());
+        let c = Connection::open(&path).unwrap();
+        c.pragma_update(None, "user_version", SCHEMA_VERSION + 1)
+            .unwrap();
+        drop(c);
+        let error = SqliteStore::open(&path).unwrap_err();
+        assert!(
+            matches!(error, StoreError::NewerSchema { found, .. } if found == SCHEMA_VERSION + 1),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_store_is_a_typed_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("text.db");
+        std::fs::write(&path, "this is no database, whatever its name says").unwrap();
+        assert!(matches!(
+            SqliteStore::open(&path),
+            Err(StoreError::Corrupt(_))
+        ));
+        assert!(matches!(
+            SqliteStore::open(dir.path().join("no/such/folder")),
+            Err(StoreError::Io(_))
+        ));
+    }
+
+    #[tokio::test]
+    async fn rows_that_somebody_else_spoiled_are_damaged_and_no_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.db");
+        let store = SqliteStore::open(&path).unwrap();
+        let record = Record {
+            key: Key::new(&b"k"[..]).unwrap(),
+            version: version(5, 6),
+            content: Content::Put("v".into()),
+        };
+        let point = Point {
+            epoch: Epoch(1),
+            sequence: 1,
+        };
+        let put = Changes {
+            put: vec![Stored::new(record, point, 0)],
+            ..Changes::default()
+        };
+        store
+            .transact(Reads::meta(), move |_| (put, ()))
+            .await
+            .unwrap();
+        let c = Connection::open(&path).unwrap();
+        for spoil in [
+            "value = 'x'",
+            "digest = x'00'",
+            "tombstone = 'yes'",
+            "time = 'never'",
+        ] {
+            c.execute(&format!("UPDATE clean SET {spoil}"), []).unwrap();
+            let page = store.page(&KeyRange::all(), None, 9).await.unwrap();
+            assert!(!page.clean[0].intact(), "{spoil}");
+        }
+    }
+}
