@@ -38,6 +38,9 @@ pub type Entropy = Box<dyn Fn() -> u64 + Send + Sync>;
 /// The size of a stream's message where the replica does not say.
 const STREAM_MESSAGE_BYTES: u64 = 256 << 10;
 
+/// Left in a message for a cursor and the lengths around the records.
+const FRAME_BYTES: usize = 64;
+
 /// So many ranges of damaged content an answer lists; nearby keys are joined
 /// beyond that.
 const WANTED_RANGES: usize = 256;
@@ -148,14 +151,17 @@ impl Service {
         Ok(true)
     }
 
-    /// The budget of a stream's message.
+    /// The budget of the records in a stream's message: what was wished for,
+    /// without what else the message holds.
     fn message_bytes(&self, wished: u32) -> usize {
         let most = self.limits().max_response_bytes;
         let bytes = match u64::from(wished) {
             0 => STREAM_MESSAGE_BYTES.min(most),
             wished => wished.min(most),
         };
-        usize::try_from(bytes).unwrap_or(usize::MAX)
+        usize::try_from(bytes)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(FRAME_BYTES)
     }
 }
 

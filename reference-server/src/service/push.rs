@@ -171,12 +171,14 @@ impl Batch {
                 },
                 (Fate::Superseded { sequence, winner }, _) => {
                     let winner = wire::Record::from(winner);
+                    let first = winner_bytes == 0;
                     winner_bytes += winner.encoded_len() as u64;
                     wire::Verdict {
                         outcome: wire::Outcome::Superseded as i32,
                         sequence,
-                        // beyond the budget the replica gets it by Watch
-                        winner: (winner_bytes <= budget).then_some(winner),
+                        // beyond the budget the replica gets it otherwise: by
+                        // Watch, or when it sends the write again
+                        winner: (first || winner_bytes <= budget).then_some(winner),
                         ..Default::default()
                     }
                 }
@@ -214,9 +216,7 @@ impl Batch {
         let mut kept = tx.lookup(&keys)?.into_iter();
         let mut room = Room::of(&self.limits, standing);
         let clock_ms = self.now_ms.max(standing.state.clock_ms);
-        // What is re-stamped at the horizon is welcome whatever the clock says.
-        let newest_time = skew_bound(clock_ms, self.limits.max_clock_skew_ms)
-            .max(standing.state.position.horizon);
+        let newest_time = skew_bound(clock_ms, self.limits.max_clock_skew_ms);
         self.records
             .iter()
             .map(|checked| match checked {
@@ -243,18 +243,20 @@ impl Batch {
         replaces: Option<Kept>,
         room: &mut Room,
     ) -> Option<Rejection> {
-        if record.version.time > newest_time {
+        let (time, horizon) = (record.version.time, standing.state.position.horizon);
+        // what is re-stamped at the horizon is welcome whatever the clock says
+        if time > newest_time && time != horizon {
             return Some(Rejection::new(
                 Reason::ClockSkew,
                 format!(
                     "the version is {} ms ahead of the server's clock, allowed are {} ms",
-                    record.version.time.millis().saturating_sub(self.now_ms),
+                    time.millis().saturating_sub(self.now_ms),
                     self.limits.max_clock_skew_ms
                 ),
             ));
         }
         let status = standing.for_key(&self.held, &record.key);
-        if behind_for(status, record.version, standing.state.position.horizon) {
+        if behind_for(status, record.version, horizon) {
             return Some(Rejection::new(
                 Reason::BehindCompaction,
                 "the version is below the horizon and the replica is behind the compaction",

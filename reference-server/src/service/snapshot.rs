@@ -42,8 +42,11 @@ impl Service {
             Ok::<_, Refusal>((standing, range_states(tree, asked.ranges())))
         })?;
         let (standing, states) = prepared?;
-        let rest: Vec<KeyRange> = asked
-            .ranges()
+        // the entries of the request may come in any order
+        let mut scope: Vec<&KeyRange> = asked.ranges().collect();
+        scope.sort();
+        let rest: Vec<KeyRange> = scope
+            .iter()
             .filter_map(|range| rest_of(range, after.as_ref()))
             .collect();
         let horizon = standing.state.position.horizon;
@@ -54,7 +57,7 @@ impl Service {
             restore_points: standing.ancestry.to_wire(),
             total_records,
             total_bytes,
-            wanted: ranges_to_wire(&wanted(&mut *tx, asked.ranges())?),
+            wanted: ranges_to_wire(&wanted(&mut *tx, scope.into_iter())?),
         };
         let mut emit = |event| emit(wire::SnapshotResponse { event: Some(event) });
         if emit(Event::Start(start)).is_break() {

@@ -156,6 +156,32 @@ fn old_versions_are_welcome() {
 }
 
 #[test]
+fn winners_are_sent_within_the_budget_and_one_always() {
+    let limits = Limits {
+        max_response_bytes: 64 << 10,
+        ..Default::default()
+    };
+    let w = world_on(contract::memory(), limits);
+    let big = "x".repeat(40 << 10);
+    w.push(["a", "b"].map(|k| put(k, 5, &big)).to_vec());
+    w.push(vec![put("huge", 5, &"x".repeat(100 << 10))]);
+    let winners = |records| {
+        let response = w.push(records);
+        assert!(outcomes(&response).iter().all(|o| *o == Superseded));
+        let has = |v: &wire::Verdict| v.winner.is_some();
+        response.verdicts.iter().map(has).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        winners(vec![put("a", 1, ""), put("b", 1, "")]),
+        [true, false]
+    );
+    assert_eq!(
+        winners(vec![put("huge", 1, ""), put("a", 1, "")]),
+        [true, false]
+    );
+}
+
+#[test]
 fn an_atomic_batch_is_all_or_nothing() {
     let w = world();
     w.push(vec![put("same", 1, ""), put("newer", 9, "")]);

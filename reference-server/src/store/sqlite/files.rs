@@ -34,6 +34,10 @@ pub struct Restored {
     pub old_epoch: Epoch,
     /// The one that begins with it.
     pub new_epoch: Epoch,
+    /// When the server that made the backup committed last, by its own clock;
+    /// `None` for an empty store. An operator is warned of a backup that is
+    /// older than the retention of tombstones: deletions may come undone.
+    pub newest_commit_ms: Option<u64>,
     /// The spaces and the sequences up to which their history was kept.
     pub spaces: Vec<(SpaceId, u64)>,
 }
@@ -218,8 +222,12 @@ fn renew_epoch(path: &Path, new_epoch: Epoch, now_ms: u64) -> Result<Restored> {
             .collect::<rusqlite::Result<Vec<_>>>()
         })
         .map_err(failed)?;
+    let newest: Option<i64> = tx
+        .query_row("SELECT max(clock_ms) FROM commits", [], |row| row.get(0))
+        .map_err(failed)?;
     tx.commit().map_err(failed)?;
     Ok(Restored {
+        newest_commit_ms: newest.map(|ms| ms as u64),
         old_epoch,
         new_epoch,
         spaces: spaces

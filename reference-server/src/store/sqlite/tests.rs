@@ -356,6 +356,7 @@ fn a_restore_begins_an_epoch_that_remembers_the_old_one() {
     let done = bring_back(true).unwrap();
     assert_eq!((done.old_epoch, done.new_epoch), (Epoch(11), Epoch(22)));
     assert_eq!(done.spaces, [(space(), 1)]);
+    assert_eq!(done.newest_commit_ms, Some(1));
     let store = SqliteStore::open(&path, OPTIONS).unwrap();
     assert_eq!(names(&store), ["kept"]);
     let ancestry = store.read(&space()).unwrap().ancestry().unwrap();
