@@ -1,6 +1,8 @@
 //! The accept loop: from a TCP listener to HTTP requests, with every bound
 //! that a connection has. Knows no calls and no stores; it serves a router.
 
+mod remainder;
+
 use crate::config::{ConfigError, duration};
 use axum::Router;
 use hyper::body::Incoming;
@@ -307,8 +309,14 @@ impl Shared {
                 let app = app.clone();
                 async move {
                     use tower::ServiceExt;
-                    let response: Result<_, Infallible> =
-                        app.oneshot(request.map(axum::body::Body::new)).await;
+                    let (head, body) = request.into_parts();
+                    let (body, rest) = remainder::lend(body);
+                    let version = head.version;
+                    let request = http::Request::from_parts(head, axum::body::Body::new(body));
+                    let response: Result<_, Infallible> = app.oneshot(request).await;
+                    if version < http::Version::HTTP_2 {
+                        rest.discard().await;
+                    }
                     response
                 }
             }

@@ -41,6 +41,19 @@ async fn a_message_that_grows_over_the_limit_when_unpacked_is_refused() {
     assert_eq!(reason(&status), "LIMIT_EXCEEDED");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_reaches_a_client_that_is_still_sending_over_http1() {
+    // more than the sockets' buffers hold, so that an early close would break
+    // the sender's write
+    let server = start(|c| c.limits.max_message_bytes = 1 << 20).await;
+    let big = frame(&push(
+        "s",
+        vec![record("k", 1 << 16, &"x".repeat(30 << 20))],
+    ));
+    let answer = post_raw(&server, &big).await;
+    assert_eq!(answer.header("grpc-status"), Some("8"), "{}", answer.head);
+}
+
 async fn post_raw(server: &Running, body: &[u8]) -> crate::browser::Answer {
     let stream = TcpStream::connect(server.address()).await.unwrap();
     exchange(
