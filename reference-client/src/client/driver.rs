@@ -8,8 +8,8 @@ use crate::engine::{
 };
 use crate::platform::{BoxFuture, BoxStream, Runtime};
 use crate::replica::edit::Author;
-use crate::replica::ops;
-use crate::store::Store;
+use crate::replica::{Fate, Settled, ops};
+use crate::store::{Changes, Reads, Store};
 use crate::transport::{CallError, CallMetadata, Token, Transport};
 use futures::channel::{mpsc, oneshot};
 use futures::{StreamExt, stream};
@@ -28,6 +28,8 @@ pub(super) enum Command {
     Verify(oneshot::Sender<Result<Report, Interrupted>>),
     Wrote,
     Recount,
+    /// Another opening may have synced without telling.
+    Missed,
     Damaged(Vec<Key>),
     Close(oneshot::Sender<()>),
 }
@@ -195,6 +197,11 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
                 self.feed_engine(Event::Wrote).await;
             }
             Command::Recount => self.recount = true,
+            Command::Missed => {
+                self.recount = true;
+                self.find_fates().await;
+                self.feed_engine(Event::Wrote).await;
+            }
             Command::Damaged(keys) => self.feed_engine(Event::Damaged(keys)).await,
             // ends the loop
             Command::Close(_) => {}
@@ -304,6 +311,35 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
         // a store that cannot count is reported by its next operation
         if let Ok(counts) = self.store.counts().await {
             self.feed.update_status(|status| status.count(counts));
+        }
+    }
+
+    /// Writes that are no longer in the store were settled by another opening:
+    /// what stands under their keys tells how.
+    async fn find_fates(&mut self) {
+        let awaited = self.feed.awaited();
+        let reads = Reads {
+            keys: awaited.iter().map(|(_, key, _)| key.clone()).collect(),
+            writes: awaited.iter().map(|(id, ..)| *id).collect(),
+            ..Reads::default()
+        };
+        let found = self.store.transact(reads, move |view| {
+            let gone = awaited
+                .into_iter()
+                .filter(|(id, ..)| !view.writes.contains_key(id));
+            let settled = gone.map(|(id, key, version)| {
+                let stands = view.clean.get(&key).map(|s| s.record.version);
+                let fate = match stands == Some(version) {
+                    true => Fate::Applied,
+                    false => Fate::Superseded,
+                };
+                Settled { id, key, fate }
+            });
+            (Changes::default(), settled.collect::<Vec<_>>())
+        });
+        // a store that fails is reported by its next operation
+        for settled in found.await.unwrap_or_default() {
+            self.feed.settle(&settled);
         }
     }
 

@@ -5,10 +5,10 @@
 use super::status::Status;
 use crate::engine::{Healed, Report};
 use crate::replica::{Fate, Settled};
-use crate::store::WriteId;
+use crate::store::{Write, WriteId};
 use futures::Stream;
 use futures::channel::oneshot;
-use gosync_proto::{Key, KeyRange};
+use gosync_proto::{Key, KeyRange, Version};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -193,6 +193,14 @@ impl Told for RangeChanges {
     }
 }
 
+/// A write whose fate somebody waits for.
+#[derive(Debug)]
+struct Waiting {
+    key: Key,
+    version: Version,
+    told: Vec<oneshot::Sender<Fate>>,
+}
+
 /// Everybody who is told something.
 #[derive(Debug)]
 pub(super) struct Feed {
@@ -200,7 +208,7 @@ pub(super) struct Feed {
     statuses: Hub<LatestStatus>,
     events: Hub<EventQueue>,
     ranges: Hub<RangeChanges>,
-    fates: Mutex<HashMap<WriteId, Vec<oneshot::Sender<Fate>>>>,
+    fates: Mutex<HashMap<WriteId, Waiting>>,
 }
 
 impl Feed {
@@ -280,14 +288,19 @@ impl Feed {
     }
 
     /// Somebody waits for the fates of these writes.
-    pub(super) fn await_fates(&self, ids: &[WriteId]) -> Vec<oneshot::Receiver<Fate>> {
+    pub(super) fn await_fates(&self, writes: &[Write]) -> Vec<oneshot::Receiver<Fate>> {
         let mut fates = lock(&self.fates);
-        ids.iter()
-            .map(|id| {
+        writes
+            .iter()
+            .map(|w| {
                 let (told, fate) = oneshot::channel();
-                let waiting = fates.entry(*id).or_default();
-                waiting.retain(|w| !w.is_canceled());
-                waiting.push(told);
+                let waiting = fates.entry(w.id).or_insert_with(|| Waiting {
+                    key: w.record.key.clone(),
+                    version: w.record.version,
+                    told: Vec::new(),
+                });
+                waiting.told.retain(|w| !w.is_canceled());
+                waiting.told.push(told);
                 fate
             })
             .collect()
@@ -296,14 +309,21 @@ impl Feed {
     /// Forgets waiters that no longer wait.
     pub(super) fn forget_abandoned(&self) {
         lock(&self.fates).retain(|_, waiting| {
-            waiting.retain(|w| !w.is_canceled());
-            !waiting.is_empty()
+            waiting.told.retain(|w| !w.is_canceled());
+            !waiting.told.is_empty()
         });
+    }
+
+    /// The writes whose fates somebody waits for.
+    pub(super) fn awaited(&self) -> Vec<(WriteId, Key, Version)> {
+        let fates = lock(&self.fates);
+        let of = |(id, w): (&WriteId, &Waiting)| (*id, w.key.clone(), w.version);
+        fates.iter().map(of).collect()
     }
 
     pub(super) fn settle(&self, settled: &Settled) {
         let waiting = lock(&self.fates).remove(&settled.id);
-        for told in waiting.into_iter().flatten() {
+        for told in waiting.into_iter().flat_map(|w| w.told) {
             // whoever waited may have gone
             let _ = told.send(settled.fate.clone());
         }

@@ -371,7 +371,7 @@ impl<S: Store> Client<S> {
                 let (changes, written) = edit::decide(view, author, edits);
                 // before the commit: the fate may be known right after it
                 let handle = written.map(|w| WriteHandle {
-                    fates: feed.await_fates(&w.ids),
+                    fates: feed.await_fates(&changes.put_writes),
                     ids: w.ids,
                     keys: w.keys,
                 });
@@ -586,7 +586,9 @@ impl<S: Store> Client<S> {
 
     /// Takes an event that another opening of the same store emitted: passes
     /// on what it changed, resolves the writes that it settled, and sends what
-    /// it wrote if this is the opening that syncs.
+    /// it wrote if this is the opening that syncs. [`Event::Missed`] says that
+    /// events were lost, e.g. because that opening came to its end: what the
+    /// store tells then counts.
     pub fn hear(&self, event: Event) {
         let feed = &self.inner.feed;
         match event {
@@ -605,7 +607,7 @@ impl<S: Store> Client<S> {
             Event::Status(status) => feed.update_status(|own| *own = status),
             Event::Missed => {
                 feed.everything_changed();
-                self.command(Command::Wrote);
+                self.command(Command::Missed);
             }
             Event::Healed(_) | Event::InDoubt(_) | Event::Verified(_) => {}
         }

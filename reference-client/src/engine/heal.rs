@@ -9,6 +9,7 @@ use crate::transport::{CallError, Cause};
 use gosync_proto::history::{Cursor, HistoryStatus};
 use gosync_proto::reconcile::{Initiator, Options};
 use gosync_proto::{Digest, Key, KeyRange, RangeSet, Reason, wire};
+use std::collections::BTreeSet;
 
 /// A session under way, of Reconcile or Snapshot.
 #[derive(Debug)]
@@ -142,7 +143,15 @@ impl Engine {
             .handle_response(self.image.tree(), response)
             .map_err(|e| CallError::misbehaved(e.to_string()))?;
         healing.healed.rounds = descent.rounds();
-        healing.healed.ranges.extend(step.different);
+        let found: BTreeSet<&Key> = step
+            .records
+            .iter()
+            .map(|r| &r.key)
+            .chain(step.lacking.iter().map(|l| &l.key))
+            .chain(&step.conflicts)
+            .collect();
+        let ranges = step.different.iter().map(|r| narrowed(r, &found));
+        healing.healed.ranges.extend(ranges);
         healing.healed.received += step.records.len() as u64;
         healing.wanted.extend(step.wanted.iter().cloned());
         let tree = self.image.tree();
@@ -270,6 +279,16 @@ fn behind(held: &[crate::store::HeldRange], ranges: &[usize], head: Cursor) -> b
             c.point.epoch == head.point.epoch && c.point.sequence > head.point.sequence
         })
     })
+}
+
+/// From the first to the last key that differed, where some are known.
+fn narrowed(range: &KeyRange, found: &BTreeSet<&Key>) -> KeyRange {
+    let mut within = found.iter().filter(|k| range.contains(k.as_bytes()));
+    let narrow = within.next().and_then(|first| {
+        let last = within.next_back().unwrap_or(first);
+        KeyRange::new(first.as_bytes(), Some(&last.successor())).ok()
+    });
+    narrow.unwrap_or_else(|| range.clone())
 }
 
 /// Neighbouring ranges as one, for people.

@@ -4,8 +4,8 @@
 //!
 //! A page is the concatenation of its records in key order. Its key in the
 //! object store is the lowest key that belongs to it; it holds every record
-//! from there to the next page's key. The first page's key is empty, so that
-//! no record lies below all pages.
+//! from there to the next page's key. The first page lies at the lowest key that
+//! a record can have, so that no record lies below all pages.
 
 use crate::store::{Stored, Write, WriteId, WriteState};
 use bytes::Bytes;

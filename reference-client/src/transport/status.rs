@@ -16,11 +16,11 @@ pub struct CallError {
     /// Wait at least this long before the next try, milliseconds.
     pub retry_after_ms: Option<u64>,
     /// With HISTORY_CHANGED, HORIZON_CHANGED and BEHIND_COMPACTION.
-    pub history: Option<wire::HistoryDetail>,
+    pub history: Option<Box<wire::HistoryDetail>>,
     /// With LIMIT_EXCEEDED and QUOTA_EXCEEDED.
-    pub limit: Option<wire::LimitDetail>,
+    pub limit: Option<Box<wire::LimitDetail>>,
     /// With CLOCK_SKEW and UNSUPPORTED_VERSION.
-    pub server: Option<wire::ServerDetail>,
+    pub server: Option<Box<wire::ServerDetail>>,
 }
 
 /// The kind of a failure.
@@ -99,9 +99,9 @@ impl CallError {
                             Some(seconds.saturating_mul(1000).saturating_add(millis))
                         });
                 }
-                "gosync.v1.HistoryDetail" => error.history = decode(any),
-                "gosync.v1.LimitDetail" => error.limit = decode(any),
-                "gosync.v1.ServerDetail" => error.server = decode(any),
+                "gosync.v1.HistoryDetail" => error.history = decode(any).map(Box::new),
+                "gosync.v1.LimitDetail" => error.limit = decode(any).map(Box::new),
+                "gosync.v1.ServerDetail" => error.server = decode(any).map(Box::new),
                 _ => {}
             }
         }
@@ -117,7 +117,7 @@ impl CallError {
         };
         CallError {
             retry_after_ms: (end.retry_after_ms > 0).then_some(end.retry_after_ms),
-            history: end.history,
+            history: end.history.map(Box::new),
             ..CallError::new(cause, end.detail)
         }
     }
@@ -230,7 +230,7 @@ mod tests {
         );
         assert_eq!(e.reason(), Some(Reason::HistoryChanged));
         assert_eq!(e.retry_after_ms, Some(1500));
-        assert_eq!(e.history, Some(detail));
+        assert_eq!(e.history, Some(Box::new(detail)));
     }
 
     #[test]

@@ -32,6 +32,9 @@ const ALL: &[&str] = &[META, CLEAN, WRITES, OFFERS, QUARANTINE];
 const BY_KEY: &str = "k";
 const REJECTED: &str = "r";
 
+/// No record's key is lower: where the first page lies.
+const LOWEST: &[u8] = &[0];
+
 /// Above this many keys, one request for everything between the lowest and
 /// the highest is cheaper than one request each.
 const SINGLE_READS: usize = 16;
@@ -469,7 +472,7 @@ impl CleanPages {
                 pages::Page::decode(&idb::to_vec(&row).unwrap_or_default()),
             ),
             // Nothing is stored yet, or all of the first page was removed.
-            None => (Vec::new(), pages::Page::default()),
+            None => (LOWEST.to_vec(), pages::Page::default()),
         };
         let next = self
             .store
@@ -515,7 +518,7 @@ impl CleanPages {
         mut map: impl FnMut(Stored) -> Option<T>,
     ) -> Result<Vec<T>, IdbError> {
         let mut out = Vec::new();
-        let start = idb::bytes(range.start());
+        let start = lower(range);
         // The first page may begin below the range.
         let mut from = match self.store.last(&idb::up_to(&start)?).await? {
             Some((key, _)) => key,
@@ -569,9 +572,15 @@ fn cut(range: &KeyRange, end: Option<&[u8]>) -> Option<KeyRange> {
     }
 }
 
+/// A range's start as a key. Some implementations of IndexedDB take no empty
+/// key, so the lowest key that a record can have stands for it.
+fn lower(range: &KeyRange) -> JsValue {
+    idb::bytes(range.start().max(LOWEST))
+}
+
 /// As IndexedDB takes it.
 fn key_range(range: &KeyRange) -> Result<JsValue, IdbError> {
-    let start = idb::bytes(range.start());
+    let start = lower(range);
     match range.end() {
         Some(end) => idb::between(&start, &idb::bytes(end), true),
         None => idb::from(&start, false),
