@@ -10,3 +10,4 @@ pub mod report;
 pub mod schema;
 pub mod server;
 pub mod suite;
+pub mod vectors;

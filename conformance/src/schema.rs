@@ -2,7 +2,9 @@
 //! script, and their descriptors for printing. Knows no rule.
 
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, text_format::FormatOptions};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, MessageDescriptor, text_format::FormatOptions,
+};
 use std::sync::LazyLock;
 
 /// `gosync.v1`.
@@ -22,16 +24,22 @@ static POOL: LazyLock<Option<DescriptorPool>> = LazyLock::new(|| {
     DescriptorPool::decode(bytes).ok()
 });
 
-/// `bytes` read as a message of the type `name` ("gosync.v1.PushRequest").
+/// The message type `name` ("gosync.v1.PushRequest").
+///
+/// # Errors
+/// A sentence that says that there is none.
+pub fn descriptor(name: &str) -> Result<MessageDescriptor, String> {
+    POOL.as_ref()
+        .and_then(|p| p.get_message_by_name(name))
+        .ok_or_else(|| format!("the schema has no message {name}"))
+}
+
+/// `bytes` read as a message of the type `name`.
 ///
 /// # Errors
 /// A sentence that says why they are none.
 pub fn decode_dynamic(name: &str, bytes: &[u8]) -> Result<DynamicMessage, String> {
-    let kind = POOL
-        .as_ref()
-        .and_then(|p| p.get_message_by_name(name))
-        .ok_or_else(|| format!("the schema has no message {name}"))?;
-    DynamicMessage::decode(kind, bytes).map_err(|e| format!("not a {name}: {e}"))
+    DynamicMessage::decode(descriptor(name)?, bytes).map_err(|e| format!("not a {name}: {e}"))
 }
 
 /// A message in protobuf's text format, for people; or why it is none.
@@ -55,10 +63,7 @@ pub fn to_json(name: &str, bytes: &[u8]) -> Result<String, String> {
 /// # Errors
 /// A sentence for people.
 pub fn from_json(name: &str, json: &str) -> Result<Vec<u8>, String> {
-    let kind = POOL
-        .as_ref()
-        .and_then(|p| p.get_message_by_name(name))
-        .ok_or_else(|| format!("the schema has no message {name}"))?;
+    let kind = descriptor(name)?;
     let mut json = serde_json::Deserializer::from_str(json);
     DynamicMessage::deserialize(kind, &mut json)
         .map(|m| m.encode_to_vec())
@@ -70,11 +75,7 @@ pub fn from_json(name: &str, json: &str) -> Result<Vec<u8>, String> {
 /// # Errors
 /// A sentence for people.
 pub fn from_text(name: &str, text: &str) -> Result<Vec<u8>, String> {
-    let kind = POOL
-        .as_ref()
-        .and_then(|p| p.get_message_by_name(name))
-        .ok_or_else(|| format!("the schema has no message {name}"))?;
-    DynamicMessage::parse_text_format(kind, text)
+    DynamicMessage::parse_text_format(descriptor(name)?, text)
         .map(|m| m.encode_to_vec())
         .map_err(|e| format!("not a {name} in text format: {e}"))
 }

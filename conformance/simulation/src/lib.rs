@@ -1,1 +1,26 @@
-//! To be written.
+//! Deterministic simulation: the real client and the real server logic in one
+//! thread, under one seed, in virtual time.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`chance`] | the one source of chance |
+//! | [`executor`] | virtual time and the tasks in it |
+//! | [`trace`] | what happened, and its hash |
+//! | [`net`] | links between devices and the server |
+//! | [`server`] | the server's request logic over a store, and what befalls servers |
+//! | [`store`] | a device's store: slow, and watched |
+//! | [`device`] | a client with its user |
+//! | [`ledger`] | what must be true, kept by other means |
+//! | [`world`] | the kinds of worlds |
+//! | [`run`] | one run from the first fault to the last check |
+
+pub mod chance;
+pub mod device;
+pub mod executor;
+pub mod ledger;
+pub mod net;
+pub mod run;
+pub mod server;
+pub mod store;
+pub mod trace;
+pub mod world;

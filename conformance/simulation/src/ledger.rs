@@ -1,0 +1,209 @@
+//! What must be true, kept beside the system and by other means: a naive
+//! last-writer-wins map of everything that the server took, and a list of
+//! every write that still waits on some device. Shares no rule with the code
+//! that it judges: versions are compared as (time, replica), no more.
+
+use gosync_client::store::{MemoryStore, Reads, Store as _, View, WriteId};
+use gosync_proto::{Content, Key, Record, Time, wire};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+#[derive(Default)]
+struct Inner {
+    /// Every record that the server ever said it took.
+    taken: BTreeMap<Key, Vec<Record>>,
+    /// Writes that no device has settled yet.
+    waiting: BTreeMap<(usize, WriteId), Record>,
+    violations: Vec<String>,
+    writes: u64,
+}
+
+/// Clones keep the same books.
+#[derive(Clone, Default)]
+pub struct Ledger(Arc<Mutex<Inner>>);
+
+fn newer(a: &Record, b: &Record) -> bool {
+    (a.version.time, a.version.replica) > (b.version.time, b.version.replica)
+}
+
+fn show(record: Option<&Record>) -> String {
+    match record {
+        None => "nothing".into(),
+        Some(r) => {
+            let content = match &r.content {
+                Content::Put(value) => value.iter().take(12).copied().collect(),
+                Content::Tombstone => b"(deleted)".to_vec(),
+            };
+            format!(
+                "{} = {} @{}.{:04x}",
+                r.key,
+                content.escape_ascii(),
+                r.version.time.0,
+                r.version.replica.0 & 0xffff
+            )
+        }
+    }
+}
+
+impl Ledger {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that something happened which must not.
+    pub fn violation(&self, what: String) {
+        self.inner().violations.push(what);
+    }
+
+    /// What happened which must not.
+    pub fn violations(&self) -> Vec<String> {
+        self.inner().violations.clone()
+    }
+
+    /// How many writes the devices made.
+    pub fn writes(&self) -> u64 {
+        self.inner().writes
+    }
+
+    /// The server answered a push.
+    pub fn pushed(&self, request: &wire::PushRequest, answer: &wire::PushResponse) {
+        let mut inner = self.inner();
+        if request.records.len() != answer.verdicts.len() {
+            let what = "a push got another number of verdicts than it had records";
+            inner.violations.push(what.into());
+        }
+        for (record, verdict) in request.records.iter().zip(&answer.verdicts) {
+            let took = matches!(
+                verdict.outcome(),
+                wire::Outcome::Applied | wire::Outcome::Unchanged
+            );
+            let Ok(record) = Record::try_from(record.clone()) else {
+                inner.violations.push("a device pushed no record".into());
+                continue;
+            };
+            if took {
+                let taken = inner.taken.entry(record.key.clone()).or_default();
+                if !taken.contains(&record) {
+                    taken.push(record);
+                }
+            }
+        }
+    }
+
+    /// A device's store is gone, with what waited in it.
+    pub fn lost(&self, device: usize) {
+        self.inner().waiting.retain(|(d, _), _| *d != device);
+    }
+
+    /// Keys with writes that wait on some device.
+    pub fn waiting(&self) -> Vec<(usize, Record)> {
+        let inner = self.inner();
+        let waiting = inner.waiting.iter();
+        waiting.map(|((d, _), r)| (*d, r.clone())).collect()
+    }
+
+    /// What the naive map holds under a key.
+    pub fn newest(&self, key: &Key) -> Option<Record> {
+        let inner = self.inner();
+        let taken = inner.taken.get(key)?;
+        let mut newest = taken.first()?;
+        for record in taken {
+            if newer(record, newest) {
+                newest = record;
+            }
+        }
+        Some(newest.clone())
+    }
+
+    /// A transaction of a device's store was carried out: `put` and `removed`
+    /// writes, `stored` records. `store` is as it is afterwards.
+    pub fn stored(
+        &self,
+        device: usize,
+        store: &MemoryStore,
+        put: Vec<(WriteId, Record)>,
+        removed: Vec<WriteId>,
+        stored: Vec<Record>,
+    ) {
+        let mut inner = self.inner();
+        for record in stored {
+            let known = inner
+                .taken
+                .get(&record.key)
+                .is_some_and(|t| t.contains(&record));
+            if !known {
+                inner.violations.push(format!(
+                    "device {device} holds as clean what the server never took: {}",
+                    show(Some(&record))
+                ));
+            }
+        }
+        let kept: BTreeSet<WriteId> = put.iter().map(|(id, _)| *id).collect();
+        for (id, record) in put {
+            if inner.waiting.insert((device, id), record).is_none() {
+                inner.writes += 1;
+            }
+        }
+        for id in removed {
+            if kept.contains(&id) {
+                continue;
+            }
+            let Some(record) = inner.waiting.remove(&(device, id)) else {
+                continue;
+            };
+            let view = look(store, &record.key);
+            let held = view.held(&record.key);
+            let replaced = held.writes.iter().any(|w| w.id > id);
+            let settled = held
+                .clean
+                .is_some_and(|c| c.record == record || newer(&c.record, &record));
+            // a tombstone of a key that is gone everywhere has nothing to do
+            let pointless = record.is_tombstone()
+                && held.clean.is_none()
+                && record.version.time < view.meta.horizon;
+            if !replaced && !settled && !pointless {
+                inner.violations.push(format!(
+                    "device {device} dropped write {id}, {}, while {} stands there",
+                    show(Some(&record)),
+                    show(held.clean.map(|c| &c.record)),
+                ));
+            }
+        }
+    }
+
+    /// Compares the server's records with the naive map. `forgiving`: a
+    /// deletion that was compacted may have been forgotten.
+    pub fn judge(&self, records: &BTreeMap<Key, Record>, horizon: Time, forgiving: bool) {
+        let keys: BTreeSet<Key> = {
+            let inner = self.inner();
+            inner.taken.keys().chain(records.keys()).cloned().collect()
+        };
+        for key in keys {
+            let (newest, found) = (self.newest(&key), records.get(&key));
+            if newest.as_ref() == found {
+                continue;
+            }
+            let gone = |r: &Record| r.is_tombstone() && r.version.time < horizon;
+            if newest.as_ref().is_some_and(gone) && found.is_none() {
+                continue;
+            }
+            let deleted = newest.as_ref().is_some_and(Record::is_tombstone);
+            if deleted && forgiving {
+                continue;
+            }
+            self.violation(format!(
+                "the newest that was acknowledged is {}, the server holds {}",
+                show(newest.as_ref()),
+                show(found)
+            ));
+        }
+    }
+}
+
+fn look(store: &MemoryStore, key: &Key) -> View {
+    let look = store.transact(Reads::keys([key.clone()]), |view| {
+        (Default::default(), view.clone())
+    });
+    // a store in memory never waits
+    futures::executor::block_on(look).unwrap_or_default()
+}

@@ -1,0 +1,315 @@
+//! The server of a simulated world: the real request logic over a real store,
+//! with what happens to servers done to it: restarts, wipes, restored backups,
+//! compaction, rot. Knows no network.
+
+use crate::chance::Chance;
+use crate::executor::{Executor, Process};
+use gosync_proto::history::Epoch;
+use gosync_proto::limits::Limits;
+use gosync_proto::merkle::{Stream, Summary};
+use gosync_proto::{Key, KeyRange, Record, SpaceId, Time};
+use gosync_server::maintenance::{self, CompactOptions, Compacted, Reach};
+use gosync_server::service::{Service, ServiceConfig};
+use gosync_server::store::memory::MemoryStore;
+use gosync_server::store::sqlite::{self, SqliteOptions, SqliteStore};
+use gosync_server::store::{Store, StoreError};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Unix milliseconds at virtual time 0.
+pub const EPOCH_MS: u64 = 1_767_225_600_000;
+
+/// What a world's server keeps its data in.
+enum Disk {
+    Memory(Arc<MemoryStore>),
+    Sqlite(Arc<SqliteStore>, PathBuf),
+}
+
+impl Disk {
+    fn store(&self) -> Arc<dyn Store> {
+        match self {
+            Disk::Memory(store) => Arc::clone(store) as Arc<dyn Store>,
+            Disk::Sqlite(store, _) => Arc::clone(store) as Arc<dyn Store>,
+        }
+    }
+}
+
+/// A copy of the data at some time.
+enum Backup {
+    Memory(MemoryStore),
+    Sqlite(PathBuf),
+}
+
+struct State {
+    disk: Disk,
+    /// `None` while it is down.
+    service: Option<Service>,
+    /// What belongs to the present run of it.
+    process: Process,
+    clock_offset_ms: i64,
+    backup: Option<Backup>,
+    files: u64,
+}
+
+/// See the module. Clones are the same server.
+#[derive(Clone)]
+pub struct Server {
+    state: Arc<Mutex<State>>,
+    executor: Executor,
+    chance: Chance,
+    limits: Limits,
+    space: SpaceId,
+    /// Where database files go; `None`: in memory.
+    folder: Option<Arc<tempfile::TempDir>>,
+}
+
+impl Server {
+    /// A running server with nothing in it.
+    ///
+    /// # Errors
+    /// The database file cannot be made.
+    pub fn new(
+        executor: Executor,
+        chance: Chance,
+        limits: Limits,
+        space: SpaceId,
+        sqlite: bool,
+    ) -> anyhow::Result<Server> {
+        let folder = match sqlite {
+            true => Some(Arc::new(tempfile::tempdir()?)),
+            false => None,
+        };
+        let process = executor.new_process();
+        let disk = new_disk(folder.as_deref(), 0, &chance, EPOCH_MS)?;
+        let server = Server {
+            state: Arc::new(Mutex::new(State {
+                disk,
+                service: None,
+                process,
+                clock_offset_ms: 0,
+                backup: None,
+                files: 0,
+            })),
+            executor,
+            chance,
+            limits,
+            space,
+            folder,
+        };
+        server.start();
+        Ok(server)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The limits that it advertises.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Its space.
+    pub fn space(&self) -> &SpaceId {
+        &self.space
+    }
+
+    /// Its wall clock, Unix milliseconds.
+    pub fn wall_ms(&self) -> u64 {
+        let offset = self.state().clock_offset_ms;
+        (EPOCH_MS + self.executor.now_ms()).saturating_add_signed(offset)
+    }
+
+    /// Sets its clock so far off.
+    pub fn set_clock(&self, offset_ms: i64) {
+        self.state().clock_offset_ms = offset_ms;
+    }
+
+    /// What answers calls, and the process that its streams belong to; `None`
+    /// while it is down.
+    pub fn running(&self) -> Option<(Service, Process)> {
+        let state = self.state();
+        Some((state.service.clone()?, state.process))
+    }
+
+    /// Ends it without ceremony. Its store stays.
+    pub fn stop(&self) {
+        let process = {
+            let mut state = self.state();
+            state.service = None;
+            state.process
+        };
+        self.executor.kill(process);
+    }
+
+    /// Starts it over whatever is in its store.
+    pub fn start(&self) {
+        let chance = self.chance.fork();
+        let process = self.executor.new_process();
+        let config = ServiceConfig {
+            limits: self.limits,
+            ..ServiceConfig::default()
+        };
+        let mut state = self.state();
+        let entropy = Box::new(move || chance.bits());
+        state.service = Some(Service::new(state.disk.store(), config, entropy));
+        state.process = process;
+    }
+
+    /// Starts it with nothing in its store: a new lineage. Must be stopped.
+    ///
+    /// # Errors
+    /// The database file cannot be made.
+    pub fn wipe(&self) -> anyhow::Result<()> {
+        let now = self.wall_ms();
+        let mut state = self.state();
+        state.files += 1;
+        state.disk = new_disk(self.folder.as_deref(), state.files, &self.chance, now)?;
+        Ok(())
+    }
+
+    /// Makes a copy, and forgets the one before.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn back_up(&self) -> anyhow::Result<()> {
+        let mut state = self.state();
+        state.files += 1;
+        state.backup = Some(match &state.disk {
+            Disk::Memory(store) => Backup::Memory(MemoryStore::clone(store)),
+            Disk::Sqlite(store, path) => {
+                let to = path.with_file_name(format!("backup-{}.db", state.files));
+                store.backup(&to, &mut |_| ())?;
+                Backup::Sqlite(to)
+            }
+        });
+        Ok(())
+    }
+
+    /// Goes back to the copy, in a new epoch. Must be stopped. `false` when
+    /// there is none.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn restore(&self) -> anyhow::Result<bool> {
+        let now = self.wall_ms();
+        let epoch = Epoch(self.chance.bits());
+        let mut state = self.state();
+        state.files += 1;
+        let disk = match &state.backup {
+            None => return Ok(false),
+            Some(Backup::Memory(copy)) => {
+                let store = MemoryStore::clone(copy);
+                store.begin_epoch(epoch, now)?;
+                Disk::Memory(Arc::new(store))
+            }
+            Some(Backup::Sqlite(from)) => {
+                let to = from.with_file_name(format!("server-{}.db", state.files));
+                sqlite::restore(from, &to, false, epoch, now, &mut |_| ())?;
+                Disk::Sqlite(Arc::new(open(&to, &self.chance, now)?), to)
+            }
+        };
+        state.disk = disk;
+        Ok(true)
+    }
+
+    /// Compacts, with so short a retention.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn compact(&self, retention_ms: u64) -> Result<Compacted, StoreError> {
+        let now = self.wall_ms();
+        let store = self.state().disk.store();
+        let options = CompactOptions {
+            retention_ms,
+            max_step_ms: u64::MAX,
+            reach: Reach::AsNeeded,
+        };
+        maintenance::compact(&*store, &self.space, now, options)
+    }
+
+    /// Spoils stored content under its digest. Only in memory; `false` when
+    /// there was nothing to spoil.
+    pub fn damage(&self, key: &Key) -> bool {
+        match &self.state().disk {
+            Disk::Memory(store) => store.damage(&self.space, key),
+            Disk::Sqlite(..) => false,
+        }
+    }
+
+    /// Every intact record, as it stands.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn records(&self) -> Result<BTreeMap<Key, Record>, StoreError> {
+        let store = self.state().disk.store();
+        let mut records = BTreeMap::new();
+        let mut tx = store.read(&self.space)?;
+        tx.scan(&KeyRange::all(), None, &mut |stored| {
+            records.insert(stored.record.key.clone(), stored.record);
+            ControlFlow::Continue(())
+        })?;
+        Ok(records)
+    }
+
+    /// The horizon, as it stands.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn horizon(&self) -> Result<Time, StoreError> {
+        let store = self.state().disk.store();
+        let mut tx = store.read(&self.space)?;
+        Ok(tx.state()?.position.horizon)
+    }
+
+    /// The root that the tree kept in memory has, and the one that the stored
+    /// records give.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn roots(&self) -> Result<Option<(Summary, Summary)>, StoreError> {
+        let Some((service, _)) = self.running() else {
+            return Ok(None);
+        };
+        let kept = service
+            .spaces()
+            .with_tree(service.store(), &self.space, |tree, _| tree.total())?
+            .0;
+        let horizon = self.horizon()?;
+        let records = self.records()?;
+        let mut computed = Stream::new();
+        for (key, record) in self.records()? {
+            if record.in_fingerprints(horizon) {
+                // in key order, as a map gives them
+                let _ = computed.push(key.as_bytes(), record.digest());
+            }
+        }
+        Ok(Some((kept, computed.finish())))
+    }
+}
+
+fn open(path: &std::path::Path, chance: &Chance, now_ms: u64) -> Result<SqliteStore, StoreError> {
+    let options = SqliteOptions {
+        readers: 4,
+        new_epoch: chance.bits(),
+        now_ms,
+    };
+    SqliteStore::open(path, options)
+}
+
+fn new_disk(
+    folder: Option<&tempfile::TempDir>,
+    number: u64,
+    chance: &Chance,
+    now_ms: u64,
+) -> anyhow::Result<Disk> {
+    Ok(match folder {
+        None => Disk::Memory(Arc::new(MemoryStore::new(Epoch(chance.bits())))),
+        Some(folder) => {
+            let path = folder.path().join(format!("server-{number}.db"));
+            Disk::Sqlite(Arc::new(open(&path, chance, now_ms)?), path)
+        }
+    })
+}

@@ -1,0 +1,201 @@
+//! The worlds: who is there, what happens to them, and what must hold all the
+//! same. Knows no mechanics.
+
+use crate::device::Habits;
+
+/// What may happen in a world, each with a weight; 0 is never.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// The network changes for the worse or the better.
+    pub weather: u64,
+    /// A device is cut off for a while.
+    pub cut: u64,
+    /// A device dies and is opened again.
+    pub crash: u64,
+    /// A user switches a device off, and on again much later.
+    pub away: u64,
+    /// A device loses its store.
+    pub lose_store: u64,
+    /// A device's clock goes wrong, up to so many milliseconds.
+    pub clock: u64,
+    /// How wrong clocks go, milliseconds either way.
+    pub clock_ms: i64,
+    /// The server's clock goes wrong too.
+    pub server_clock: u64,
+    /// The server is killed and started again.
+    pub restart: u64,
+    /// The server loses its database.
+    pub wipe: u64,
+    /// The server goes back to a backup.
+    pub restore: u64,
+    /// Tombstones are compacted.
+    pub compact: u64,
+    /// Stored content rots on the server.
+    pub server_rot: u64,
+    /// Stored content rots on a device.
+    pub device_rot: u64,
+}
+
+/// One kind of world.
+#[derive(Clone, Copy, Debug)]
+pub struct World {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it is about.
+    pub about: &'static str,
+    /// What happens.
+    pub faults: Faults,
+    /// The server keeps its data in SQLite.
+    pub sqlite: bool,
+    /// The most devices; there are at least 3.
+    pub devices: u64,
+    /// The longest time of faults, minutes; at least 1.
+    pub minutes: u64,
+    /// Users.
+    pub habits: Habits,
+    /// Healing must find nothing: no data is ever lost or damaged.
+    pub nothing_to_heal: bool,
+    /// Deletions may be forgotten: the server loses data *and* compacts.
+    pub forgiving: bool,
+}
+
+const HABITS: Habits = Habits {
+    hot_keys: 40,
+    pause_ms: 8_000,
+    imports: 10,
+};
+
+const BASE: World = World {
+    name: "",
+    about: "",
+    faults: Faults {
+        weather: 0,
+        cut: 0,
+        crash: 0,
+        away: 0,
+        lose_store: 0,
+        clock: 0,
+        clock_ms: 0,
+        server_clock: 0,
+        restart: 0,
+        wipe: 0,
+        restore: 0,
+        compact: 0,
+        server_rot: 0,
+        device_rot: 0,
+    },
+    sqlite: false,
+    devices: 6,
+    minutes: 10,
+    habits: HABITS,
+    nothing_to_heal: false,
+    forgiving: false,
+};
+
+const FLAKY: Faults = Faults {
+    weather: 10,
+    cut: 6,
+    crash: 6,
+    away: 3,
+    restart: 2,
+    ..BASE.faults
+};
+
+/// All worlds.
+pub const WORLDS: &[World] = &[
+    World {
+        name: "calm",
+        about: "nothing fails; devices only write the same keys at the same time",
+        devices: 8,
+        minutes: 3,
+        nothing_to_heal: true,
+        ..BASE
+    },
+    World {
+        name: "flaky",
+        about: "loss, repetition, delays up to 60 s, resets, cuts, crashes, restarts, small clock errors",
+        faults: Faults {
+            clock: 2,
+            clock_ms: 120_000,
+            ..FLAKY
+        },
+        devices: 12,
+        nothing_to_heal: true,
+        ..BASE
+    },
+    World {
+        name: "flaky-sqlite",
+        about: "as flaky, with the server's data in SQLite",
+        faults: FLAKY,
+        sqlite: true,
+        minutes: 3,
+        nothing_to_heal: true,
+        ..BASE
+    },
+    World {
+        name: "clocks",
+        about: "clocks up to 30 days off, on devices and on the server, jumping both ways",
+        faults: Faults {
+            clock: 12,
+            clock_ms: 30 * 24 * 3_600_000,
+            server_clock: 3,
+            ..FLAKY
+        },
+        ..BASE
+    },
+    World {
+        name: "compaction",
+        about: "tombstones are compacted while devices are away, pushing, reconciling",
+        faults: Faults {
+            compact: 12,
+            away: 10,
+            lose_store: 1,
+            ..FLAKY
+        },
+        minutes: 20,
+        ..BASE
+    },
+    World {
+        name: "lost-server",
+        about: "the server is wiped, or goes back to a backup; devices refill it",
+        faults: Faults {
+            wipe: 3,
+            restore: 6,
+            away: 6,
+            ..FLAKY
+        },
+        ..BASE
+    },
+    World {
+        name: "rot",
+        about: "stored content is damaged on the server and on devices, never everywhere at once",
+        faults: Faults {
+            server_rot: 8,
+            device_rot: 8,
+            ..FLAKY
+        },
+        ..BASE
+    },
+    World {
+        name: "everything",
+        about: "all of it at once, SQLite apart; deletions that nobody remembers may return",
+        faults: Faults {
+            compact: 6,
+            wipe: 1,
+            restore: 3,
+            away: 8,
+            clock: 4,
+            clock_ms: 24 * 3_600_000,
+            ..FLAKY
+        },
+        devices: 12,
+        minutes: 20,
+        forgiving: true,
+        ..BASE
+    },
+];
+
+/// The world of that name.
+pub fn find(name: &str) -> Option<&'static World> {
+    WORLDS.iter().find(|w| w.name == name)
+}

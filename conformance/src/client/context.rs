@@ -1,0 +1,539 @@
+//! What a case of client mode works with: the driver, the scripted server, and
+//! what both have seen.
+
+use super::driver::{Driver, Outcome};
+use crate::net::Wire;
+use crate::oracle::{Record, merge, Merge};
+use crate::peer::{Peer, Seen};
+use crate::process::Format;
+use crate::schema::driver::{self as wire, driver_request::Command};
+use crate::schema::v1;
+use crate::suite::{Exchange, Message, Recorder, Stop};
+use prost::Message as _;
+use std::fmt::{Debug, Display};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// The context of one run of one case. Cheap to clone.
+#[derive(Clone)]
+pub struct Cx {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    command: String,
+    format: Format,
+    mutant: String,
+    wire: Wire,
+    space: String,
+    /// Names of stores are never used twice.
+    stores: String,
+    driver: Mutex<Option<Driver>>,
+    peer: Mutex<Peer>,
+    recorder: Recorder,
+    patience: Duration,
+}
+
+/// An opening of a store of the client under test.
+#[derive(Clone)]
+pub struct Replica {
+    cx: Cx,
+    name: String,
+}
+
+impl Cx {
+    /// A new one, with a driver that is running.
+    #[allow(clippy::too_many_arguments)] // made in one place
+    pub fn new(
+        command: &str,
+        format: Format,
+        mutant: &str,
+        wire: Wire,
+        seed: u64,
+        driver: Driver,
+        peer: Peer,
+        patience: Duration,
+    ) -> Cx {
+        Cx {
+            inner: Arc::new(Inner {
+                command: command.to_owned(),
+                format,
+                mutant: mutant.to_owned(),
+                wire,
+                space: format!("space-{seed:016x}"),
+                stores: format!("store-{seed:016x}"),
+                driver: Mutex::new(Some(driver)),
+                peer: Mutex::new(peer),
+                recorder: Recorder::default(),
+                patience,
+            }),
+        }
+    }
+
+    /// What this run of the case collects.
+    pub fn recorder(&self) -> &Recorder {
+        &self.inner.recorder
+    }
+
+    /// The space of the case.
+    pub fn space(&self) -> &str {
+        &self.inner.space
+    }
+
+    /// Patience with one command.
+    pub fn patience(&self) -> Duration {
+        self.inner.patience
+    }
+
+    /// Emits a check.
+    pub fn check(&self, name: &'static str, passed: bool, expected: impl Display, got: impl Display) {
+        self.inner.recorder.check(name, passed, expected, got);
+    }
+
+    /// Emits a check that two values are equal.
+    pub fn equal<T: PartialEq + Debug>(&self, name: &'static str, expected: T, got: T) {
+        let passed = expected == got;
+        self.check(name, passed, format!("{expected:?}"), format!("{got:?}"));
+    }
+
+    /// Works with the server.
+    pub async fn server<T>(&self, act: impl FnOnce(&mut Peer) -> T) -> T {
+        act(&mut *self.inner.peer.lock().await)
+    }
+
+    /// The calls that the server has seen.
+    pub async fn seen(&self) -> Vec<Seen> {
+        self.inner.peer.lock().await.seen()
+    }
+
+    /// The records of the case's space at the server, without horizon.
+    pub async fn server_records(&self) -> Vec<Record> {
+        let space = self.inner.space.clone();
+        self.server(|p| {
+            p.service
+                .with_space(&space, |s| s.records.values().map(|r| r.record.clone()).collect())
+        })
+        .await
+    }
+
+    /// Another replica writes at the server.
+    pub async fn server_writes(&self, records: &[Record]) {
+        let space = self.inner.space.clone();
+        let request = v1::PushRequest {
+            space: space.clone(),
+            records: records.iter().map(Record::to_wire).collect(),
+            ..v1::PushRequest::default()
+        };
+        self.server(|p| {
+            let tag = p.service.random();
+            let limits = p.service.with_settings(|s| s.limits);
+            p.service.with_space(&space, |s| {
+                s.push(&request, &limits, u64::MAX >> 20, tag, |_| true);
+            });
+        })
+        .await;
+    }
+
+    /// Closes the server's port; every call fails.
+    pub async fn server_down(&self) {
+        self.server(Peer::stop).await;
+    }
+
+    /// Opens it again.
+    ///
+    /// # Errors
+    /// [`Stop::Suite`].
+    pub async fn server_up(&self) -> Result<(), Stop> {
+        self.inner
+            .peer
+            .lock()
+            .await
+            .restart()
+            .await
+            .map_err(|e| Stop::Suite(format!("the scripted server cannot come back: {e}")))
+    }
+
+    /// Gives the driver a command.
+    ///
+    /// # Errors
+    /// [`Stop::Suite`] when the driver fails.
+    pub async fn command(&self, command: Command, patience: Duration) -> Result<Outcome, Stop> {
+        let mut driver = self.inner.driver.lock().await;
+        match driver.as_mut() {
+            Some(driver) => driver.command(command, patience).await,
+            None => Err(Stop::Suite("the driver was killed".into())),
+        }
+    }
+
+    /// Kills the driver's process and starts another one.
+    ///
+    /// # Errors
+    /// [`Stop::Suite`].
+    pub async fn crash(&self) -> Result<(), Stop> {
+        let mut driver = self.inner.driver.lock().await;
+        if let Some(old) = driver.take() {
+            old.kill().await;
+        }
+        let inner = &self.inner;
+        let new = Driver::start(&inner.command, inner.format, &inner.mutant)
+            .await
+            .map_err(Stop::Suite)?;
+        *driver = Some(new);
+        Ok(())
+    }
+
+    /// Gives a command that nobody knows.
+    ///
+    /// # Errors
+    /// A sentence when there is no answer.
+    pub async fn unknown_command(&self, number: u32) -> Result<Outcome, String> {
+        let mut driver = self.inner.driver.lock().await;
+        match driver.as_mut() {
+            Some(driver) => driver.unknown_command(number).await,
+            None => Err("the driver was killed".into()),
+        }
+    }
+
+    /// Sets the client's wall clock.
+    ///
+    /// # Errors
+    /// [`Stop`] when it cannot.
+    pub async fn set_clock(&self, unix_ms: u64) -> Result<(), Stop> {
+        let command = Command::SetClock(wire::SetClock { unix_ms });
+        done(self.command(command, self.inner.patience).await?)
+    }
+
+    /// Opens a store of its own.
+    ///
+    /// # Errors
+    /// [`Stop`].
+    pub async fn open(&self, name: &str) -> Result<Replica, Stop> {
+        self.open_with(name, name, |_| {}).await
+    }
+
+    /// Opens a store, with changes to the command.
+    ///
+    /// # Errors
+    /// [`Stop`].
+    pub async fn open_with(
+        &self,
+        name: &str,
+        store: &str,
+        change: impl FnOnce(&mut wire::Open),
+    ) -> Result<Replica, Stop> {
+        let url = self.server(|p| p.url()).await;
+        let mut open = wire::Open {
+            replica: name.to_owned(),
+            store: format!("{}-{store}", self.inner.stores),
+            url,
+            transport: match self.inner.wire {
+                Wire::Grpc => wire::Transport::Grpc as i32,
+                Wire::GrpcWeb => wire::Transport::GrpcWeb as i32,
+            },
+            space: self.inner.space.clone(),
+            tokens: Vec::new(),
+            key_prefixes: Vec::new(),
+        };
+        change(&mut open);
+        done(self.command(Command::Open(open), self.inner.patience).await?)?;
+        Ok(Replica {
+            cx: self.clone(),
+            name: name.to_owned(),
+        })
+    }
+
+    /// What the server saw, for the report; and what no client may do.
+    pub async fn close(&self) {
+        if let Some(driver) = self.inner.driver.lock().await.take() {
+            driver.kill().await;
+        }
+        let seen = self.inner.peer.lock().await.seen();
+        for call in &seen {
+            for problem in &call.problems {
+                self.inner
+                    .recorder
+                    .violation(format!("{}: {problem}", call.method));
+            }
+            self.look(call);
+            self.inner.recorder.exchange(self.exchange(call));
+        }
+        retry_budget(&seen).into_iter().for_each(|v| self.inner.recorder.violation(v));
+    }
+
+    /// Wire validity of one call; tokens nowhere but in metadata.
+    fn look(&self, call: &Seen) {
+        let recorder = &self.inner.recorder;
+        let version = call.header("gosync-version");
+        if call.method != "Hello" && version != Some("1") {
+            recorder.violation(format!(
+                "[HELLO-006] {} carries gosync-version {version:?}",
+                call.method
+            ));
+        }
+        if let Some(token) = call
+            .header("authorization")
+            .and_then(|a| a.strip_prefix("Bearer "))
+            .filter(|t| t.len() >= 8)
+        {
+            let needle = token.as_bytes();
+            let told = call.message.windows(needle.len()).any(|w| w == needle);
+            let elsewhere = call
+                .headers
+                .iter()
+                .any(|(n, v)| n != "authorization" && v.contains(token));
+            if told || elsewhere {
+                recorder.violation(format!("[TRANS-008] {} carries the token elsewhere", call.method));
+            }
+        }
+        if call.method == "Push" {
+            match v1::PushRequest::decode(call.message.as_slice()) {
+                Err(e) => recorder.violation(format!("Push cannot be decoded: {e}")),
+                Ok(push) => {
+                    let mut keys = std::collections::BTreeSet::new();
+                    for record in &push.records {
+                        if let Err(defect) = Record::from_wire(record) {
+                            recorder.violation(format!("Push of a record: {}", defect.name()));
+                        }
+                        if !keys.insert(&record.key) {
+                            recorder.violation("[PUSH-006] one key twice in a Push");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn exchange(&self, call: &Seen) -> Exchange {
+        Exchange {
+            at: call.at,
+            wire: self.inner.wire.name(),
+            method: call.method.clone(),
+            metadata: call
+                .headers
+                .iter()
+                .filter(|(n, _)| n.starts_with("gosync-"))
+                .cloned()
+                .collect(),
+            request: Message::new(&format!("gosync.v1.{}Request", call.method), &call.message),
+            answers: call
+                .answers
+                .iter()
+                .take(50)
+                .map(|a| Message::new(&format!("gosync.v1.{}Response", call.method), a))
+                .collect(),
+            end: call.end.clone(),
+        }
+    }
+}
+
+/// No client hammers: more than 60 calls within any second are too many,
+/// whatever the case does.
+fn retry_budget(seen: &[Seen]) -> Option<String> {
+    let times: Vec<Duration> = seen.iter().map(|s| s.at).collect();
+    let busiest = times
+        .iter()
+        .map(|t| {
+            times
+                .iter()
+                .filter(|u| **u >= *t && **u < *t + Duration::from_secs(1))
+                .count()
+        })
+        .max()
+        .unwrap_or(0);
+    (busiest > 60).then(|| format!("[CLIENT-032] {busiest} calls within one second"))
+}
+
+/// # Errors
+/// [`Stop::Peer`] for what the client reports, [`Stop::Suite`] for what the
+/// driver cannot do although it said so.
+fn done(outcome: Outcome) -> Result<(), Stop> {
+    match outcome {
+        Outcome::Done(_) => Ok(()),
+        Outcome::Unsupported(_) => Err(Stop::Suite(
+            "the driver does not support a command that it announced, or must support".into(),
+        )),
+        other => Err(Stop::Peer(format!("{other:?}"))),
+    }
+}
+
+impl Replica {
+    /// Writes a record.
+    ///
+    /// # Errors
+    /// [`Stop::Peer`] when the client refuses.
+    pub async fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<(), Stop> {
+        let command = Command::Put(wire::Put {
+            replica: self.name.clone(),
+            key: key.as_ref().to_vec(),
+            value: value.as_ref().to_vec(),
+        });
+        done(self.cx.command(command, self.cx.inner.patience).await?)
+    }
+
+    /// Deletes a record.
+    ///
+    /// # Errors
+    /// [`Stop::Peer`] when the client refuses.
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<(), Stop> {
+        let command = Command::Delete(wire::Delete {
+            replica: self.name.clone(),
+            key: key.as_ref().to_vec(),
+        });
+        done(self.cx.command(command, self.cx.inner.patience).await?)
+    }
+
+    /// A session that must succeed.
+    ///
+    /// # Errors
+    /// [`Stop::Peer`] when it does not.
+    pub async fn sync(&self) -> Result<(), Stop> {
+        done(self.try_sync(self.cx.inner.patience).await?)
+    }
+
+    /// A session, and what came of it.
+    ///
+    /// # Errors
+    /// [`Stop::Suite`] when the driver fails.
+    pub async fn try_sync(&self, timeout: Duration) -> Result<Outcome, Stop> {
+        let command = Command::Sync(wire::Sync {
+            replica: self.name.clone(),
+            timeout_ms: timeout.as_millis() as u32,
+        });
+        // the driver keeps the time; a little more, so that it can answer
+        self.cx
+            .command(command, timeout + Duration::from_secs(5))
+            .await
+    }
+
+    /// Starts live synchronisation.
+    ///
+    /// # Errors
+    /// [`Stop`].
+    pub async fn watch(&self) -> Result<(), Stop> {
+        let command = Command::Watch(wire::Watch {
+            replica: self.name.clone(),
+        });
+        done(self.cx.command(command, self.cx.inner.patience).await?)
+    }
+
+    /// Waits until it is caught up and nothing is pending.
+    ///
+    /// # Errors
+    /// [`Stop::Peer`] when that does not come.
+    pub async fn await_idle(&self) -> Result<(), Stop> {
+        let timeout = self.cx.inner.patience;
+        let command = Command::AwaitIdle(wire::AwaitIdle {
+            replica: self.name.clone(),
+            timeout_ms: timeout.as_millis() as u32,
+        });
+        done(
+            self.cx
+                .command(command, timeout + Duration::from_secs(5))
+                .await?,
+        )
+    }
+
+    /// Cuts or mends the network.
+    ///
+    /// # Errors
+    /// [`Stop`].
+    pub async fn set_online(&self, online: bool) -> Result<(), Stop> {
+        let command = Command::SetOnline(wire::SetOnline {
+            replica: self.name.clone(),
+            online,
+        });
+        done(self.cx.command(command, self.cx.inner.patience).await?)
+    }
+
+    /// Closes it in good order.
+    ///
+    /// # Errors
+    /// [`Stop`].
+    pub async fn close(&self) -> Result<(), Stop> {
+        let command = Command::Close(wire::Close {
+            replica: self.name.clone(),
+        });
+        done(self.cx.command(command, self.cx.inner.patience).await?)
+    }
+
+    /// Damages a stored value.
+    ///
+    /// # Errors
+    /// [`Stop`].
+    pub async fn damage(&self, key: impl AsRef<[u8]>) -> Result<(), Stop> {
+        let command = Command::Damage(wire::Damage {
+            replica: self.name.clone(),
+            key: key.as_ref().to_vec(),
+        });
+        done(self.cx.command(command, self.cx.inner.patience).await?)
+    }
+
+    /// What the application sees.
+    ///
+    /// # Errors
+    /// [`Stop`].
+    pub async fn contents(&self) -> Result<wire::StoreContents, Stop> {
+        let command = Command::ReadAll(wire::ReadAll {
+            replica: self.name.clone(),
+        });
+        match self.cx.command(command, self.cx.inner.patience).await? {
+            Outcome::Contents(contents) => Ok(contents),
+            other => Err(Stop::Peer(format!("ReadAll answers {other:?}"))),
+        }
+    }
+
+    /// Keys and values that the application sees.
+    ///
+    /// # Errors
+    /// [`Stop`].
+    pub async fn entries(&self) -> Result<Vec<(String, String)>, Stop> {
+        let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
+        Ok(self
+            .contents()
+            .await?
+            .entries
+            .iter()
+            .map(|e| (text(&e.key), text(&e.value)))
+            .collect())
+    }
+}
+
+/// Every record that was pushed, with the call that it came in.
+pub fn pushed(seen: &[Seen]) -> Vec<(usize, Record)> {
+    seen.iter()
+        .enumerate()
+        .filter(|(_, s)| s.method == "Push")
+        .flat_map(|(i, s)| {
+            let records = v1::PushRequest::decode(s.message.as_slice())
+                .map(|p| p.records)
+                .unwrap_or_default();
+            records
+                .into_iter()
+                .filter_map(move |r| Record::from_wire(&r).ok().map(|r| (i, r)))
+        })
+        .collect()
+}
+
+/// What a reader sees of some records: the winners that are no tombstones.
+pub fn visible_entries(records: &[Record]) -> Vec<(String, String)> {
+    let mut winners: std::collections::BTreeMap<&[u8], &Record> = std::collections::BTreeMap::new();
+    for record in records {
+        let wins = winners
+            .get(record.key.as_slice())
+            .is_none_or(|held| merge(record, held) == Merge::Wins);
+        if wins {
+            winners.insert(&record.key, record);
+        }
+    }
+    winners
+        .values()
+        .filter(|r| !r.is_tombstone())
+        .map(|r| {
+            (
+                r.key.escape_ascii().to_string(),
+                r.value.escape_ascii().to_string(),
+            )
+        })
+        .collect()
+}

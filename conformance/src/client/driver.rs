@@ -1,0 +1,126 @@
+//! The driver of a client: a child process that does what commands say.
+
+use crate::process::{Child, Format};
+use crate::schema::driver::{
+    self as wire, driver_request::Command, driver_response::Result as Answer,
+};
+use crate::suite::{Need, Stop};
+use std::time::Duration;
+
+const REQUEST: &str = "gosync.conformance.v1.DriverRequest";
+const RESPONSE: &str = "gosync.conformance.v1.DriverResponse";
+
+/// What a command came to.
+pub type Outcome = Answer;
+
+/// A running driver.
+pub struct Driver {
+    child: Child,
+    info: wire::DriverInfo,
+}
+
+impl Driver {
+    /// Starts the driver and asks who it is.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    pub async fn start(command: &str, format: Format, mutant: &str) -> Result<Driver, String> {
+        let child = Child::spawn(command, format)?;
+        let mut driver = Driver {
+            child,
+            info: wire::DriverInfo::default(),
+        };
+        let hello = Command::Hello(wire::DriverHello {
+            mutant: mutant.to_owned(),
+        });
+        match driver.ask(hello, Duration::from_secs(20)).await? {
+            Answer::Info(info) => driver.info = info,
+            other => return Err(format!("the driver answers DriverHello with {other:?}")),
+        }
+        Ok(driver)
+    }
+
+    /// Who it is and what it can do.
+    pub fn info(&self) -> &wire::DriverInfo {
+        &self.info
+    }
+
+    /// What it can do for cases.
+    pub fn offers(&self) -> Vec<Need> {
+        use wire::Capability as Can;
+        self.info
+            .capabilities()
+            .filter_map(|c| match c {
+                Can::DurableStore => Some(Need::DurableStore),
+                Can::Clock => Some(Need::ClientClock),
+                Can::Online => Some(Need::Online),
+                Can::Live => Some(Need::Live),
+                Can::Reconcile => Some(Need::Reconcile),
+                Can::Damage => Some(Need::Damage),
+                Can::TokenRefresh => Some(Need::TokenRefresh),
+                Can::TwoOpenings => Some(Need::TwoOpenings),
+                Can::Ranges => Some(Need::Ranges),
+                Can::Discard => Some(Need::Discard),
+                Can::Unspecified => None,
+            })
+            .collect()
+    }
+
+    async fn ask(&mut self, command: Command, patience: Duration) -> Result<Answer, String> {
+        let id = self.child.next_id();
+        let request = wire::DriverRequest {
+            id,
+            command: Some(command),
+        };
+        let response: wire::DriverResponse = self
+            .child
+            .exchange(&request, REQUEST, RESPONSE, patience)
+            .await?;
+        result(id, response)
+    }
+
+    /// Gives a command.
+    ///
+    /// # Errors
+    /// [`Stop::Suite`] when the driver itself fails: that says nothing about
+    /// the client.
+    pub async fn command(&mut self, command: Command, patience: Duration) -> Result<Answer, Stop> {
+        match self.ask(command, patience).await {
+            Ok(Answer::Fault(fault)) => Err(Stop::Suite(format!("driver: {}", fault.detail))),
+            Ok(answer) => Ok(answer),
+            Err(problem) => Err(Stop::Suite(problem)),
+        }
+    }
+
+    /// Gives a command that does not exist, numbered `number`.
+    ///
+    /// # Errors
+    /// A sentence when there is no answer that can be read.
+    pub async fn unknown_command(&mut self, number: u32) -> Result<Answer, String> {
+        let id = self.child.next_id();
+        let mut bytes = Vec::new();
+        prost::encoding::uint64::encode(1, &id, &mut bytes);
+        prost::encoding::bytes::encode(number, &Vec::<u8>::new(), &mut bytes);
+        let json = format!("{{\"id\":\"{id}\",\"command{number}\":{{}}}}");
+        self.child.send_raw(&bytes, &json).await?;
+        let response = self
+            .child
+            .receive::<wire::DriverResponse>(RESPONSE, Duration::from_secs(10))
+            .await?;
+        result(id, response)
+    }
+
+    /// Kills the process, as a crash does.
+    pub async fn kill(self) {
+        self.child.kill().await;
+    }
+}
+
+fn result(id: u64, response: wire::DriverResponse) -> Result<Answer, String> {
+    if response.id != id {
+        return Err(format!("the driver answers {} instead of {id}", response.id));
+    }
+    response
+        .result
+        .ok_or_else(|| "the driver's answer has no result".to_owned())
+}

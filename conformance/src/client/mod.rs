@@ -1,0 +1,11 @@
+//! Judging a client: a driver that does what it is told, a scripted server
+//! that it talks to, and the run of all cases.
+
+pub mod cases;
+mod context;
+mod driver;
+mod run;
+
+pub use context::{Cx, Replica};
+pub use driver::{Driver, Outcome};
+pub use run::{Plan, run};

@@ -1,0 +1,222 @@
+//! Runs the cases of client mode. Each has a driver process and a scripted
+//! server of its own, so that cases cannot disturb each other.
+
+use super::cases;
+use super::context::Cx;
+use super::driver::Driver;
+use crate::net::Wire;
+use crate::peer::{Peer, Settings};
+use crate::process::Format;
+use crate::schema::driver::Transport;
+use crate::suite::{Case, CaseResult, Need, Profile, RunResult, Stop, Verdict, glob};
+use futures::StreamExt;
+use std::time::{Duration, Instant};
+
+/// What to run against whom.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The driver's command.
+    pub exec: String,
+    /// How it is spoken to.
+    pub format: Format,
+    /// Run this mutant of the driver's.
+    pub mutant: String,
+    /// Cases of other profiles do not run.
+    pub profiles: Vec<Profile>,
+    /// Over which transports, as far as the client has them.
+    pub wires: Vec<Wire>,
+    /// Name patterns; none: all.
+    pub only: Vec<String>,
+    /// Name patterns.
+    pub skip: Vec<String>,
+    /// Requirement ids; none: all.
+    pub requirements: Vec<String>,
+    /// Replays the randomness.
+    pub seed: u64,
+    /// With one command.
+    pub patience: Duration,
+    /// How many cases run at once.
+    pub jobs: usize,
+}
+
+impl Plan {
+    /// Everything.
+    pub fn new(exec: impl Into<String>) -> Plan {
+        Plan {
+            exec: exec.into(),
+            format: Format::Protobuf,
+            mutant: String::new(),
+            profiles: Profile::ALL.to_vec(),
+            wires: vec![Wire::Grpc, Wire::GrpcWeb],
+            only: Vec::new(),
+            skip: Vec::new(),
+            requirements: Vec::new(),
+            seed: 1,
+            patience: Duration::from_secs(20),
+            jobs: 4,
+        }
+    }
+
+    /// Whether fewer cases run than there are.
+    pub fn filtered(&self) -> bool {
+        !(self.only.is_empty() && self.skip.is_empty() && self.requirements.is_empty())
+            || self.profiles.len() < Profile::ALL.len()
+    }
+
+    /// Whether a case is asked for.
+    pub fn selects<C>(&self, case: &Case<C>) -> bool {
+        let named = |patterns: &[String]| patterns.iter().any(|p| glob(p, case.name));
+        let cited = |id: &String| case.checks.iter().any(|c| c.cites.contains(&id.as_str()));
+        self.profiles.contains(&case.profile)
+            && (self.only.is_empty() || named(&self.only))
+            && !named(&self.skip)
+            && (self.requirements.is_empty() || self.requirements.iter().any(cited))
+    }
+}
+
+/// Runs the plan. `progress` hears of each case when it is over.
+///
+/// # Errors
+/// A sentence when nothing could be judged: the driver does not start.
+pub async fn run(
+    plan: &Plan,
+    progress: impl Fn(&CaseResult) + Send + Sync,
+) -> Result<RunResult, String> {
+    let began = Instant::now();
+    let probe = Driver::start(&plan.exec, plan.format, &plan.mutant).await?;
+    let offers = probe.offers();
+    let subject = format!("{} {}", probe.info().name, probe.info().version);
+    let speaks: Vec<Transport> = probe.info().transports().collect();
+    probe.kill().await;
+    let wires: Vec<Wire> = plan
+        .wires
+        .iter()
+        .copied()
+        .filter(|w| {
+            speaks.contains(&match w {
+                Wire::Grpc => Transport::Grpc,
+                Wire::GrpcWeb => Transport::GrpcWeb,
+            })
+        })
+        .collect();
+    if wires.is_empty() {
+        return Err("the client speaks none of the transports that are to be tried".into());
+    }
+    let jobs: Vec<(&'static Case<Cx>, Wire)> = wires
+        .iter()
+        .flat_map(|w| {
+            cases::all()
+                .into_iter()
+                .filter(|c| plan.selects(c))
+                .map(|c| (c, *w))
+        })
+        .collect();
+    let results: Vec<(usize, CaseResult)> = futures::stream::iter(jobs.into_iter().enumerate())
+        .map(|(i, (case, wire))| {
+            let (progress, offers) = (&progress, &offers);
+            async move {
+                let result = run_case(case, wire, plan, offers).await;
+                progress(&result);
+                (i, result)
+            }
+        })
+        .buffer_unordered(plan.jobs.max(1))
+        .collect()
+        .await;
+    let mut results = results;
+    results.sort_by_key(|(i, _)| *i);
+    Ok(RunResult {
+        mode: "client".into(),
+        subject,
+        seed: plan.seed,
+        filtered: plan.filtered(),
+        cases: results.into_iter().map(|(_, r)| r).collect(),
+        took: began.elapsed(),
+    })
+}
+
+async fn run_case(
+    case: &'static Case<Cx>,
+    wire: Wire,
+    plan: &Plan,
+    offers: &[Need],
+) -> CaseResult {
+    let began = Instant::now();
+    let mut result = CaseResult {
+        name: case.name.to_owned(),
+        wire: wire.name().to_owned(),
+        profile: case.profile.name().to_owned(),
+        about: case.about.to_owned(),
+        verdict: Verdict::NotRun,
+        reason: String::new(),
+        checks: Vec::new(),
+        violations: Vec::new(),
+        notes: Vec::new(),
+        exchanges: Vec::new(),
+        took: Duration::ZERO,
+    };
+    let missing: Vec<String> = case
+        .needs
+        .iter()
+        .filter(|n| !offers.contains(n))
+        .map(|n| format!("{n:?}").to_lowercase())
+        .collect();
+    if !missing.is_empty() {
+        result.reason = format!("needs {}", missing.join(", "));
+        return result;
+    }
+    let seed = case
+        .name
+        .bytes()
+        .chain(wire.name().bytes())
+        .fold(plan.seed ^ 0xcbf2_9ce4_8422_2325, |h, b| {
+            (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+        });
+    let started = async {
+        let peer = Peer::start(Settings::default(), seed)
+            .await
+            .map_err(|e| format!("no scripted server: {e}"))?;
+        let driver = Driver::start(&plan.exec, plan.format, &plan.mutant).await?;
+        Ok::<_, String>((peer, driver))
+    };
+    let (peer, driver) = match started.await {
+        Ok(both) => both,
+        Err(problem) => {
+            result.verdict = Verdict::Inconclusive;
+            result.reason = problem;
+            return result;
+        }
+    };
+    let cx = Cx::new(
+        &plan.exec,
+        plan.format,
+        &plan.mutant,
+        wire,
+        seed,
+        driver,
+        peer,
+        plan.patience,
+    );
+    let limit = plan.patience * 8;
+    let end = match tokio::time::timeout(limit, (case.run)(cx.clone())).await {
+        Ok(end) => end,
+        Err(_) => Err(Stop::Peer(format!("the case did not end within {limit:?}"))),
+    };
+    cx.close().await;
+    result.checks = cx.recorder().judge(case.checks, &end);
+    result.violations = cx.recorder().violations();
+    result.notes = cx.recorder().notes();
+    if let Err(Stop::Peer(why) | Stop::Suite(why)) = end {
+        result.reason = why;
+    }
+    let worst = result.checks.iter().map(|c| c.verdict).max();
+    result.verdict = worst.unwrap_or(Verdict::Inconclusive);
+    if !result.violations.is_empty() {
+        result.verdict = Verdict::Failed;
+    }
+    if result.verdict != Verdict::Passed {
+        result.exchanges = cx.recorder().exchanges();
+    }
+    result.took = began.elapsed();
+    result
+}
