@@ -4,13 +4,14 @@ import type { Row, Unsubscribe, Write } from "./types.js";
 /** One change of a batch, as the WASM module takes it. */
 export type Change =
   | { op: "put"; collection: string; id: string; fields: object }
-  | { op: "patch"; collection: string; id: string; fields: object }
+  | { op: "patch"; collection: string; id: string; fields: object; remove: string[] }
   | { op: "delete"; collection: string; id: string };
 
 /** What the WASM module gives for a document. */
 interface StoredRow {
   id: string;
   pending: boolean;
+  rejected: boolean;
   fields: Record<string, unknown>;
 }
 
@@ -18,8 +19,11 @@ interface StoredRow {
 export interface Writer<T extends object, W> {
   /** Creates the document, or replaces all of it. */
   put(id: string, fields: T): W;
-  /** Changes the given fields and leaves the others as they are, here and in what other people change meanwhile. */
-  patch(id: string, fields: Partial<T>): W;
+  /**
+   * Changes the given fields of a document that is there, and leaves the others as they are, here and in what other
+   * people change meanwhile. A field that is given as `undefined` is removed.
+   */
+  patch(id: string, fields: Partial<{ [K in keyof T]: T[K] | undefined }>): W;
   /** Deletes the document. */
   delete(id: string): W;
 }
@@ -56,8 +60,8 @@ export class Collection<T extends object> implements Writer<T, Write> {
     return this.#store.write([{ op: "put", collection: this.name, id, fields }]);
   }
 
-  patch(id: string, fields: Partial<T>): Write {
-    return this.#store.write([{ op: "patch", collection: this.name, id, fields }]);
+  patch(id: string, fields: Partial<{ [K in keyof T]: T[K] | undefined }>): Write {
+    return this.#store.write([patch(this.name, id, fields)]);
   }
 
   delete(id: string): Write {
@@ -124,8 +128,13 @@ export class Collection<T extends object> implements Writer<T, Write> {
   }
 }
 
+function patch(collection: string, id: string, fields: object): Change {
+  const remove = Object.entries(fields).flatMap(([name, value]) => (value === undefined ? [name] : []));
+  return { op: "patch", collection, id, fields, remove };
+}
+
 function toRow<T>(stored: StoredRow): Row<T> {
-  return { ...stored.fields, $id: stored.id, $pending: stored.pending } as Row<T>;
+  return { ...stored.fields, $id: stored.id, $pending: stored.pending, $rejected: stored.rejected } as Row<T>;
 }
 
 /** Collects the writes of one {@link Database.batch}. */
@@ -138,7 +147,7 @@ export class Batch {
     const add = (change: Change): void => void this.changes.push(change);
     return {
       put: (id, fields) => add({ op: "put", collection: name, id, fields }),
-      patch: (id, fields) => add({ op: "patch", collection: name, id, fields }),
+      patch: (id, fields) => add(patch(name, id, fields)),
       delete: id => add({ op: "delete", collection: name, id }),
     };
   }

@@ -6,12 +6,16 @@ import { assertLoaded } from "./init.js";
 import { parseStatus, StatusFeed } from "./status.js";
 import { Sentinel } from "./storage.js";
 import { Tabs, type Message } from "./tabs.js";
-import type { OpenOptions, PendingWrite, Status, Verification, Write, WriteResult } from "./types.js";
+import type { OpenOptions, PendingWrite, Verification, Write, WriteResult } from "./types.js";
 
-/** A verdict as the WASM module reports it. */
-interface Verdict extends WriteResult {
-  /** Of the pending write. */
-  id: number;
+/** What the WASM module tells: see `Replica::open` there. */
+type Listener = (kind: "changed" | "status" | "news", said: string, news?: string) => void;
+
+/** Work that only the leading tab can do, and that another tab waits for. */
+interface Call {
+  method: "sync" | "verify";
+  resolve: (result: string) => void;
+  reject: (error: GoSyncError) => void;
 }
 
 /** Opens, or creates, a store on this device and begins to sync it. Await {@link init} first. */
@@ -32,9 +36,7 @@ export class Database {
   #tabs: Tabs;
   #changes = new Emitter<string[] | null>();
   #open = true;
-  /** Writes of this tab whose verdict is awaited, by the ids of their records. */
-  #undecided = new Map<number, (verdict: Verdict) => void>();
-  #calls = new Map<number, { resolve: (result: string) => void; reject: (error: GoSyncError) => void }>();
+  #calls = new Map<number, Call>();
   #lastCall = 0;
   /** Writes are handed to the store one after the other, in the order in which they were made. */
   #writing: Promise<unknown> = Promise.resolve();
@@ -42,23 +44,19 @@ export class Database {
   /** @internal Use {@link open}. */
   static async open(options: OpenOptions & { url: string }): Promise<Database> {
     const sentinel = new Sentinel(options.name);
-    if (options.persist ?? true) await sentinel.askToPersist();
-    const early: [string, string][] = [];
-    let deliver = (kind: string, payload: string): void => void early.push([kind, payload]);
-    const token = options.auth && (async () => options.auth?.());
-    let replica: Replica;
+    if (options.persist ?? true) void sentinel.askToPersist(); // may ask the user, so nothing waits for it
+    let database: Database | undefined;
+    const listener: Listener = (kind, said, news) => {
+      if (database) database.#event(kind, said, news);
+    };
+    const { name, url, space, auth } = options;
     try {
-      replica = await Replica.open(options.name, options.url, options.space, token, (kind: string, payload: string) =>
-        deliver(kind, payload),
-      );
+      const replica = (await Replica.open(name, url, space, auth, listener)) as Replica;
+      database = new Database(replica, name, sentinel.check(replica.isNew()));
+      return database;
     } catch (error) {
       throw GoSyncError.from(error);
     }
-    const evicted = sentinel.check(replica.isNew());
-    const database = new Database(replica, options.name, evicted);
-    deliver = (kind, payload) => database.#event(kind, payload);
-    for (const [kind, payload] of early) deliver(kind, payload);
-    return database;
   }
 
   private constructor(replica: Replica, name: string, evicted: boolean) {
@@ -67,9 +65,10 @@ export class Database {
     this.#tabs = new Tabs(
       name,
       lead => this.#lead(lead),
-      () => void this.#storeChanged(null),
+      () => this.#hear(null),
     );
-    this.#tabs.messages.add(message => void this.#receive(message));
+    this.#tabs.messages.add(message => this.#receive(message));
+    this.#tabs.start();
     this.#tabs.send({ type: "who", from: this.#tabs.id });
   }
 
@@ -77,8 +76,8 @@ export class Database {
   collection<T extends object>(name: string): Collection<T> {
     const store: Store = {
       write: changes => this.#write(changes),
-      get: (collection, id) => this.#run(() => this.#replica.get(collection, id)),
-      list: (collection, prefix) => this.#run(() => this.#replica.list(collection, prefix)),
+      get: (collection, id) => this.#run(() => this.#replica.get(collection, id)) as Promise<string | undefined>,
+      list: (collection, prefix) => this.#run(() => this.#replica.list(collection, prefix)) as Promise<string>,
       changes: this.#changes,
       fail: error => this.status.fail(GoSyncError.from(error)),
     };
@@ -105,19 +104,17 @@ export class Database {
 
   /** The writes that the server has not acknowledged, oldest first. */
   async pending(): Promise<PendingWrite[]> {
-    return JSON.parse(await this.#run(() => this.#replica.pending())) as PendingWrite[];
+    return JSON.parse((await this.#run(() => this.#replica.pending())) as string) as PendingWrite[];
   }
 
   /** Sends a rejected write again. */
   async retry(id: number): Promise<void> {
     await this.#run(() => this.#replica.retry(id));
-    this.#announce(null);
   }
 
   /** Withdraws a write that was not acknowledged; what the server holds comes to the fore again. */
   async discard(id: number): Promise<void> {
     await this.#run(() => this.#replica.discard(id));
-    this.#announce(null);
   }
 
   /**
@@ -144,71 +141,49 @@ export class Database {
     if (!this.#open) return;
     await this.#writing;
     this.#open = false;
-    this.#tabs.close();
     try {
       await this.#replica.close(options.discardPending ?? false);
     } catch (error) {
       throw GoSyncError.from(error);
     } finally {
+      this.#tabs.send({ type: "news", news: null, collections: null });
+      this.#tabs.close(); // lets another tab talk to the server, now that this one no longer does
       this.#changes.clear();
       this.status.close();
       this.#replica.free();
+      for (const { reject } of this.#calls.values()) reject(new GoSyncError("closed", "this database was closed"));
     }
   }
 
   #write(changes: Change[]): Write {
-    const decided = deferred<WriteResult>();
     // Taken now: the caller may change its objects afterwards.
     const text = JSON.stringify(changes);
-    const local = this.#writing.then(async () => {
-      const ids = await this.#run(() => this.#replica.write(text));
-      this.#decide([...ids], decided.resolve);
-      this.#announce([...new Set(changes.map(change => change.collection))]);
-      this.#tabs.expectLeader();
+    const durable = this.#writing.then(() => this.#run(() => this.#replica.write(text))) as Promise<{
+      server: Promise<string>;
+    }>;
+    this.#writing = durable.catch(() => undefined);
+    const local = durable.then(() => this.#tabs.expectLeader());
+    const server = durable.then(async ({ server }) => {
+      try {
+        return JSON.parse(await server) as WriteResult;
+      } catch (error) {
+        throw GoSyncError.from(error);
+      }
     });
-    this.#writing = local.catch(() => undefined);
-    // A write that never became durable never gets a verdict: `local` says why.
+    server.catch(() => undefined); // who does not ask for the verdict need not handle its absence
     return {
       local,
-      server: decided.promise,
+      server,
       then: (onFulfilled, onRejected) => local.then(onFulfilled, onRejected),
     };
   }
 
-  /** Resolves when there is a verdict for each of the records; the worst one counts. */
-  #decide(ids: number[], resolve: (result: WriteResult) => void): void {
-    const severity = ["applied", "superseded", "discarded", "rejected"];
-    let worst: WriteResult = { status: "applied" };
-    let left = ids.length;
-    if (left === 0) return resolve(worst);
-    for (const id of ids) {
-      this.#undecided.set(id, ({ id: _, ...result }) => {
-        if (severity.indexOf(result.status) > severity.indexOf(worst.status)) worst = result;
-        if (--left === 0) resolve(worst);
-      });
-    }
-  }
-
-  /** Tells the subscriptions of this tab, and the other tabs, that the store holds something new. */
-  #announce(collections: string[] | null): void {
-    this.#changes.emit(collections);
-    this.#tabs.send({ type: "changed", collections });
-  }
-
   /** What the WASM module tells. */
-  #event(kind: string, payload: string): void {
-    switch (kind) {
-      case "changed":
-        this.#announce(JSON.parse(payload) as string[] | null);
-        break;
-      case "verdict":
-        this.#verdict(payload);
-        this.#tabs.send({ type: "verdict", verdict: payload });
-        break;
-      case "status":
-        this.#showStatus(payload);
-        break;
-    }
+  #event(kind: Parameters<Listener>[0], said: string, news: string | undefined): void {
+    if (kind === "status") return this.#showStatus(said);
+    const collections = kind === "changed" ? (JSON.parse(said) as string[] | null) : [];
+    this.#changes.emit(collections);
+    if (news !== undefined) this.#tabs.send({ type: "news", news, collections });
   }
 
   /** The leading tab knows where syncing stands; the number of pending writes every tab knows by itself. */
@@ -222,45 +197,29 @@ export class Database {
     }
   }
 
-  #verdict(payload: string): void {
-    const verdict = JSON.parse(payload) as Verdict;
-    this.#undecided.get(verdict.id)?.(verdict);
-    // A rejected write can be retried and then gets another verdict, but its promise is settled already.
-    this.#undecided.delete(verdict.id);
-  }
-
   #lead(lead: boolean): void {
     if (!this.#open) return;
     this.#replica.setNetworking(lead);
-    if (lead) void this.#storeChanged(null);
-  }
-
-  async #storeChanged(collections: string[] | null): Promise<void> {
-    if (!this.#open) return;
-    try {
-      await this.#replica.storeChanged();
-    } catch (error) {
-      this.status.fail(GoSyncError.from(error));
+    if (!lead) return;
+    this.#hear(null);
+    this.#tabs.send({ type: "leading" });
+    for (const [id, { method, resolve, reject }] of this.#calls) {
+      this.#calls.delete(id);
+      this.#leaderOnly(method).then(resolve, reject);
     }
+  }
+
+  /** What another tab did; null: it may have done anything. */
+  #hear(news: string | null, collections: string[] | null = null): void {
+    if (!this.#open) return;
+    this.#replica.hear(news);
     this.#changes.emit(collections);
-    await this.#askOutcomes();
   }
 
-  /** Verdicts may have come to a tab that closed before it could tell. */
-  async #askOutcomes(): Promise<void> {
-    const ids = [...this.#undecided.keys()];
-    if (ids.length === 0 || !this.#open) return;
-    const verdicts = JSON.parse(await this.#replica.outcomes(Float64Array.from(ids))) as Verdict[];
-    for (const verdict of verdicts) this.#verdict(JSON.stringify(verdict));
-  }
-
-  async #receive(message: Message): Promise<void> {
+  #receive(message: Message): void {
     switch (message.type) {
-      case "changed":
-        await this.#storeChanged(message.collections);
-        break;
-      case "verdict":
-        this.#verdict(message.verdict);
+      case "news":
+        this.#hear(message.news, message.collections);
         break;
       case "status":
         if (!this.#tabs.leading) this.status.set(parseStatus(message.status));
@@ -268,8 +227,11 @@ export class Database {
       case "who":
         if (this.#tabs.leading) this.#tabs.send({ type: "status", status: this.#replica.status() });
         break;
+      case "leading": // the leader that was asked before may have gone without an answer
+        for (const [call, { method }] of this.#calls) this.#ask(call, method);
+        break;
       case "call":
-        if (this.#tabs.leading) await this.#answer(message);
+        if (this.#tabs.leading) void this.#answer(message);
         break;
       case "reply":
         if (message.to === this.#tabs.id) this.#settle(message);
@@ -278,26 +240,28 @@ export class Database {
   }
 
   /** Runs here when this tab leads, else asks the one that does. */
-  async #byLeader(method: "sync" | "verify"): Promise<string> {
+  async #byLeader(method: Call["method"]): Promise<string> {
     await this.#writing;
-    if (this.#tabs.leading) return this.#run(() => this.#leaderOnly(method));
+    if (this.#tabs.leading) return this.#leaderOnly(method);
     return new Promise((resolve, reject) => {
       const call = ++this.#lastCall;
-      this.#calls.set(call, { resolve, reject });
+      this.#calls.set(call, { method, resolve, reject });
       this.#tabs.expectLeader();
-      this.#tabs.send({ type: "call", from: this.#tabs.id, call, method, args: [] });
+      this.#ask(call, method);
     });
   }
 
-  async #leaderOnly(method: string): Promise<string> {
-    if (method === "verify") return this.#replica.verify();
-    await this.#replica.sync();
-    return "";
+  #ask(call: number, method: Call["method"]): void {
+    this.#tabs.send({ type: "call", from: this.#tabs.id, call, method });
+  }
+
+  async #leaderOnly(method: Call["method"]): Promise<string> {
+    return ((await this.#run(() => this.#replica[method]())) as string | undefined) ?? "";
   }
 
   async #answer({ from, call, method }: Message & { type: "call" }): Promise<void> {
     try {
-      const result = await this.#run(() => this.#leaderOnly(method));
+      const result = await this.#leaderOnly(method);
       this.#tabs.send({ type: "reply", to: from, call, result });
     } catch (thrown) {
       const { code, message } = GoSyncError.from(thrown);
@@ -320,10 +284,4 @@ export class Database {
       throw GoSyncError.from(error);
     }
   }
-}
-
-function deferred<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
-  let resolve!: (value: T) => void;
-  const promise = new Promise<T>(done => (resolve = done));
-  return { promise, resolve };
 }

@@ -1,16 +1,18 @@
 import { Emitter } from "./emitter.js";
 
 /**
- * What tabs with the same store tell each other. `changed`: the store holds something new; `status`, `verdict`: from
- * the leading tab; `who`: a tab that wants to know the status; `call`, `reply`: work that only the leader can do.
+ * What tabs with the same store tell each other. `news`: what one of them did, and the collections that it touched;
+ * `who`: a tab that wants to know where syncing stands; `here`: the leader is awake; `leading`: there is a new
+ * one; `status`: what it tells; `call`, `reply`: work that only the leader can do. News without words: anything may
+ * have changed.
  */
 export type Message =
-  | { type: "changed"; collections: string[] | null }
+  | { type: "news"; news: string | null; collections: string[] | null }
   | { type: "status"; status: string }
-  | { type: "verdict"; verdict: string }
   | { type: "who"; from: string }
   | { type: "here" }
-  | { type: "call"; from: string; call: number; method: string; args: unknown[] }
+  | { type: "leading" }
+  | { type: "call"; from: string; call: number; method: "sync" | "verify" }
   | { type: "reply"; to: string; call: number; result?: string; error?: { code: string; message: string } };
 
 /** A leader that says nothing for this long is taken to be frozen. */
@@ -34,6 +36,7 @@ export class Tabs {
 
   #name: string;
   #onLead: (lead: boolean) => void;
+  #poll: () => void;
   #channel: BroadcastChannel | undefined;
   #closed = new AbortController();
   #release: (() => void) | undefined;
@@ -43,12 +46,17 @@ export class Tabs {
   constructor(name: string, onLead: (lead: boolean) => void, poll: () => void) {
     this.#name = `gosync:${name}`;
     this.#onLead = onLead;
+    this.#poll = poll;
+  }
+
+  /** Joins the other tabs. */
+  start(): void {
     if (typeof BroadcastChannel === "function") {
       this.#channel = new BroadcastChannel(this.#name);
       this.#channel.onmessage = event => this.#receive(event.data as Message);
       (this.#channel as { unref?: () => void }).unref?.(); // Node: an open channel keeps no process alive
     } else {
-      this.#pollTimer = setInterval(poll, 1_000);
+      this.#pollTimer = setInterval(this.#poll, 1_000);
     }
     const locks = globalThis.navigator?.locks;
     if (locks) void this.#campaign(locks, false);

@@ -10,20 +10,23 @@ export interface OpenOptions {
   /** The space to sync: 1 to 128 characters of `[A-Za-z0-9._-]`. */
   space: string;
   /**
-   * Gives the bearer token. Asked again when the server refuses the one it gave before; if that one is refused
-   * too, the status becomes `needs-auth`.
+   * Gives the bearer token, or nothing when the user has to sign in. Asked again, with `refused` set, when the server
+   * refuses the token it gave before; if that one is refused too, the status becomes `needs-auth`, and
+   * {@link Database.sync} tries again.
    */
-  auth?: () => string | Promise<string>;
+  auth?: (refused: boolean) => string | undefined | Promise<string | undefined>;
   /** Ask the browser not to evict the store when space runs short. Default: true. */
   persist?: boolean;
 }
 
-/** A document as the store gives it: its fields, and two facts about it. */
+/** A document as the store gives it: its fields, and what is known of it. */
 export type Row<T> = T & {
   /** The document's id within its collection. */
   readonly $id: string;
   /** Whether some of it waits to be acknowledged by the server. */
   readonly $pending: boolean;
+  /** Whether the server refused some of it: see {@link Database.pending} for why. */
+  readonly $rejected: boolean;
 };
 
 /** What became of a write at the server. */
@@ -50,7 +53,10 @@ export interface WriteResult {
 export interface Write extends PromiseLike<void> {
   /** Resolves when the write is durable on this device; rejects with a {@link GoSyncError} when it cannot be. */
   readonly local: Promise<void>;
-  /** Resolves when the server has decided, which may be days later. Never rejects because of the network. */
+  /**
+   * Resolves when the server has decided, which may be days later. Never rejects because of the network; rejects with
+   * `closed` when the database is closed before there is a verdict.
+   */
   readonly server: Promise<WriteResult>;
 }
 
@@ -123,11 +129,11 @@ export interface Status {
   detail: string | null;
 }
 
-/** What {@link Database.verify} found. */
+/** What {@link Database.verify} found. Afterwards this device and the server hold the same. */
 export interface Verification {
-  /** Whether this device and the server hold the same, now. */
+  /** Whether they held the same before anything was mended. */
   equal: boolean;
-  /** The key ranges that differed and were mended. */
+  /** The key ranges that differed and were mended, readable. */
   healedRanges: string[];
   /** Round trips it took. */
   rounds: number;

@@ -3,14 +3,14 @@
 
 use super::{AUTHORIZATION, Answers, CallError, CallMetadata, GOSYNC_VERSION, Transport};
 use crate::platform::{MaybeSend, MaybeSync};
-use bytes::Bytes;
-use futures::{Stream, StreamExt};
-use gosync_proto::wire;
-use gosync_proto::wire::sync_service_client::SyncServiceClient;
 use ::tonic::body::Body;
 use ::tonic::client::GrpcService;
 use ::tonic::codegen::{Body as HttpBody, StdError};
 use ::tonic::metadata::{Ascii, MetadataValue};
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use gosync_proto::wire;
+use gosync_proto::wire::sync_service_client::SyncServiceClient;
 
 /// The greatest message that is accepted from a server: far above what a
 /// request asks for, since one record travels whole.

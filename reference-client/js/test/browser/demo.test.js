@@ -79,7 +79,7 @@ test("damage in the local store is found and healed from the server", async t =>
   await page.logs(/Damaged on disk/);
   await page.logs(/3 did not match/);
   await page.logs(/Healed in \d+ round trip/);
-  await page.logs(/same fingerprint as the server/);
+  await page.logs(/Same fingerprint as the server/);
   await page.shows(...titles.map(title => `[ ] ${title}`));
   await page.verified();
 
@@ -98,7 +98,7 @@ test("damage that is done offline is healed when the server is back", async t =>
   await page.tab.getByRole("button", { name: "Corrupt local data" }).click();
   await page.logs(/Offline: what is damaged is healed/);
   await server.start();
-  await page.logs(/same fingerprint as the server/);
+  await page.logs(/Same fingerprint as the server/);
   await page.shows("[ ] One", "[ ] Two", "[ ] Three", "[ ] Four");
 });
 

@@ -29,10 +29,13 @@ function variable(name) {
   return value;
 }
 
-/** A folder of its own that goes away with the test. */
-export async function folder(t) {
+/** A folder of its own that goes away with the test, after `stop` has ended what uses it. */
+async function folder(t, stop) {
   const path = await mkdtemp(join(tmpdir(), "gosync-"));
-  t.after(() => rm(path, { recursive: true, force: true }));
+  t.after(async () => {
+    await stop();
+    await rm(path, { recursive: true, force: true, maxRetries: 10 });
+  });
   return path;
 }
 
@@ -48,8 +51,7 @@ export class Server {
   #port;
 
   static async create(t) {
-    const server = new Server(await freePort(), join(await folder(t), "gosync.db"));
-    t.after(() => server.kill());
+    const server = new Server(await freePort(), join(await folder(t, () => server.kill()), "gosync.db"));
     await server.start();
     return server;
   }
@@ -99,13 +101,13 @@ export class Server {
 
 /** A browser with a profile of its own, as another person would have. */
 export async function browser(t) {
-  const context = await chromium.launchPersistentContext(await folder(t), {
+  const profile = await folder(t, () => context.close());
+  const context = await chromium.launchPersistentContext(profile, {
     executablePath: variable("CHROME"),
     headless: true,
     args: FLAGS,
   });
   context.setDefaultTimeout(PATIENCE_MS);
-  t.after(() => context.close());
   return context;
 }
 

@@ -1,0 +1,100 @@
+import { Emitter } from "./emitter.js";
+/**
+ * Documents of one kind. A document has an id and fields; two people who change different fields of it both keep
+ * their change.
+ *
+ * Collection names and ids are text without the character U+0000. Fields hold JSON.
+ */
+export class Collection {
+    /** The collection's name. */
+    name;
+    #store;
+    /** @internal Use {@link Database.collection}. */
+    constructor(store, name) {
+        this.#store = store;
+        this.name = name;
+    }
+    put(id, fields) {
+        return this.#store.write([{ op: "put", collection: this.name, id, fields }]);
+    }
+    patch(id, fields) {
+        return this.#store.write([patch(this.name, id, fields)]);
+    }
+    delete(id) {
+        return this.#store.write([{ op: "delete", collection: this.name, id }]);
+    }
+    /** The document, or undefined where there is none. Never waits for the network. */
+    async get(id) {
+        const stored = await this.#store.get(this.name, id);
+        return stored === undefined ? undefined : toRow(JSON.parse(stored));
+    }
+    /** The documents whose id begins with the prefix, in the order of their ids. Never waits for the network. */
+    async list(options = {}) {
+        const stored = await this.#store.list(this.name, options.prefix ?? "");
+        return JSON.parse(stored).map(row => toRow(row));
+    }
+    subscribe(...args) {
+        const [options, listener] = args.length === 1 ? [{}, args[0]] : args;
+        const live = new Emitter();
+        live.add(listener);
+        let last;
+        let running = false;
+        let again = false;
+        let over = false;
+        const refresh = async () => {
+            // One read at a time; what changes meanwhile is read once more afterwards.
+            if (running) {
+                again = true;
+                return;
+            }
+            running = true;
+            try {
+                do {
+                    again = false;
+                    const stored = await this.#store.list(this.name, options.prefix ?? "");
+                    if (over || stored === last)
+                        continue;
+                    last = stored;
+                    live.emit(JSON.parse(stored).map(row => toRow(row)));
+                } while (again && !over);
+            }
+            catch (error) {
+                if (!over)
+                    this.#store.fail(error);
+            }
+            finally {
+                running = false;
+            }
+        };
+        const off = this.#store.changes.add(collections => {
+            if (collections === null || collections.includes(this.name))
+                void refresh();
+        });
+        void refresh();
+        return () => {
+            over = true;
+            off();
+        };
+    }
+}
+function patch(collection, id, fields) {
+    const remove = Object.entries(fields).flatMap(([name, value]) => (value === undefined ? [name] : []));
+    return { op: "patch", collection, id, fields, remove };
+}
+function toRow(stored) {
+    return { ...stored.fields, $id: stored.id, $pending: stored.pending, $rejected: stored.rejected };
+}
+/** Collects the writes of one {@link Database.batch}. */
+export class Batch {
+    /** @internal */
+    changes = [];
+    /** The collection to write to within this batch. */
+    collection(name) {
+        const add = (change) => void this.changes.push(change);
+        return {
+            put: (id, fields) => add({ op: "put", collection: name, id, fields }),
+            patch: (id, fields) => add(patch(name, id, fields)),
+            delete: id => add({ op: "delete", collection: name, id }),
+        };
+    }
+}

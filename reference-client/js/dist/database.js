@@ -1,0 +1,272 @@
+import { Replica } from "../wasm/gosync_client.js";
+import { Batch, Collection } from "./collection.js";
+import { Emitter } from "./emitter.js";
+import { GoSyncError } from "./errors.js";
+import { assertLoaded } from "./init.js";
+import { parseStatus, StatusFeed } from "./status.js";
+import { Sentinel } from "./storage.js";
+import { Tabs } from "./tabs.js";
+/** Opens, or creates, a store on this device and begins to sync it. Await {@link init} first. */
+export async function open(options) {
+    assertLoaded();
+    const url = options.url ?? globalThis.location?.origin;
+    if (!url)
+        throw new GoSyncError("invalid", "open() needs a url where there is no page that it could come from");
+    if (!options.name)
+        throw new GoSyncError("invalid", "open() needs a name for the store on this device");
+    return Database.open({ ...options, url });
+}
+/** One space, on this device and in sync with its server. */
+export class Database {
+    /** Everything about syncing that a page may want to show. */
+    status;
+    #replica;
+    #tabs;
+    #changes = new Emitter();
+    #open = true;
+    #calls = new Map();
+    #lastCall = 0;
+    /** Writes are handed to the store one after the other, in the order in which they were made. */
+    #writing = Promise.resolve();
+    /** @internal Use {@link open}. */
+    static async open(options) {
+        const sentinel = new Sentinel(options.name);
+        if (options.persist ?? true)
+            void sentinel.askToPersist(); // may ask the user, so nothing waits for it
+        let database;
+        const listener = (kind, said, news) => {
+            if (database)
+                database.#event(kind, said, news);
+        };
+        const { name, url, space, auth } = options;
+        try {
+            const replica = (await Replica.open(name, url, space, auth, listener));
+            database = new Database(replica, name, sentinel.check(replica.isNew()));
+            return database;
+        }
+        catch (error) {
+            throw GoSyncError.from(error);
+        }
+    }
+    constructor(replica, name, evicted) {
+        this.#replica = replica;
+        this.status = new StatusFeed(parseStatus(replica.status()), evicted);
+        this.#tabs = new Tabs(name, lead => this.#lead(lead), () => this.#hear(null));
+        this.#tabs.messages.add(message => this.#receive(message));
+        this.#tabs.start();
+        this.#tabs.send({ type: "who", from: this.#tabs.id });
+    }
+    /** Documents of one kind. */
+    collection(name) {
+        const store = {
+            write: changes => this.#write(changes),
+            get: (collection, id) => this.#run(() => this.#replica.get(collection, id)),
+            list: (collection, prefix) => this.#run(() => this.#replica.list(collection, prefix)),
+            changes: this.#changes,
+            fail: error => this.status.fail(GoSyncError.from(error)),
+        };
+        return new Collection(store, name);
+    }
+    /**
+     * Several writes as one: visible together, durable together and pushed together, which the server takes as a whole
+     * or not at all.
+     *
+     * ```ts
+     * const moved = db.batch(b => {
+     *   b.collection<Todo>("todos").delete("t1");
+     *   b.collection<Todo>("archive").put("t1", todo);
+     * });
+     * await moved.local;
+     * ```
+     */
+    batch(fill) {
+        const batch = new Batch();
+        fill(batch);
+        return this.#write(batch.changes);
+    }
+    /** The writes that the server has not acknowledged, oldest first. */
+    async pending() {
+        return JSON.parse((await this.#run(() => this.#replica.pending())));
+    }
+    /** Sends a rejected write again. */
+    async retry(id) {
+        await this.#run(() => this.#replica.retry(id));
+    }
+    /** Withdraws a write that was not acknowledged; what the server holds comes to the fore again. */
+    async discard(id) {
+        await this.#run(() => this.#replica.discard(id));
+    }
+    /**
+     * Syncs now rather than when the next try is due. Resolves when this device holds what the server holds and every
+     * write was answered; rejects with `offline` when the server cannot be reached.
+     */
+    async sync() {
+        await this.#byLeader("sync");
+    }
+    /**
+     * Hashes every stored record again, compares the whole with the server, mends what differs on either side, and
+     * reports. Rejects with `offline` when the server cannot be reached.
+     */
+    async verify() {
+        return JSON.parse(await this.#byLeader("verify"));
+    }
+    /**
+     * Closes this tab's use of the store. Writes that were not acknowledged stay on the device and are sent after the
+     * next {@link open}; with `discardPending` they are withdrawn.
+     */
+    async close(options = {}) {
+        if (!this.#open)
+            return;
+        await this.#writing;
+        this.#open = false;
+        try {
+            await this.#replica.close(options.discardPending ?? false);
+        }
+        catch (error) {
+            throw GoSyncError.from(error);
+        }
+        finally {
+            this.#tabs.send({ type: "news", news: null, collections: null });
+            this.#tabs.close(); // lets another tab talk to the server, now that this one no longer does
+            this.#changes.clear();
+            this.status.close();
+            this.#replica.free();
+            for (const { reject } of this.#calls.values())
+                reject(new GoSyncError("closed", "this database was closed"));
+        }
+    }
+    #write(changes) {
+        // Taken now: the caller may change its objects afterwards.
+        const text = JSON.stringify(changes);
+        const durable = this.#writing.then(() => this.#run(() => this.#replica.write(text)));
+        this.#writing = durable.catch(() => undefined);
+        const local = durable.then(() => this.#tabs.expectLeader());
+        const server = durable.then(async ({ server }) => {
+            try {
+                return JSON.parse(await server);
+            }
+            catch (error) {
+                throw GoSyncError.from(error);
+            }
+        });
+        server.catch(() => undefined); // who does not ask for the verdict need not handle its absence
+        return {
+            local,
+            server,
+            then: (onFulfilled, onRejected) => local.then(onFulfilled, onRejected),
+        };
+    }
+    /** What the WASM module tells. */
+    #event(kind, said, news) {
+        if (kind === "status")
+            return this.#showStatus(said);
+        const collections = kind === "changed" ? JSON.parse(said) : [];
+        this.#changes.emit(collections);
+        if (news !== undefined)
+            this.#tabs.send({ type: "news", news, collections });
+    }
+    /** The leading tab knows where syncing stands; the number of pending writes every tab knows by itself. */
+    #showStatus(own) {
+        const status = parseStatus(own);
+        if (this.#tabs.leading) {
+            this.status.set(status);
+            this.#tabs.send({ type: "status", status: own });
+        }
+        else {
+            this.status.set({ ...this.status.current, pending: status.pending, rejected: status.rejected });
+        }
+    }
+    #lead(lead) {
+        if (!this.#open)
+            return;
+        this.#replica.setNetworking(lead);
+        if (!lead)
+            return;
+        this.#hear(null);
+        this.#tabs.send({ type: "leading" });
+        for (const [id, { method, resolve, reject }] of this.#calls) {
+            this.#calls.delete(id);
+            this.#leaderOnly(method).then(resolve, reject);
+        }
+    }
+    /** What another tab did; null: it may have done anything. */
+    #hear(news, collections = null) {
+        if (!this.#open)
+            return;
+        this.#replica.hear(news);
+        this.#changes.emit(collections);
+    }
+    #receive(message) {
+        switch (message.type) {
+            case "news":
+                this.#hear(message.news, message.collections);
+                break;
+            case "status":
+                if (!this.#tabs.leading)
+                    this.status.set(parseStatus(message.status));
+                break;
+            case "who":
+                if (this.#tabs.leading)
+                    this.#tabs.send({ type: "status", status: this.#replica.status() });
+                break;
+            case "leading": // the leader that was asked before may have gone without an answer
+                for (const [call, { method }] of this.#calls)
+                    this.#ask(call, method);
+                break;
+            case "call":
+                if (this.#tabs.leading)
+                    void this.#answer(message);
+                break;
+            case "reply":
+                if (message.to === this.#tabs.id)
+                    this.#settle(message);
+                break;
+        }
+    }
+    /** Runs here when this tab leads, else asks the one that does. */
+    async #byLeader(method) {
+        await this.#writing;
+        if (this.#tabs.leading)
+            return this.#leaderOnly(method);
+        return new Promise((resolve, reject) => {
+            const call = ++this.#lastCall;
+            this.#calls.set(call, { method, resolve, reject });
+            this.#tabs.expectLeader();
+            this.#ask(call, method);
+        });
+    }
+    #ask(call, method) {
+        this.#tabs.send({ type: "call", from: this.#tabs.id, call, method });
+    }
+    async #leaderOnly(method) {
+        return (await this.#run(() => this.#replica[method]())) ?? "";
+    }
+    async #answer({ from, call, method }) {
+        try {
+            const result = await this.#leaderOnly(method);
+            this.#tabs.send({ type: "reply", to: from, call, result });
+        }
+        catch (thrown) {
+            const { code, message } = GoSyncError.from(thrown);
+            this.#tabs.send({ type: "reply", to: from, call, error: { code, message } });
+        }
+    }
+    #settle({ call, result, error }) {
+        const waiting = this.#calls.get(call);
+        this.#calls.delete(call);
+        if (error)
+            waiting?.reject(GoSyncError.from(error));
+        else
+            waiting?.resolve(result ?? "");
+    }
+    async #run(work) {
+        if (!this.#open)
+            throw new GoSyncError("closed", "this database was closed");
+        try {
+            return await work();
+        }
+        catch (error) {
+            throw GoSyncError.from(error);
+        }
+    }
+}

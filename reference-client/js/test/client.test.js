@@ -1,0 +1,219 @@
+// The package as an application on Node uses it, without a server: what must work must work offline.
+
+import "fake-indexeddb/auto";
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { GoSyncError, init, open } from "../dist/index.js";
+
+// Nothing listens on this port.
+const url = "http://127.0.0.1:9";
+let stores = 0;
+
+/** What a row says of itself while the server has not answered. */
+const waiting = { $pending: true, $rejected: false };
+
+async function opened(t, options = {}) {
+  const db = await open({ name: `test-${++stores}`, url, space: "test", ...options });
+  t.after(() => db.close());
+  return db;
+}
+
+/** The rows of the first call, and then of each further one, of a subscription. */
+function watch(collection, options = {}) {
+  const seen = [];
+  let wake = () => {};
+  const off = collection.subscribe(options, rows => {
+    seen.push(rows);
+    wake();
+  });
+  return {
+    off,
+    seen,
+    async until(test) {
+      while (!(seen.length > 0 && test(seen.at(-1)))) await new Promise(resolve => (wake = resolve));
+      return seen.at(-1);
+    },
+  };
+}
+
+test("open() before init() says what to do", async () => {
+  await assert.rejects(open({ name: "early", url, space: "test" }), { code: "not-initialised" });
+});
+
+test("with the module loaded", async t => {
+  await init();
+
+  await t.test("init() may be called again", () => init());
+
+  await t.test("a document is there as soon as its write is durable, and waits for the server", async t => {
+    const todos = (await opened(t)).collection("todos");
+    await todos.put("t1", { title: "Milk", done: false }).local;
+    assert.deepEqual(await todos.get("t1"), { title: "Milk", done: false, $id: "t1", ...waiting });
+    assert.equal(await todos.get("t2"), undefined);
+  });
+
+  await t.test("awaiting a write is awaiting that it is durable", async t => {
+    const todos = (await opened(t)).collection("todos");
+    await todos.put("t1", { n: 1 });
+    assert.equal((await todos.get("t1")).n, 1);
+  });
+
+  await t.test("fields hold whatever JSON holds", async t => {
+    const things = (await opened(t)).collection("things");
+    const fields = { text: "ä\0\"🟢", list: [1, [true, null]], object: { deep: { er: 0.5 } }, nothing: null, no: false };
+    await things.put("t", fields);
+    assert.deepEqual(await things.get("t"), { ...fields, $id: "t", ...waiting });
+  });
+
+  await t.test("patch changes some fields, put replaces all, delete removes", async t => {
+    const todos = (await opened(t)).collection("todos");
+    await todos.put("t1", { title: "Milk", done: false, note: "2 l" });
+    await todos.patch("t1", { done: true });
+    assert.deepEqual(await todos.get("t1"), { title: "Milk", done: true, note: "2 l", $id: "t1", ...waiting });
+    await todos.patch("t1", { note: undefined });
+    assert.deepEqual(await todos.get("t1"), { title: "Milk", done: true, $id: "t1", ...waiting });
+    await todos.put("t1", { title: "Bread" });
+    assert.deepEqual(await todos.get("t1"), { title: "Bread", $id: "t1", ...waiting });
+    await todos.delete("t1");
+    assert.equal(await todos.get("t1"), undefined);
+    assert.deepEqual(await todos.list(), []);
+    await assert.rejects(todos.patch("t1", { done: true }).local, { code: "invalid", message: /t1/ });
+  });
+
+  await t.test("list gives the documents of a collection in the order of their ids, by prefix", async t => {
+    const db = await opened(t);
+    const todos = db.collection("todos");
+    await db.collection("other").put("a", {});
+    for (const id of ["b/2", "a/1", "b/1", "b"]) await todos.put(id, {});
+    const ids = async options => (await todos.list(options)).map(row => row.$id);
+    assert.deepEqual(await ids(), ["a/1", "b", "b/1", "b/2"]);
+    assert.deepEqual(await ids({ prefix: "b/" }), ["b/1", "b/2"]);
+  });
+
+  await t.test("a subscription gets the rows now and after each change", async t => {
+    const todos = (await opened(t)).collection("todos");
+    await todos.put("t1", { n: 1 });
+    const { until, off, seen } = watch(todos);
+    await until(rows => rows.length === 1);
+    await todos.put("t2", { n: 2 });
+    await until(rows => rows.length === 2);
+    await todos.patch("t1", { n: 3 });
+    assert.deepEqual((await until(rows => rows[0].n === 3)).map(row => row.n), [3, 2]);
+    off();
+    const calls = seen.length;
+    await todos.delete("t1");
+    await todos.list();
+    assert.equal(seen.length, calls);
+  });
+
+  await t.test("writes are kept in the order in which they were made, awaited or not", async t => {
+    const todos = (await opened(t)).collection("todos");
+    let last;
+    for (let n = 0; n < 50; n++) last = todos.put("t", { n });
+    await last.local;
+    assert.equal((await todos.get("t")).n, 49);
+  });
+
+  await t.test("a batch becomes visible as a whole, or not at all", async t => {
+    const db = await opened(t);
+    const [from, to] = [db.collection("from"), db.collection("to")];
+    await from.put("x", { n: 1 });
+    await db.batch(b => {
+      b.collection("from").delete("x");
+      b.collection("to").put("x", { n: 1 });
+    });
+    assert.deepEqual([(await from.list()).length, (await to.list()).length], [0, 1]);
+
+    const refused = db.batch(b => {
+      b.collection("to").put("y", { n: 2 });
+      b.collection("to").put("z\0", { n: 3 });
+    });
+    await assert.rejects(refused.local, { code: "invalid" });
+    assert.deepEqual((await to.list()).map(row => row.$id), ["x"]);
+  });
+
+  await t.test("pending writes can be looked at and discarded", async t => {
+    const db = await opened(t);
+    const todos = db.collection("todos");
+    const write = todos.put("t1", { title: "Milk" });
+    await write.local;
+    const pending = await db.pending();
+    assert.deepEqual(
+      pending.map(({ collection, document, field, state, deletes }) => [collection, document, field, state, deletes]),
+      [
+        ["todos", "t1", "", "waiting", false],
+        ["todos", "t1", "title", "waiting", false],
+      ],
+    );
+    assert.equal(db.status.current.pending, 2);
+    for (const { id } of pending) await db.discard(id);
+    assert.deepEqual(await db.pending(), []);
+    assert.equal(await todos.get("t1"), undefined);
+    assert.equal((await write.server).status, "discarded");
+  });
+
+  await t.test("what was written is there after the store was closed and opened again", async t => {
+    const name = `again-${++stores}`;
+    const first = await open({ name, url, space: "test" });
+    await first.collection("todos").put("t1", { n: 1 });
+    await first.close();
+    const second = await opened(t, { name });
+    assert.equal((await second.collection("todos").get("t1")).n, 1);
+    assert.equal((await second.pending()).length, 2);
+  });
+
+  await t.test("close() can discard what is pending", async t => {
+    const name = `discarded-${++stores}`;
+    const first = await open({ name, url, space: "test" });
+    await first.collection("todos").put("t1", { n: 1 });
+    await first.close({ discardPending: true });
+    const second = await opened(t, { name });
+    assert.deepEqual(await second.collection("todos").list(), []);
+    assert.deepEqual(await second.pending(), []);
+  });
+
+  await t.test("two openings of one store see each other's writes", async t => {
+    const name = `shared-${++stores}`;
+    const [first, second] = [await opened(t, { name }), await opened(t, { name })];
+    const { until } = watch(second.collection("todos"));
+    await first.collection("todos").put("t1", { n: 1 });
+    await until(rows => rows.length === 1);
+    await second.collection("todos").patch("t1", { n: 2 });
+    assert.equal((await first.collection("todos").get("t1")).n, 2);
+  });
+
+  await t.test("without a server the status becomes offline, and says why", async t => {
+    const db = await opened(t);
+    const status = await new Promise(resolve => {
+      db.status.subscribe(s => s.state === "offline" && s.detail && resolve(s));
+    });
+    assert.equal(status.verified, false);
+    await assert.rejects(db.sync(), { code: "offline" });
+    await assert.rejects(db.verify(), { code: "offline" });
+  });
+
+  await t.test("wrong arguments are refused with a sentence that names them", async t => {
+    await assert.rejects(open({ name: "x", url, space: "no spaces" }), { code: "invalid", message: /space/ });
+    await assert.rejects(open({ name: "", url, space: "s" }), { code: "invalid", message: /name/ });
+    await assert.rejects(open({ name: "x", space: "s" }), { code: "invalid", message: /url/ });
+    const todos = (await opened(t)).collection("todos");
+    await assert.rejects(todos.put("", {}).local, GoSyncError);
+    await assert.rejects(todos.put("x".repeat(600), {}).local, { code: "invalid" });
+    await assert.rejects(todos.put("big", { text: "x".repeat(2 << 20) }).local, { code: "invalid" });
+  });
+
+  await t.test("a store of another space is refused", async t => {
+    const name = `space-${++stores}`;
+    const db = await opened(t, { name });
+    await db.collection("todos").put("t1", {});
+    await assert.rejects(open({ name, url, space: "other" }), { code: "invalid", message: /test.*other/ });
+  });
+
+  await t.test("a closed database says so", async () => {
+    const db = await open({ name: `closed-${++stores}`, url, space: "test" });
+    await db.close();
+    await db.close();
+    await assert.rejects(db.collection("todos").list(), { code: "closed" });
+    await assert.rejects(db.collection("todos").put("t", {}).local, { code: "closed" });
+  });
+});
