@@ -19,6 +19,10 @@ use tokio::sync::watch;
 /// What a record costs in a tree, roughly: 96 bytes and a key.
 const BYTES_PER_RECORD: u64 = 144;
 
+/// A tree is built anew after so many disputes: seldom enough to cost nothing,
+/// soon enough to end what a fault of the memory might have begun.
+const DISPUTES: u64 = 16;
+
 /// The spaces in use.
 pub struct Spaces {
     spaces: Mutex<HashMap<SpaceId, Arc<Space>>>,
@@ -32,6 +36,7 @@ struct Space {
     /// Records in the tree; 0 when there is none.
     size: AtomicU64,
     used: AtomicU64,
+    disputes: AtomicU64,
     feed: watch::Sender<u64>,
 }
 
@@ -78,6 +83,7 @@ impl Spaces {
                 tree: RwLock::new(None),
                 size: AtomicU64::new(0),
                 used: AtomicU64::new(0),
+                disputes: AtomicU64::new(0),
                 feed: watch::Sender::new(0),
             })
         });
@@ -124,12 +130,24 @@ impl Spaces {
         result
     }
 
+    /// Notes that a replica compares a range of the space with full
+    /// fingerprints: it did not come to agree with this server by short ones.
+    /// When that happens again and again, the tree is dropped, so that the
+    /// next question builds it anew from the records.
+    pub fn disputed(&self, id: &SpaceId) {
+        let disputes = self.space(id).disputes.fetch_add(1, Ordering::Relaxed) + 1;
+        if disputes.is_multiple_of(DISPUTES) {
+            tracing::warn!(space = %id, disputes, "replicas keep disagreeing; the fingerprint tree is built anew");
+            self.forget(id);
+        }
+    }
+
     /// Drops the tree of a space, as memory pressure would.
     pub fn forget(&self, id: &SpaceId) {
         let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(space) = spaces.get(id) {
             space.drop_tree();
-            if space.idle() {
+            if idle(space) {
                 spaces.remove(id);
             }
         }
@@ -157,7 +175,7 @@ impl Spaces {
             total -= size(&space);
             space.drop_tree();
         }
-        spaces.retain(|id, s| id == in_use || !s.idle());
+        spaces.retain(|id, s| id == in_use || !idle(s));
     }
 }
 
@@ -199,11 +217,14 @@ impl Space {
         *write(&self.tree) = None;
         self.size.store(0, Ordering::Relaxed);
     }
+}
 
-    /// Whether nothing would be lost with it.
-    fn idle(&self) -> bool {
-        self.size.load(Ordering::Relaxed) == 0 && self.feed.receiver_count() == 0
-    }
+/// Whether nothing would be lost with it, and nobody is about to use it: asked
+/// under the lock of the map, where alone it is handed out.
+fn idle(space: &Arc<Space>) -> bool {
+    space.size.load(Ordering::Relaxed) == 0
+        && space.feed.receiver_count() == 0
+        && Arc::strong_count(space) == 1
 }
 
 /// A panic while a tree was being changed cannot have left it in the slot:
@@ -245,4 +266,121 @@ fn build(tx: &mut dyn ReadTx, state: &SpaceState) -> Result<Tree> {
         ControlFlow::Continue(())
     })?;
     Ok(Tree::from_sorted(records))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::MemoryStore;
+    use crate::store::{Applied, Store};
+    use gosync_proto::Key;
+    use gosync_proto::history::Epoch;
+    use gosync_proto::record::{Content, Record};
+    use gosync_proto::version::{ReplicaId, Version};
+
+    fn id(name: &str) -> SpaceId {
+        SpaceId::new(name).unwrap()
+    }
+
+    fn fill(store: &dyn Store, space: &SpaceId, keys: std::ops::Range<u32>) {
+        let applied: Vec<_> = keys
+            .map(|i| {
+                let record = Record {
+                    key: Key::new(i.to_be_bytes().to_vec()).unwrap(),
+                    version: Version {
+                        time: Time(1),
+                        replica: ReplicaId(1),
+                    },
+                    content: Content::Put(Default::default()),
+                };
+                Applied {
+                    digest: record.digest(),
+                    record,
+                    replaces: None,
+                }
+            })
+            .collect();
+        store
+            .write(space, move |tx| tx.commit(&applied, 7, 1))
+            .unwrap();
+    }
+
+    fn count(spaces: &Spaces, store: &dyn Store, id: &SpaceId) -> u64 {
+        let (count, _) = spaces
+            .with_tree(store, id, |tree, _| tree.total().count)
+            .unwrap();
+        count
+    }
+
+    fn kept(spaces: &Spaces) -> Vec<String> {
+        let spaces = spaces.spaces.lock().unwrap();
+        let has = |s: &Arc<Space>| s.size.load(Ordering::Relaxed) > 0;
+        let mut names: Vec<_> = spaces.iter().filter(|(_, s)| has(s)).collect();
+        names.sort_by_key(|(id, _)| id.as_str().to_owned());
+        names.into_iter().map(|(id, _)| id.to_string()).collect()
+    }
+
+    #[test]
+    fn the_least_recently_used_trees_go_when_memory_is_short() {
+        let store = MemoryStore::new(Epoch(1));
+        let names = ["a", "b", "c"].map(id);
+        for name in &names {
+            fill(&store, name, 0..100);
+        }
+        let spaces = Spaces::new(250 * BYTES_PER_RECORD);
+        count(&spaces, &store, &names[0]);
+        count(&spaces, &store, &names[1]);
+        count(&spaces, &store, &names[0]);
+        count(&spaces, &store, &names[2]);
+        assert_eq!(kept(&spaces), ["a", "c"]);
+        // one that is too large alone is still answered for
+        fill(&store, &names[1], 100..400);
+        assert_eq!(count(&spaces, &store, &names[1]), 400);
+        assert_eq!(kept(&spaces), ["b"]);
+    }
+
+    #[test]
+    fn a_feed_survives_the_loss_of_its_tree() {
+        let store = MemoryStore::new(Epoch(1));
+        let space = id("a");
+        fill(&store, &space, 0..10);
+        let spaces = Spaces::new(1);
+        let mut feed = spaces.feed(&space);
+        feed.mark_unchanged();
+        count(&spaces, &store, &space);
+        spaces.forget(&space);
+        count(&spaces, &store, &id("b"));
+        spaces.committed(&space);
+        assert!(feed.has_changed().unwrap());
+    }
+
+    #[test]
+    fn a_tree_follows_the_store_also_when_another_process_wrote() {
+        let store = MemoryStore::new(Epoch(1));
+        let space = id("a");
+        let spaces = Spaces::new(u64::MAX);
+        assert_eq!(count(&spaces, &store, &space), 0);
+        fill(&store, &space, 0..10);
+        assert_eq!(count(&spaces, &store, &space), 10);
+        // a restored store is another history: the tree starts anew
+        let other = MemoryStore::new(Epoch(2));
+        fill(&other, &space, 0..3);
+        assert_eq!(count(&spaces, &other, &space), 3);
+    }
+
+    #[test]
+    fn a_tree_that_is_disputed_again_and_again_is_built_anew() {
+        let store = MemoryStore::new(Epoch(1));
+        let space = id("a");
+        fill(&store, &space, 0..10);
+        let spaces = Spaces::new(u64::MAX);
+        count(&spaces, &store, &space);
+        for _ in 1..DISPUTES {
+            spaces.disputed(&space);
+        }
+        assert_eq!(kept(&spaces), ["a"]);
+        spaces.disputed(&space);
+        assert!(kept(&spaces).is_empty());
+        assert_eq!(count(&spaces, &store, &space), 10);
+    }
 }

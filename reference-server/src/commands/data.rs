@@ -114,8 +114,19 @@ fn restore(to: &Path, from: &Path, overwrite: bool) -> Outcome {
         restored.new_epoch.0,
         restored.old_epoch.0
     );
-    for (space, sequence) in restored.spaces {
+    for (space, sequence) in &restored.spaces {
         println!("{space}: history kept up to {sequence}");
+    }
+    let retention_ms = CompactOptions::default().retention_ms;
+    let age_ms = restored
+        .newest_commit_ms
+        .map_or(0, |ms| WallClock::system().now_ms().saturating_sub(ms));
+    if age_ms > retention_ms {
+        eprintln!(
+            "warning: the newest commit of this backup is {} days old, older than tombstones are kept: \
+             what was deleted since may come back from devices that still hold it",
+            age_ms / (24 * 60 * 60 * 1000)
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -29,7 +29,15 @@ impl Service {
         // what was met just now is in the answer's `wanted` already
         let damage = tx.take_damage();
         drop(tx);
-        self.quarantine(&asked.space, damage, now_ms)?;
+        let damaged = self.quarantine(&asked.space, damage, now_ms)?;
+        // full fingerprints are compared when short ones found no more: what
+        // differs even then may be a fault of the tree
+        let differs = [&answer.digests, &answer.lacking]
+            .iter()
+            .any(|c| !c.is_empty());
+        if request.digest_len == 32 && (differs || !answer.records.is_empty()) && !damaged {
+            self.spaces().disputed(&asked.space);
+        }
         Ok(answer)
     }
 
