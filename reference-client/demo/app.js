@@ -42,7 +42,7 @@ async function start() {
   $("add").addEventListener("submit", event => {
     event.preventDefault();
     const title = $("title").value.trim();
-    if (title) report(todos.put(crypto.randomUUID(), { title, done: false, created: Date.now() }));
+    if (title) report(todos.put(newId(), { title, done: false }));
     $("title").value = "";
   });
 
@@ -109,10 +109,15 @@ function showStatus(status) {
   }
 }
 
+/** Ids in the order of their making, which is the order in which rows come. */
+function newId() {
+  const random = crypto.getRandomValues(new Uint32Array(1))[0];
+  return Date.now().toString(36) + random.toString(36).slice(-4).padStart(4, "0");
+}
+
 const items = new Map(); // todo id -> its list item
 
 function showTodos(todos, rows) {
-  rows.sort((a, b) => (a.created ?? 0) - (b.created ?? 0) || (a.$id < b.$id ? -1 : 1));
   const present = new Set(rows.map(row => row.$id));
   for (const [id, item] of items) {
     if (!present.has(id)) {
