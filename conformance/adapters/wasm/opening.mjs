@@ -1,0 +1,217 @@
+// One opening of a store: the client, whether it may use the network, and the other openings that hear of what it does.
+// Knows no command's encoding.
+
+let unnamed = 0;
+
+export class Opening {
+  /** The name of the store. */
+  store;
+
+  #replica;
+  #pluggedIn = true;
+  #watching = false;
+  #siblings = new Set();
+  /** How many times the status was told, and who waits for the next time. */
+  #told = 0;
+  #waiting = [];
+
+  /** Opens the store; the network stays unused. */
+  static async open(Replica, { store = "", url, space, tokens = [], keyPrefixes = [] }) {
+    const opening = new Opening();
+    // One that is in memory is one that nobody else can name.
+    opening.store = store === "" ? `in memory ${++unnamed}` : `named ${store}`;
+    const prefixes = keyPrefixes.map(prefix => new Uint8Array(Buffer.from(prefix, "base64")));
+    opening.#replica = await Replica.open(
+      opening.store,
+      url,
+      space,
+      tokens.length > 0 ? inTurn(tokens) : undefined,
+      (kind, _said, news) => opening.#hear(kind, news),
+      prefixes.length > 0 ? prefixes : undefined,
+    );
+    return opening;
+  }
+
+  /** From now on both hear of what happens at the other. */
+  pairWith(sibling) {
+    this.#siblings.add(sibling);
+    sibling.#siblings.add(this);
+  }
+
+  put(key, value) {
+    return durable(this.#replica.putRecord(key, value));
+  }
+
+  delete(key) {
+    return durable(this.#replica.deleteRecord(key));
+  }
+
+  /** One session; the network is used for no longer unless it is watching. */
+  async sync(timeoutMs) {
+    if (!this.#pluggedIn) return { syncError: { kind: "KIND_RETRYABLE", detail: "the network is cut" } };
+    this.#replica.setNetworking(true);
+    const result = await this.#within(timeoutMs, over => this.#finishSync(over));
+    if (!this.#watching) this.#replica.setNetworking(false);
+    return result;
+  }
+
+  /** Syncs live from now on. */
+  watch() {
+    this.#watching = true;
+    this.#replica.setNetworking(this.#pluggedIn);
+  }
+
+  /** Waits until it is live and nothing waits. */
+  idle(timeoutMs) {
+    return this.#within(timeoutMs, async over => {
+      for (let seen = this.#told; !over.aborted; seen = await this.#statusAfter(seen)) {
+        const status = this.#status();
+        if (status.state === "online" && status.pending === 0) return { done: {} };
+        if (givesUp(status)) return failure(status, "the client gave up");
+      }
+    });
+  }
+
+  /** Plugs the network in or out. */
+  setOnline(online) {
+    this.#pluggedIn = online;
+    this.#replica.setNetworking(online && this.#watching);
+  }
+
+  /** Everything that the application can see. */
+  async contents() {
+    const [records, pending, quarantined] = await Promise.all([
+      this.#replica.records(new Uint8Array()),
+      this.#pending(),
+      this.#replica.quarantinedRecords(),
+    ]);
+    return {
+      entries: records.map(({ key, value, time, writer }) => ({
+        key: base64(key),
+        value: base64(value),
+        time: String(time),
+        writer: String(writer),
+      })),
+      pending: pending.map(({ key, deletes, state, reason }) => ({
+        key: Buffer.from(key, "hex").toString("base64"),
+        tombstone: deletes,
+        rejected: state === "rejected" ? reason : "",
+      })),
+      quarantined: String(quarantined.length),
+      verified: this.#status().verified,
+    };
+  }
+
+  /** Spoils the stored bytes under a key. */
+  damage(key) {
+    return this.#replica.damage(key);
+  }
+
+  /** Gives up every unsent or refused write of a key. */
+  async discard(key) {
+    const hex = Buffer.from(key).toString("hex");
+    const writes = (await this.#pending()).filter(write => write.key === hex);
+    if (writes.length === 0) throw new Error("no write of that key is pending");
+    for (const { id } of writes) await this.#replica.discard(id);
+  }
+
+  /** Closes it; what waits stays in the store. */
+  async close() {
+    for (const sibling of this.#siblings) sibling.#siblings.delete(this);
+    await this.#replica.close(false);
+    this.#replica.free();
+  }
+
+  #status() {
+    return JSON.parse(this.#replica.status());
+  }
+
+  async #pending() {
+    return JSON.parse(await this.#replica.pending());
+  }
+
+  #hear(kind, news) {
+    if (news !== undefined) for (const sibling of this.#siblings) sibling.#replica.hear(news);
+    if (kind !== "status") return;
+    this.#told += 1;
+    for (const wake of this.#waiting.splice(0)) wake(this.#told);
+  }
+
+  /** Resolves once the status was told more than `seen` times, with how many. */
+  #statusAfter(seen) {
+    if (this.#told > seen) return this.#told;
+    return new Promise(resolve => this.#waiting.push(resolve));
+  }
+
+  /** Asks for a session, and joins the client's own next try where that one fails, until the client gives up. */
+  async #finishSync(over) {
+    let seen = this.#told;
+    while (!over.aborted) {
+      try {
+        await this.#replica.sync();
+        return { done: {} };
+      } catch (error) {
+        // Asking again at once would skip the pause that the client takes.
+        let status = this.#status();
+        while (!over.aborted && !givesUp(status) && pauses(status)) {
+          seen = await this.#statusAfter(seen);
+          status = this.#status();
+        }
+        if (givesUp(status)) return failure(status, error.message);
+      }
+    }
+  }
+
+  /** What `wait` comes to, or where the client stands when the time is over; `wait` is told that by a signal. */
+  async #within(timeoutMs, wait) {
+    const over = new AbortController();
+    let timer;
+    const overdue = new Promise(resolve => {
+      timer = setTimeout(() => resolve(failure(this.#status(), "the time is over")), timeoutMs);
+    });
+    try {
+      return await Promise.race([wait(over.signal), overdue]);
+    } finally {
+      over.abort();
+      clearTimeout(timer);
+    }
+  }
+}
+
+/** Resolves when the write is durable; nobody asks for its verdict here. */
+async function durable(write) {
+  const { server } = await write;
+  server.catch(() => {}); // an opening that is closed first gives none
+}
+
+/** Hands out one token after the other. */
+function inTurn(tokens) {
+  const left = [...tokens];
+  let current;
+  return refused => {
+    if (refused || current === undefined) current = left.shift();
+    return current;
+  };
+}
+
+function givesUp({ state, stopped }) {
+  return stopped || state === "needs-auth" || state === "upgrade-required";
+}
+
+/** Whether the client waits before it tries again. */
+function pauses({ state }) {
+  return state === "offline" || state === "storage-error";
+}
+
+function failure(status, detail) {
+  let kind = "KIND_RETRYABLE";
+  if (status.state === "needs-auth") kind = "KIND_NEEDS_AUTH";
+  if (status.stopped || status.state === "upgrade-required") kind = "KIND_STOPPED";
+  const syncError = { kind, reason: status.reason ?? "", detail };
+  if (status.detail !== null) syncError.detail += `: ${status.detail}`;
+  return { syncError };
+}
+
+function base64(bytes) {
+  return Buffer.from(bytes).toString("base64");
+}
