@@ -48,6 +48,9 @@ struct Branch {
     /// Records in the left half. Not of both halves: a walk down then reads
     /// the branches on its way and nothing beside it.
     left: u32,
+    /// Some leaf below. All share the bits before the critical one, so a bound
+    /// that ends above the leaves need not be followed down to them.
+    sample: u32,
     /// The critical bit: at most 9 × 512.
     bit: u16,
     /// Something below changed since the fingerprint was computed, which then
@@ -144,6 +147,7 @@ impl Tree {
             tree.branches.push(Branch {
                 children: [old, Link::leaf(leaf)],
                 left: left as u32,
+                sample: leaf as u32,
                 bit: critical as u16,
                 stale: true,
             });
@@ -189,7 +193,8 @@ impl Tree {
             Some((p, side)) => Some(self.branches[p].children[side]),
             None => self.root,
         };
-        let leaf = Link::leaf(self.new_leaf(key, digest));
+        let sample = self.new_leaf(key, digest);
+        let leaf = Link::leaf(sample);
         let below = below.unwrap_or(leaf);
         let (children, left) = if bit(key, critical) {
             ([below, leaf], size)
@@ -199,6 +204,7 @@ impl Tree {
         let new = Link::branch(self.new_branch(Branch {
             children,
             left: left as u32,
+            sample: sample as u32,
             bit: critical as u16,
             stale: true,
         }));
@@ -220,8 +226,17 @@ impl Tree {
         let mut parent = None;
         let mut at = self.root;
         while let Some(Target::Branch(b)) = at.map(Link::target) {
+            let Branch {
+                bit: critical,
+                children,
+                ..
+            } = self.branches[b];
+            let side = usize::from(bit(key, u32::from(critical)));
+            let other = self.sample(children[1 - side]);
             let branch = &mut self.branches[b];
-            let side = usize::from(bit(key, u32::from(branch.bit)));
+            if branch.sample == leaf as u32 {
+                branch.sample = other as u32;
+            }
             branch.left -= 1 - side as u32;
             branch.stale = true;
             above = parent;
@@ -326,7 +341,7 @@ impl Tree {
         let parts = parts.clamp(1, count.max(1));
         let slack = count / (4 * parts);
         let mut pieces = Vec::with_capacity(parts);
-        let (mut start, mut first) = (range.start(), base);
+        let (mut start, mut first) = (range.start().to_vec(), base);
         for i in 1..parts {
             let even = base + (count as u128 * i as u128 / parts as u128) as usize;
             let least = (even - slack).max(first + 1);
@@ -334,22 +349,21 @@ impl Tree {
                 break;
             };
             // ascends: each piece has a record at or above its start
-            let Ok(piece) = KeyRange::new(start, Some(bound)) else {
+            let Ok(piece) = KeyRange::new(&start, Some(&bound)) else {
                 break;
             };
             pieces.push((piece, self.between(first, rank)));
             (start, first) = (bound, rank);
         }
-        if let Ok(last) = KeyRange::new(start, range.end()) {
+        if let Ok(last) = KeyRange::new(&start, range.end()) {
             pieces.push((last, self.between(first, end)));
         }
         pieces
     }
 
-    /// The highest branch whose right half begins at a rank between `least`
-    /// and `most`, and the shortest bound that separates there: the lowest key
-    /// of the right half up to the byte that differs.
-    fn cut(&self, least: usize, most: usize) -> Option<(usize, &[u8])> {
+    /// The bound between the halves of the highest branch whose right half
+    /// begins at a rank between `least` and `most`, and that rank.
+    fn cut(&self, least: usize, most: usize) -> Option<(usize, Vec<u8>)> {
         let mut at = self.root?;
         let mut before = 0;
         while let Target::Branch(b) = at.target() {
@@ -362,9 +376,7 @@ impl Tree {
                 before = middle;
                 at = right;
             } else {
-                let key = self.lowest(right);
-                let differs = usize::from(branch.bit) / 9;
-                return Some((middle, key.get(..=differs).unwrap_or(key)));
+                return Some((middle, self.bound(branch)));
             }
         }
         None
@@ -491,28 +503,46 @@ impl Tree {
         }
     }
 
-    /// The leaf that shares the longest run of first bits with `key`.
+    /// A leaf that shares the longest run of first bits with `key`.
     fn nearest(&self, key: &[u8]) -> Option<usize> {
+        // after the bit that tells whether a key goes on, all leaves below a
+        // branch compare alike
+        let end = key.len() as u32 * 9;
         let mut at = self.root?;
         loop {
             match at.target() {
-                Target::Leaf(l) => return Some(l),
-                Target::Branch(b) => {
+                Target::Branch(b) if u32::from(self.branches[b].bit) <= end => {
                     let branch = &self.branches[b];
                     at = branch.children[usize::from(bit(key, u32::from(branch.bit)))];
                 }
+                _ => return Some(self.sample(at)),
             }
         }
     }
 
-    /// The lowest key of a subtree.
-    fn lowest(&self, mut at: Link) -> &[u8] {
-        loop {
-            match at.target() {
-                Target::Leaf(l) => return &self.keys[l],
-                Target::Branch(b) => at = self.branches[b].children[0],
-            }
+    /// Some leaf of a subtree.
+    fn sample(&self, at: Link) -> usize {
+        match at.target() {
+            Target::Leaf(l) => l,
+            Target::Branch(b) => self.branches[b].sample as usize,
         }
+    }
+
+    /// The shortest bound between the halves of a branch: the bits that they
+    /// share, a 1, and zeros to the end of the byte.
+    fn bound(&self, branch: &Branch) -> Vec<u8> {
+        let key = &self.keys[branch.sample as usize];
+        let (byte, n) = (usize::from(branch.bit / 9), branch.bit % 9);
+        let mut bound = Vec::with_capacity(byte + 1);
+        bound.extend_from_slice(key.get(..byte).unwrap_or(key));
+        bound.push(match (n, key.get(byte)) {
+            (1.., Some(last)) => {
+                let one = 1 << (8 - n);
+                last & !(one - 1) | one
+            }
+            _ => 0,
+        });
+        bound
     }
 
     /// The greatest leaf, and the branches above it with the ranks at which
