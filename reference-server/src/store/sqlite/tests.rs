@@ -406,6 +406,55 @@ fn what_is_no_sound_backup_is_not_restored() {
 }
 
 #[test]
+fn a_full_disk_refuses_writes_loses_nothing_and_ends_with_the_cause() {
+    let folder = folder();
+    let store = SqliteStore::open(&folder.path().join("db"), OPTIONS).unwrap();
+    let limit = |pages: u32| {
+        let set = move |conn: &Connection| {
+            conn.pragma_update(None, "max_page_count", pages)
+                .map_err(failed)
+        };
+        store.writer.global(Box::new(set)).unwrap();
+    };
+    limit(60);
+    let mut acknowledged = Vec::new();
+    let refused = loop {
+        let name = format!("{:0200}", acknowledged.len());
+        match write(&store, &name, 1) {
+            Ok(_) => acknowledged.push(name),
+            Err(e) => break e,
+        }
+    };
+    assert!(matches!(refused, StoreError::Full(_)), "{refused}");
+    assert_eq!(names(&store), acknowledged);
+    assert!(store.poisoned().is_none());
+    // callers that share the transaction fail together or succeed alone
+    let more = std::sync::Mutex::new(acknowledged);
+    std::thread::scope(|scope| {
+        for i in 0..64 {
+            let (store, more) = (&store, &more);
+            scope.spawn(move || {
+                let name = format!("{i:0400}");
+                match write(store, &name, 1) {
+                    Ok(_) => more.lock().unwrap().push(name),
+                    Err(StoreError::Full(_)) => {}
+                    Err(other) => panic!("{other}"),
+                }
+            });
+        }
+    });
+    let mut acknowledged = more.into_inner().unwrap();
+    let mut found = names(&store);
+    acknowledged.sort();
+    found.sort();
+    assert_eq!(found, acknowledged);
+    assert!(store.check_file().unwrap().is_empty());
+    limit(10_000);
+    write(&store, "after", 1).unwrap();
+    assert_eq!(names(&store).len(), acknowledged.len() + 1);
+}
+
+#[test]
 fn anyone_can_read_the_file() {
     let folder = folder();
     let path = folder.path().join("db");

@@ -158,8 +158,12 @@ impl ThreadState {
             next = room.then(|| queue.try_recv().ok()).flatten();
         }
         let committed = if self.conn.is_autocommit() {
-            Err(StoreError::Failed(
-                "the transaction that it shared was rolled back".into(),
+            let cause = waiting
+                .last()
+                .and_then(|(_, outcome)| outcome.as_ref().err());
+            Err(cause.map_or(
+                StoreError::Failed("the shared transaction was rolled back".into()),
+                again,
             ))
         } else {
             self.commit()
