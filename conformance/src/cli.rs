@@ -1,6 +1,8 @@
 //! Options, commands and exit codes. Everything else is in the library.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use gosync_conformance::client;
+use gosync_conformance::mutants::{self, Fate};
 use gosync_conformance::net::Wire;
 use gosync_conformance::process::Format;
 use gosync_conformance::report::{self, Form};
@@ -8,6 +10,7 @@ use gosync_conformance::server;
 use gosync_conformance::suite::{
     Case, CaseResult, Kind, Profile, RunResult, Verdict, glob, requirement,
 };
+use gosync_conformance::vectors;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -35,6 +38,16 @@ struct Cli {
 enum Command {
     /// Judge a server.
     Server(ServerOptions),
+    /// Judge a client, through a driver around it.
+    Client(ClientOptions),
+    /// Check vector files against the suite's oracle.
+    Vectors {
+        #[command(subcommand)]
+        command: VectorsCommand,
+    },
+    /// Run the deliberately broken variants that an adapter lists, and see
+    /// that each is caught.
+    Mutants(MutantsOptions),
     /// List the cases.
     List(Selection),
     /// Say what a case does, expects, and which requirements it guards.
@@ -42,6 +55,73 @@ enum Command {
         /// Name or pattern: push/repeated, 'push/*'.
         case: String,
     },
+    /// A driver around no client, for the suite's own tests.
+    #[command(hide = true)]
+    CrudeDriver {
+        /// hang-up, always-ok, always-error, silent, echo, random
+        kind: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum VectorsCommand {
+    /// Check files: spec/vectors/*.json.
+    Check {
+        /// The files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+struct MutantsOptions {
+    /// The command of a control adapter or a driver.
+    #[arg(long, value_name = "CMD")]
+    exec: String,
+    /// What the adapter wraps.
+    #[arg(long, value_enum)]
+    side: SideName,
+    /// How it is spoken to.
+    #[arg(long, value_enum, default_value = "protobuf")]
+    format: FormatName,
+    /// Only mutants that match. Repeatable.
+    #[arg(long, value_name = "GLOB")]
+    only: Vec<String>,
+    /// Replays the randomness of an earlier run.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SideName {
+    Server,
+    Client,
+}
+
+#[derive(Args)]
+struct ClientOptions {
+    /// A command that starts a driver (conformance/proto, driver.proto).
+    #[arg(long, value_name = "CMD")]
+    exec: String,
+    /// How the driver is spoken to.
+    #[arg(long, value_enum, default_value = "protobuf")]
+    format: FormatName,
+    /// Run this deliberately broken variant of the driver's.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    mutant: String,
+    /// Transports, separated by commas, as far as the client has them.
+    #[arg(long, value_delimiter = ',', default_value = "grpc,grpc-web")]
+    transport: Vec<WireName>,
+    /// Patience with one command, in milliseconds.
+    #[arg(long, default_value_t = 20_000)]
+    timeout: u64,
+    /// How many cases run at once.
+    #[arg(long, default_value_t = 4)]
+    jobs: usize,
+    #[command(flatten)]
+    selection: Selection,
+    #[command(flatten)]
+    reporting: Reporting,
 }
 
 #[derive(Args)]
@@ -142,6 +222,15 @@ enum WireName {
     GrpcWeb,
 }
 
+impl From<WireName> for Wire {
+    fn from(name: WireName) -> Wire {
+        match name {
+            WireName::Grpc => Wire::Grpc,
+            WireName::GrpcWeb => Wire::GrpcWeb,
+        }
+    }
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum FormatName {
     Protobuf,
@@ -179,6 +268,12 @@ pub fn main() -> ExitCode {
         Command::Server(options) => runtime.block_on(server_mode(options)),
         Command::List(selection) => list(&selection),
         Command::Explain { case } => explain(&case),
+        Command::Client(options) => runtime.block_on(client_mode(options)),
+        Command::Vectors {
+            command: VectorsCommand::Check { files },
+        } => check_vectors(&files),
+        Command::Mutants(options) => runtime.block_on(mutants_mode(options)),
+        Command::CrudeDriver { kind } => crude_driver(&kind),
     };
     runtime.shutdown_background();
     code
@@ -215,14 +310,7 @@ async fn server_mode(options: ServerOptions) -> ExitCode {
     plan.mutant = options.mutant;
     plan.token = token;
     plan.space_prefix = options.space_prefix;
-    plan.wires = options
-        .transport
-        .iter()
-        .map(|w| match w {
-            WireName::Grpc => Wire::Grpc,
-            WireName::GrpcWeb => Wire::GrpcWeb,
-        })
-        .collect();
+    plan.wires = options.transport.iter().map(|w| (*w).into()).collect();
     plan.profiles = options
         .selection
         .profile
@@ -243,6 +331,121 @@ async fn server_mode(options: ServerOptions) -> ExitCode {
     match result {
         Ok(run) => finish(run, &options.reporting),
         Err(problem) => fault(&problem),
+    }
+}
+
+async fn client_mode(options: ClientOptions) -> ExitCode {
+    let mut plan = client::Plan::new(options.exec);
+    plan.format = options.format.into();
+    plan.mutant = options.mutant;
+    plan.wires = options.transport.iter().map(|w| (*w).into()).collect();
+    plan.profiles = options
+        .selection
+        .profile
+        .iter()
+        .map(|p| (*p).into())
+        .collect();
+    plan.only = options.selection.only;
+    plan.skip = options.selection.skip;
+    plan.requirements = options.selection.requirement;
+    plan.seed = seed(options.reporting.seed);
+    plan.patience = Duration::from_millis(options.timeout);
+    plan.jobs = options.jobs;
+    if !client::cases::all().iter().any(|c| plan.selects(c)) {
+        return usage("no case is selected; `gosync-conformance list` shows all");
+    }
+    let quiet = options.reporting.quiet;
+    match client::run(&plan, |case| progress(case, quiet)).await {
+        Ok(run) => finish(run, &options.reporting),
+        Err(problem) => fault(&problem),
+    }
+}
+
+fn check_vectors(files: &[PathBuf]) -> ExitCode {
+    let (mut vectors, mut wrong) = (0, 0);
+    for file in files {
+        let name = file.display().to_string();
+        if name.ends_with("vectors.schema.json") {
+            continue;
+        }
+        let text = match std::fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(e) => return usage(&format!("{name} cannot be read: {e}")),
+        };
+        match vectors::check(&name, &text) {
+            Ok(n) => vectors += n,
+            Err(found) => {
+                wrong += found.len();
+                found.iter().for_each(|d| eprintln!("{d}"));
+            }
+        }
+    }
+    if wrong > 0 {
+        eprintln!("{wrong} vectors disagree with the oracle");
+        return ExitCode::from(1);
+    }
+    if vectors == 0 {
+        return usage("there is no vector in these files");
+    }
+    println!("{vectors} vectors agree with the oracle");
+    ExitCode::SUCCESS
+}
+
+async fn mutants_mode(options: MutantsOptions) -> ExitCode {
+    let side = match options.side {
+        SideName::Server => mutants::Side::Server,
+        SideName::Client => mutants::Side::Client,
+    };
+    let format = options.format.into();
+    let listed = match mutants::list(side, &options.exec, format).await {
+        Ok(listed) => listed,
+        Err(problem) => return fault(&problem),
+    };
+    let chosen: Vec<_> = listed
+        .into_iter()
+        .filter(|m| options.only.is_empty() || options.only.iter().any(|p| glob(p, &m.name)))
+        .collect();
+    if chosen.is_empty() {
+        return usage("the adapter lists no such mutant; mutants are in test builds only");
+    }
+    let seed = seed(options.seed);
+    let (mut bad, total) = (0, chosen.len());
+    for mutant in chosen {
+        let row = mutants::run(side, &options.exec, format, seed, mutant).await;
+        let mark = if row.good() { "ok  " } else { "BAD " };
+        bad += usize::from(!row.good());
+        let fate = match &row.fate {
+            Fate::Caught(by) => format!("caught by {by}"),
+            Fate::CaughtElsewhere(by) => format!("caught, but not by its own check: {by}"),
+            Fate::Survived => "survived".to_owned(),
+            Fate::Inconclusive(why) => format!("inconclusive: {why}"),
+        };
+        println!(
+            "{mark} {:<34} {:<20} {fate}",
+            row.mutant.name,
+            row.mutant.breaks.join(",")
+        );
+    }
+    println!(
+        "{} of {total} mutants are as they must be   (seed {seed})",
+        total - bad
+    );
+    if bad > 0 {
+        ExitCode::from(1)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn crude_driver(kind: &str) -> ExitCode {
+    match client::crude::Crude::from_name(kind) {
+        None => usage("no such crude driver"),
+        Some(kind) => {
+            match client::crude::serve(kind, std::io::stdin().lock(), std::io::stdout().lock()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(e) => fault(&e.to_string()),
+            }
+        }
     }
 }
 
@@ -325,6 +528,12 @@ fn list(selection: &Selection) -> ExitCode {
             line("server", case);
         }
     }
+    for case in client::cases::all() {
+        if plan.selects(case) {
+            found += 1;
+            line("client", case);
+        }
+    }
     if found == 0 {
         return usage("no case is selected");
     }
@@ -347,6 +556,12 @@ fn explain(pattern: &str) -> ExitCode {
         if glob(pattern, case.name) {
             found = true;
             explain_case("server", case);
+        }
+    }
+    for case in client::cases::all() {
+        if glob(pattern, case.name) {
+            found = true;
+            explain_case("client", case);
         }
     }
     if found {

@@ -28,7 +28,10 @@ fn every_vector_agrees_with_the_oracle() {
         }
         files += 1;
     }
-    assert!(files >= 10 && vectors >= 100, "{vectors} vectors in {files} files");
+    assert!(
+        files >= 10 && vectors >= 100,
+        "{vectors} vectors in {files} files"
+    );
 }
 
 /// Where there is no Python, `every_vector_agrees_with_the_oracle` is all that

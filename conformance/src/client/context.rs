@@ -3,7 +3,7 @@
 
 use super::driver::{Driver, Outcome};
 use crate::net::Wire;
-use crate::oracle::{Record, merge, Merge};
+use crate::oracle::{Merge, Record, merge};
 use crate::peer::{Peer, Seen};
 use crate::process::Format;
 use crate::schema::driver::{self as wire, driver_request::Command};
@@ -87,7 +87,13 @@ impl Cx {
     }
 
     /// Emits a check.
-    pub fn check(&self, name: &'static str, passed: bool, expected: impl Display, got: impl Display) {
+    pub fn check(
+        &self,
+        name: &'static str,
+        passed: bool,
+        expected: impl Display,
+        got: impl Display,
+    ) {
         self.inner.recorder.check(name, passed, expected, got);
     }
 
@@ -111,8 +117,9 @@ impl Cx {
     pub async fn server_records(&self) -> Vec<Record> {
         let space = self.inner.space.clone();
         self.server(|p| {
-            p.service
-                .with_space(&space, |s| s.records.values().map(|r| r.record.clone()).collect())
+            p.service.with_space(&space, |s| {
+                s.records.values().map(|r| r.record.clone()).collect()
+            })
         })
         .await
     }
@@ -236,7 +243,10 @@ impl Cx {
             key_prefixes: Vec::new(),
         };
         change(&mut open);
-        done(self.command(Command::Open(open), self.inner.patience).await?)?;
+        done(
+            self.command(Command::Open(open), self.inner.patience)
+                .await?,
+        )?;
         Ok(Replica {
             cx: self.clone(),
             name: name.to_owned(),
@@ -258,7 +268,9 @@ impl Cx {
             self.look(call);
             self.inner.recorder.exchange(self.exchange(call));
         }
-        retry_budget(&seen).into_iter().for_each(|v| self.inner.recorder.violation(v));
+        retry_budget(&seen)
+            .into_iter()
+            .for_each(|v| self.inner.recorder.violation(v));
     }
 
     /// Wire validity of one call; tokens nowhere but in metadata.
@@ -283,7 +295,10 @@ impl Cx {
                 .iter()
                 .any(|(n, v)| n != "authorization" && v.contains(token));
             if told || elsewhere {
-                recorder.violation(format!("[TRANS-008] {} carries the token elsewhere", call.method));
+                recorder.violation(format!(
+                    "[TRANS-008] {} carries the token elsewhere",
+                    call.method
+                ));
             }
         }
         if call.method == "Push" {

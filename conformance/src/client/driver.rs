@@ -118,7 +118,10 @@ impl Driver {
 
 fn result(id: u64, response: wire::DriverResponse) -> Result<Answer, String> {
     if response.id != id {
-        return Err(format!("the driver answers {} instead of {id}", response.id));
+        return Err(format!(
+            "the driver answers {} instead of {id}",
+            response.id
+        ));
     }
     response
         .result

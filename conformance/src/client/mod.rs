@@ -3,6 +3,7 @@
 
 pub mod cases;
 mod context;
+pub mod crude;
 mod driver;
 mod run;
 

@@ -135,12 +135,7 @@ pub async fn run(
     })
 }
 
-async fn run_case(
-    case: &'static Case<Cx>,
-    wire: Wire,
-    plan: &Plan,
-    offers: &[Need],
-) -> CaseResult {
+async fn run_case(case: &'static Case<Cx>, wire: Wire, plan: &Plan, offers: &[Need]) -> CaseResult {
     let began = Instant::now();
     let mut result = CaseResult {
         name: case.name.to_owned(),

@@ -233,6 +233,11 @@ async fn respond(
             return Ok(with_cors(head(*status, &fields), once(Bytes::from(body))));
         }
         Action::Refuse(refusal) => return Ok(refuse(&turn, &refusal.status())),
+        Action::RefuseAs(code, refusal) => {
+            let mut status = refusal.status();
+            status.code = *code as u32;
+            return Ok(refuse(&turn, &status));
+        }
         Action::Delay(pause) => tokio::time::sleep(*pause).await,
         _ => {}
     }

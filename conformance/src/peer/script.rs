@@ -2,6 +2,7 @@
 //! it saw.
 
 use super::refusal::Refusal;
+use crate::oracle::Code;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub enum Action {
     Delay(Duration),
     /// Refuses.
     Refuse(Refusal),
+    /// Refuses with a status that does not go with the reason.
+    RefuseAs(Code, Refusal),
     /// Answers with an HTTP status and an HTML page, as a proxy does.
     Html(u16),
     /// Breaks the call off before anything is done.
@@ -50,6 +53,7 @@ impl fmt::Debug for Action {
             Action::Pass => f.write_str("pass"),
             Action::Delay(d) => write!(f, "delay by {d:?}"),
             Action::Refuse(r) => write!(f, "refuse with {}", r.reason),
+            Action::RefuseAs(code, r) => write!(f, "refuse with {} and {code:?}", r.reason),
             Action::Html(status) => write!(f, "HTTP {status} with a page"),
             Action::Reset => f.write_str("reset"),
             Action::CommitThenReset => f.write_str("commit, then reset"),

@@ -13,7 +13,11 @@ pub fn failure(kind: &str, bytes: &[u8]) -> Result<Option<&'static str>, String>
 }
 
 /// `outermost`: a length beyond the end may be a message that was cut off.
-fn message(kind: &MessageDescriptor, mut bytes: &[u8], outermost: bool) -> Result<(), &'static str> {
+fn message(
+    kind: &MessageDescriptor,
+    mut bytes: &[u8],
+    outermost: bool,
+) -> Result<(), &'static str> {
     while !bytes.is_empty() {
         let tag = varint(&mut bytes)?;
         let (number, wire) = (tag >> 3, tag & 7);

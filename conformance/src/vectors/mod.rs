@@ -129,8 +129,16 @@ fn digest(case: &Value) -> Result<(), String> {
     let defect = record.defect().map(oracle::Defect::name);
     same("failure", defect, failure(case)?)?;
     if defect.is_none() {
-        same("preimage", hex(&record.preimage()), text(case, "preimage")?.into())?;
-        same("digest", hex(&record.digest()), text(case, "digest")?.into())?;
+        same(
+            "preimage",
+            hex(&record.preimage()),
+            text(case, "preimage")?.into(),
+        )?;
+        same(
+            "digest",
+            hex(&record.digest()),
+            text(case, "digest")?.into(),
+        )?;
     }
     Ok(())
 }
@@ -176,10 +184,13 @@ fn merge(case: &Value) -> Result<(), String> {
 
 fn state(case: &Value, range: &crate::schema::v1::Range) -> Result<(), String> {
     let records = records(case)?;
-    let (count, fingerprint) =
-        oracle::range_state(&records, range, number(case, "horizon")?);
+    let (count, fingerprint) = oracle::range_state(&records, range, number(case, "horizon")?);
     same("count", Some(count), case["count"].as_u64())?;
-    same("fingerprint", hex(&fingerprint), text(case, "fingerprint")?.into())
+    same(
+        "fingerprint",
+        hex(&fingerprint),
+        text(case, "fingerprint")?.into(),
+    )
 }
 
 fn fingerprint(case: &Value) -> Result<(), String> {
@@ -289,8 +300,16 @@ fn collision(case: &Value) -> Result<(), String> {
     same("weak", trim(weak(&a)?), given.to_owned())?;
     same("weak", trim(weak(&b)?), given.to_owned())?;
     let strong = |set: &[Record]| hex(&oracle::fingerprint(&set.iter().collect::<Vec<_>>()));
-    same("fingerprint_a", strong(&a), text(case, "fingerprint_a")?.into())?;
-    same("fingerprint_b", strong(&b), text(case, "fingerprint_b")?.into())?;
+    same(
+        "fingerprint_a",
+        strong(&a),
+        text(case, "fingerprint_a")?.into(),
+    )?;
+    same(
+        "fingerprint_b",
+        strong(&b),
+        text(case, "fingerprint_b")?.into(),
+    )?;
     if strong(&a) == strong(&b) {
         return Err("the fingerprint does not tell the sets apart".into());
     }

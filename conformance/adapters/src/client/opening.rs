@@ -133,7 +133,8 @@ impl Opening {
         }
     }
 
-    /// Asks for a session until one succeeds or the client gives up.
+    /// Asks for a session, and joins the client's own next try where that one
+    /// fails, until the client gives up.
     async fn finish_sync(&self) -> Result<(), SyncError> {
         let mut statuses = on!(&self.client, c => c.statuses());
         loop {
@@ -143,9 +144,16 @@ impl Opening {
             if gives_up(self.status().phase) {
                 return Err(failure(&self.status(), &interrupted.to_string()));
             }
-            // it tries again by itself; its next change of state says when
-            if statuses.next().await.is_none() {
-                return Err(failure(&self.status(), "the client was closed"));
+            // it tries again by itself after a pause, which asking at once would skip
+            loop {
+                match statuses.next().await {
+                    Some(status) if gives_up(status.phase) => {
+                        return Err(failure(&status, &interrupted.to_string()));
+                    }
+                    Some(status) if pauses(status.phase) => {}
+                    Some(_) => break,
+                    None => return Err(failure(&self.status(), "the client was closed")),
+                }
             }
         }
     }
@@ -264,6 +272,11 @@ fn gives_up(phase: Phase) -> bool {
         phase,
         Phase::NeedsAuth | Phase::UpgradeRequired | Phase::Stopped
     )
+}
+
+/// Whether the client waits before it tries again.
+fn pauses(phase: Phase) -> bool {
+    matches!(phase, Phase::Offline | Phase::Waiting | Phase::StorageError)
 }
 
 fn unplugged() -> SyncError {

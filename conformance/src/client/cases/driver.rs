@@ -28,6 +28,11 @@ async fn unknown_command(cx: Cx) -> Result<(), Stop> {
         );
     }
     let opened = cx.open("a").await;
-    cx.check("goes-on", opened.is_ok(), "an open store", format!("{:?}", opened.err()));
+    cx.check(
+        "goes-on",
+        opened.is_ok(),
+        "an open store",
+        format!("{:?}", opened.err()),
+    );
     Ok(())
 }

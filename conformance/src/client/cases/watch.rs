@@ -18,8 +18,16 @@ pub const CASES: &[Case<Cx>] = &[
         needs: &[Need::DurableStore],
         about: "Sessions before and after the process is killed; the server changes in between.",
         checks: &[
-            positive("complete", &["HIST-009"], "after each session the store holds what the server holds"),
-            positive("genuine-cursors", &["HIST-007"], "every cursor that is sent is one that the server gave"),
+            positive(
+                "complete",
+                &["HIST-009"],
+                "after each session the store holds what the server holds",
+            ),
+            positive(
+                "genuine-cursors",
+                &["HIST-007"],
+                "every cursor that is sent is one that the server gave",
+            ),
         ],
         run: |cx| Box::pin(resumed(cx)),
     },
@@ -29,8 +37,16 @@ pub const CASES: &[Case<Cx>] = &[
         needs: &[Need::Live],
         about: "The client watches; the server and the client write by turns.",
         checks: &[
-            positive("comes", &["WATCH-016"], "what is written at the server is seen without a further session"),
-            positive("goes", &["PUSH-027"], "what is written here reaches the server"),
+            positive(
+                "comes",
+                &["WATCH-016"],
+                "what is written at the server is seen without a further session",
+            ),
+            positive(
+                "goes",
+                &["PUSH-027"],
+                "what is written here reaches the server",
+            ),
         ],
         run: |cx| Box::pin(live(cx)),
     },
@@ -39,7 +55,11 @@ pub const CASES: &[Case<Cx>] = &[
         profile: Profile::Hardened,
         needs: &[],
         about: "Every message of a Watch comes twice.",
-        checks: &[positive("harmless", &["WATCH-012"], "the store holds what the server holds")],
+        checks: &[positive(
+            "harmless",
+            &["WATCH-012"],
+            "the store holds what the server holds",
+        )],
         run: |cx| Box::pin(duplicated(cx)),
     },
     Case {
@@ -47,7 +67,11 @@ pub const CASES: &[Case<Cx>] = &[
         profile: Profile::Live,
         needs: &[Need::Live],
         about: "A Watch is accepted and then nothing comes, ever.",
-        checks: &[positive("given-up", &["WATCH-031"], "after watchdog_ms the client tries again, and gets the changes")],
+        checks: &[positive(
+            "given-up",
+            &["WATCH-031"],
+            "after watchdog_ms the client tries again, and gets the changes",
+        )],
         run: |cx| Box::pin(silent(cx)),
     },
     Case {
@@ -55,7 +79,11 @@ pub const CASES: &[Case<Cx>] = &[
         profile: Profile::Hardened,
         needs: &[],
         about: "A Watch ends with status OK in the middle, without StreamEnd.",
-        checks: &[positive("not-taken-as-complete", &["WATCH-038"], "the client asks again until it has everything")],
+        checks: &[positive(
+            "not-taken-as-complete",
+            &["WATCH-038"],
+            "the client asks again until it has everything",
+        )],
         run: |cx| Box::pin(no_end(cx)),
     },
     Case {
@@ -63,7 +91,11 @@ pub const CASES: &[Case<Cx>] = &[
         profile: Profile::Hardened,
         needs: &[],
         about: "A server of a later minor version: unknown fields, features, limits, events.",
-        checks: &[positive("ignored", &["WATCH-042", "TRANS-030"], "the session succeeds, and the store holds what the server holds")],
+        checks: &[positive(
+            "ignored",
+            &["WATCH-042", "TRANS-030"],
+            "the session succeeds, and the store holds what the server holds",
+        )],
         run: |cx| Box::pin(unknown_things(cx)),
     },
     Case {
@@ -98,7 +130,10 @@ async fn resumed(cx: Cx) -> Result<(), Stop> {
     }
     let space = cx.space().to_owned();
     let (epoch, commits) = cx
-        .server(|p| p.service.with_space(&space, |s| (s.epoch, s.commits.clone())))
+        .server(|p| {
+            p.service
+                .with_space(&space, |s| (s.epoch, s.commits.clone()))
+        })
         .await;
     let odd: Vec<v1::Cursor> = cx
         .seen()
@@ -106,14 +141,26 @@ async fn resumed(cx: Cx) -> Result<(), Stop> {
         .iter()
         .flat_map(|s| held_of(&s.method, &s.message))
         .filter_map(|h| h.cursor)
-        .filter(|c| c.epoch != epoch || (c.sequence != 0 && !commits.contains(&(c.sequence, c.tag))))
+        .filter(|c| {
+            c.epoch != epoch || (c.sequence != 0 && !commits.contains(&(c.sequence, c.tag)))
+        })
         .collect();
-    cx.check("genuine-cursors", odd.is_empty(), "cursors that the server gave", format!("{odd:?}"));
+    cx.check(
+        "genuine-cursors",
+        odd.is_empty(),
+        "cursors that the server gave",
+        format!("{odd:?}"),
+    );
     Ok(())
 }
 
 /// Until the application sees this value, or patience runs out.
-async fn sees(cx: &Cx, replica: &crate::client::Replica, key: &str, value: &str) -> Result<bool, Stop> {
+async fn sees(
+    cx: &Cx,
+    replica: &crate::client::Replica,
+    key: &str,
+    value: &str,
+) -> Result<bool, Stop> {
     let deadline = std::time::Instant::now() + cx.patience();
     loop {
         let entries = replica.entries().await?;
@@ -134,7 +181,8 @@ async fn live(cx: Cx) -> Result<(), Stop> {
     replica.await_idle().await?;
     for round in 0..3u64 {
         let value = format!("from there {round}");
-        cx.server_writes(&[Record::put("there", time(9_000 + round), 77, &value)]).await;
+        cx.server_writes(&[Record::put("there", time(9_000 + round), 77, &value)])
+            .await;
         let came = sees(&cx, &replica, "there", &value).await?;
         cx.check("comes", came, value, "nothing within patience");
         replica.put("here", format!("from here {round}")).await?;
@@ -144,7 +192,12 @@ async fn live(cx: Cx) -> Result<(), Stop> {
             .await
             .iter()
             .any(|r| r.value == format!("from here {round}").into_bytes());
-        cx.check("goes", went, "the record at the server", "idle, but it is not there");
+        cx.check(
+            "goes",
+            went,
+            "the record at the server",
+            "idle, but it is not there",
+        );
     }
     Ok(())
 }
@@ -152,9 +205,11 @@ async fn live(cx: Cx) -> Result<(), Stop> {
 async fn duplicated(cx: Cx) -> Result<(), Stop> {
     cx.server_writes(&others(10)).await;
     let replica = cx.open("a").await?;
-    cx.server(|p| p.script(|s| s.always("Watch", Action::Twice))).await;
+    cx.server(|p| p.script(|s| s.always("Watch", Action::Twice)))
+        .await;
     sync_patiently(&replica, &cx).await?;
-    cx.server_writes(&[Record::put("k003", time(5_000), 77, "changed")]).await;
+    cx.server_writes(&[Record::put("k003", time(5_000), 77, "changed")])
+        .await;
     sync_patiently(&replica, &cx).await?;
     same_as_server(&cx, "harmless", &replica).await
 }
@@ -162,11 +217,18 @@ async fn duplicated(cx: Cx) -> Result<(), Stop> {
 async fn silent(cx: Cx) -> Result<(), Stop> {
     let replica = cx.open("a").await?;
     sync_patiently(&replica, &cx).await?;
-    cx.server(|p| p.script(|s| s.next("Watch", Action::Silent))).await;
+    cx.server(|p| p.script(|s| s.next("Watch", Action::Silent)))
+        .await;
     replica.watch().await?;
-    cx.server_writes(&[Record::put("k", time(1), 77, "late")]).await;
+    cx.server_writes(&[Record::put("k", time(1), 77, "late")])
+        .await;
     let came = sees(&cx, &replica, "k", "late").await?;
-    cx.check("given-up", came, "the change, over another Watch", "nothing within patience");
+    cx.check(
+        "given-up",
+        came,
+        "the change, over another Watch",
+        "nothing within patience",
+    );
     Ok(())
 }
 
@@ -174,7 +236,8 @@ async fn no_end(cx: Cx) -> Result<(), Stop> {
     let replica = cx.open("a").await?;
     sync_patiently(&replica, &cx).await?;
     for i in 0..5u64 {
-        cx.server_writes(&[Record::put(format!("k{i}"), time(i), 77, "v")]).await;
+        cx.server_writes(&[Record::put(format!("k{i}"), time(i), 77, "v")])
+            .await;
     }
     cx.server(|p| {
         p.script(|s| {
@@ -202,7 +265,8 @@ async fn unknown_things(cx: Cx) -> Result<(), Stop> {
             s.always(
                 "Hello",
                 Action::Rewrite(std::sync::Arc::new(|_, message| {
-                    let mut hello = v1::HelloResponse::decode(message.as_slice()).unwrap_or_default();
+                    let mut hello =
+                        v1::HelloResponse::decode(message.as_slice()).unwrap_or_default();
                     hello.features.push(88);
                     vec![with_unknown(hello.encode_to_vec())]
                 })),
@@ -214,7 +278,11 @@ async fn unknown_things(cx: Cx) -> Result<(), Stop> {
                         // an event of a later version comes after the first message
                         let unknown = vec![0xfa, 0x01, 0x02, 0x08, 0x01]; // field 31
                         let known = with_unknown(message);
-                        if i == 0 { vec![known, unknown] } else { vec![known] }
+                        if i == 0 {
+                            vec![known, unknown]
+                        } else {
+                            vec![known]
+                        }
                     })),
                 );
             }
@@ -223,14 +291,18 @@ async fn unknown_things(cx: Cx) -> Result<(), Stop> {
     .await;
     let replica = cx.open("a").await?;
     sync_patiently(&replica, &cx).await?;
-    cx.server_writes(&[Record::put("k003", time(5_000), 77, "changed")]).await;
+    cx.server_writes(&[Record::put("k003", time(5_000), 77, "changed")])
+        .await;
     replica.put("mine", "v").await?;
     sync_patiently(&replica, &cx).await?;
     same_as_server(&cx, "ignored", &replica).await
 }
 
 async fn outside_ranges(cx: Cx) -> Result<(), Stop> {
-    let records = [Record::put("a/1", time(1), 77, "v"), Record::put("b/1", time(1), 77, "v")];
+    let records = [
+        Record::put("a/1", time(1), 77, "v"),
+        Record::put("b/1", time(1), 77, "v"),
+    ];
     cx.server_writes(&records).await;
     let replica = cx
         .open_with("a", "a", |open| open.key_prefixes = vec![b"a/".to_vec()])
@@ -243,11 +315,22 @@ async fn outside_ranges(cx: Cx) -> Result<(), Stop> {
         });
     })
     .await;
-    cx.server_writes(&[Record::put("b/2", time(2), 77, "v")]).await;
+    cx.server_writes(&[Record::put("b/2", time(2), 77, "v")])
+        .await;
     // the session may fail: such a server is broken
     let _ = replica.try_sync(Duration::from_secs(3)).await?;
-    let keys: Vec<String> = replica.entries().await?.into_iter().map(|(k, _)| k).collect();
-    cx.check("inside", keys.contains(&"a/1".to_owned()), "a/1", format!("{keys:?}"));
+    let keys: Vec<String> = replica
+        .entries()
+        .await?
+        .into_iter()
+        .map(|(k, _)| k)
+        .collect();
+    cx.check(
+        "inside",
+        keys.contains(&"a/1".to_owned()),
+        "a/1",
+        format!("{keys:?}"),
+    );
     cx.check(
         "not-stored",
         keys.iter().all(|k| k.starts_with("a/")),

@@ -1,0 +1,95 @@
+//! Client mode against drivers that are no client: nothing passes, and a
+//! driver that fails is told apart from a client that does.
+
+use gosync_conformance::client::crude::Crude;
+use gosync_conformance::client::{Plan, cases, run};
+use gosync_conformance::suite::{Kind, Verdict};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+fn plan(kind: &str) -> Plan {
+    let exec = format!(
+        "'{}' crude-driver {kind}",
+        env!("CARGO_BIN_EXE_gosync-conformance")
+    );
+    Plan {
+        patience: Duration::from_millis(150),
+        jobs: 8,
+        ..Plan::new(exec)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crude_drivers_pass_no_case_and_no_negative_check() {
+    for (name, kind) in Crude::ALL {
+        let mut plan = plan(name);
+        if kind == Crude::Silent {
+            // each command costs seconds of patience
+            plan.only = vec!["sync/first".into(), "faults/reset".into()];
+        }
+        let result = run(&plan, |_| {}).await.unwrap();
+        let passed: Vec<&str> = result
+            .cases
+            .iter()
+            .filter(|c| c.verdict == Verdict::Passed)
+            .map(|c| c.name.as_str())
+            .collect();
+        assert!(passed.is_empty(), "{name} passes {passed:?}");
+        let negatives = result
+            .cases
+            .iter()
+            .flat_map(|c| &c.checks)
+            .filter(|k| k.negative && k.verdict == Verdict::Passed)
+            .count();
+        assert_eq!(negatives, 0, "{name}");
+        assert_ne!(result.exit_code(), 0, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_that_dies_is_inconclusive_and_no_verdict_on_the_client() {
+    let mut plan = plan("hang-up");
+    plan.only = vec!["sync/*".into()];
+    let result = run(&plan, |_| {}).await.unwrap();
+    assert_eq!(result.count(Verdict::Failed), 0);
+    assert_eq!(result.exit_code(), 3);
+}
+
+#[tokio::test]
+async fn a_command_that_does_not_start_is_an_error() {
+    assert!(
+        run(&Plan::new("no-such-program-anywhere"), |_| {})
+            .await
+            .is_err()
+    );
+}
+
+#[test]
+fn client_cases_are_well_formed() {
+    let mut names = BTreeSet::new();
+    for case in cases::all() {
+        assert!(names.insert(case.name), "{} twice", case.name);
+        let mut checks = BTreeSet::new();
+        for check in case.checks {
+            assert!(
+                checks.insert(check.name),
+                "{} {} twice",
+                case.name,
+                check.name
+            );
+            assert!(
+                !check.cites.is_empty() || case.name.starts_with("driver/"),
+                "{} {} cites nothing",
+                case.name,
+                check.name
+            );
+            if let Kind::Negative { twin } = check.kind {
+                assert!(
+                    case.checks
+                        .iter()
+                        .any(|c| c.name == twin && c.kind == Kind::Positive)
+                );
+            }
+        }
+    }
+}
