@@ -4,7 +4,7 @@
 
 use gosync_client::store::{
     Changes, IndexedDbStore, MemoryStore, Reads, Store, StoreError, Stored, View, Write, WriteId,
-    WriteState,
+    WriteState, contract,
 };
 use gosync_proto::history::{Epoch, Point};
 use gosync_proto::version::ReplicaId;
@@ -183,6 +183,14 @@ fn sorted(view: &View) -> impl PartialEq + std::fmt::Debug + use<> {
         view.offers.clone(),
         view.quarantine.clone(),
     )
+}
+
+#[wasm_bindgen_test]
+async fn the_indexeddb_store_keeps_the_contract() {
+    contract::check("contract", async |name| {
+        IndexedDbStore::open(&name).await.unwrap()
+    })
+    .await;
 }
 
 #[wasm_bindgen_test]

@@ -78,7 +78,7 @@ fn js() -> Result<()> {
 }
 
 fn web() -> Result<()> {
-    web_tests::run("gosync-client", "web")
+    web_tests::run("gosync-client", "web", "contract")
 }
 
 /// Tests that drive the page find the browser, the server's program and the page's files by variables.

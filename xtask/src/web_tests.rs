@@ -12,8 +12,8 @@ use crate::{process, workspace};
 
 const RUNNER: &str = "wasm-test-runner";
 
-/// Runs the integration tests `test` of `package`, compiled to WASM, in a browser.
-pub fn run(package: &str, test: &str) -> Result<()> {
+/// Runs the integration tests `test` of `package` with `features`, compiled to WASM, in a browser.
+pub fn run(package: &str, test: &str, features: &str) -> Result<()> {
     let toolchain = wasm::ensure()?;
     let browser = browser::ensure()?;
     let runner = build_runner()?;
@@ -27,12 +27,16 @@ pub fn run(package: &str, test: &str) -> Result<()> {
             .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner)
             .env("WASM_BINDGEN_TEST_WEBDRIVER_JSON", capabilities)
             .env("WASM_BINDGEN_TEST_ONLY_WEB", "1")
+            // Seconds for all tests together; the default of 20 is too few for a busy machine.
+            .env("WASM_BINDGEN_TEST_TIMEOUT", "300")
             .args([
                 "test",
                 "--package",
                 package,
                 "--test",
                 test,
+                "--features",
+                features,
                 "--target",
                 wasm::TARGET,
             ]),
