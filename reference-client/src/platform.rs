@@ -104,7 +104,7 @@ impl TokioRuntime {
     /// Of the tokio runtime that the caller runs in.
     ///
     /// # Errors
-    /// There is none.
+    /// No tokio runtime is running here.
     pub fn current() -> Result<TokioRuntime, tokio::runtime::TryCurrentError> {
         Ok(TokioRuntime {
             origin: web_time::Instant::now(),

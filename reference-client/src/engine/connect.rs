@@ -302,8 +302,9 @@ impl Engine {
             .iter()
             .map(|i| self.image.tree().count(&self.meta.ranges[*i].range))
             .sum();
-        // most would have to come anyway
-        let bulk = held == 0 || session.total_records / 8 > held;
+        // most would have to come anyway, or the rest of it
+        let begun = self.bootstrap.is_some() || self.meta.snapshot.is_some();
+        let bulk = held == 0 || begun || session.total_records / 8 > held;
         if bulk || !session.reconcile || self.unequal >= 2 {
             self.bootstrap_from(ranges);
         } else {

@@ -31,6 +31,9 @@ mod heal;
 mod image;
 mod send;
 
+#[cfg(test)]
+mod tests;
+
 pub use backoff::CAP_MS;
 pub use image::Image;
 
@@ -445,7 +448,6 @@ impl Engine {
             }
             // the session under way tells when both sides are equal
             (_, Event::Sync) => {}
-            (P::Opening, Event::Verify) => self.deferred.push_back(Event::Verify),
             (_, Event::Verify) => self.ops.push_back(Op::Verify),
             (_, Event::Wrote) => self.wrote(),
             (P::Offline | P::Opening | P::StorageError, Event::Damaged(_)) => {}

@@ -1,0 +1,357 @@
+//! The way of a session when all goes well.
+
+use super::rig::*;
+use crate::engine::{Event, Notice, Phase, Request};
+use crate::replica::Fate;
+use crate::replica::edit::Edit;
+use crate::store::WriteState;
+use gosync_proto::{Key, Reason, Record, wire};
+use wire::snapshot_response::Event as Snap;
+
+#[test]
+fn equal_fingerprints_end_in_one_round_trip() {
+    let mut rig = Rig::new();
+    rig.online();
+    let (_, version, request) = rig.calls.last().unwrap();
+    assert_eq!(*version, None);
+    let Request::Hello(hello) = request else {
+        panic!()
+    };
+    assert_eq!(hello.fingerprints, [vec![0; 32]]);
+    rig.greet(Greeting::at(position(1, 4, 0)).equal());
+    assert!(rig.verified());
+    assert!(rig.notices.contains(&Notice::InSync));
+    let held = &rig.engine.meta().ranges[0];
+    assert_eq!(held.cursor, Some(cursor(1, 4)));
+    let (_, version, watch) = rig.calls.last().unwrap();
+    assert!(matches!(watch, Request::Watch(_)));
+    assert_eq!(*version, Some(1));
+}
+
+#[test]
+fn a_cursor_in_order_is_followed_after_the_outbox_was_sent() {
+    let mut rig = Rig::new();
+    rig.hold(vec![record("a", 1, Some("v"))], cursor(1, 4));
+    rig.put("k", "mine");
+    rig.online();
+    rig.greet(Greeting::at(position(1, 9, 0)));
+    assert_eq!(rig.phase(), Phase::Pushing);
+    rig.judge(position(1, 10, 0), vec![held(10)]);
+    assert_eq!(rig.phase(), Phase::CatchingUp);
+    assert_eq!(rig.fates(), [Fate::Applied]);
+    let mine: Vec<Record> = rig.clean();
+    let theirs = record("b", 2, Some("theirs"));
+    rig.changes(vec![theirs.clone(), mine[1].clone()], Some(cursor(1, 10)));
+    assert_eq!(rig.clean().len(), 3);
+    rig.checkpoint(position(1, 10, 0));
+    assert_eq!(rig.phase(), Phase::Live);
+    assert!(rig.verified());
+    assert_eq!(rig.engine.meta().ranges[0].cursor, Some(cursor(1, 10)));
+}
+
+#[test]
+fn an_empty_replica_takes_a_snapshot() {
+    let mut rig = Rig::new();
+    rig.online();
+    rig.greet(Greeting {
+        total: 3,
+        ..Greeting::at(position(1, 9, 0))
+    });
+    assert_eq!(rig.phase(), Phase::Bootstrapping);
+    snapshot_start(&mut rig, 9, 3);
+    chunk(&mut rig, &["a", "b"]);
+    chunk(&mut rig, &["c"]);
+    let fingerprint = rig.fingerprint();
+    snapshot_end(&mut rig, fingerprint);
+    assert_eq!(rig.phase(), Phase::CatchingUp);
+    assert_eq!(rig.clean().len(), 3);
+    assert!(rig.verified());
+    assert_eq!(rig.engine.meta().ranges[0].cursor, Some(cursor(1, 9)));
+    assert_eq!(rig.engine.meta().snapshot, None);
+}
+
+#[test]
+fn a_broken_snapshot_goes_on_after_the_last_key_even_after_a_restart() {
+    let mut rig = Rig::new();
+    rig.online();
+    let greeting = Greeting {
+        total: 3,
+        ..Greeting::at(position(1, 9, 0))
+    };
+    rig.greet(greeting.clone());
+    snapshot_start(&mut rig, 9, 3);
+    chunk(&mut rig, &["a", "b"]);
+    // the process ends; another one opens the store
+    let mut rig = Rig::on(rig.store.clone());
+    rig.online();
+    rig.greet(Greeting {
+        position: position(1, 12, 0),
+        ..greeting
+    });
+    let Request::Snapshot(request) = rig.last_call().1 else {
+        panic!("{:?}", rig.last_call())
+    };
+    assert_eq!(request.after_key.as_deref(), Some(&b"b"[..]));
+    snapshot_start(&mut rig, 12, 1);
+    chunk(&mut rig, &["c"]);
+    let fingerprint = rig.fingerprint();
+    snapshot_end(&mut rig, fingerprint);
+    // Watch goes on from the state of the first stream
+    assert_eq!(rig.engine.meta().ranges[0].cursor, Some(cursor(1, 9)));
+    assert!(!rig.verified());
+}
+
+fn snapshot_start(rig: &mut Rig, sequence: u64, total: u64) {
+    rig.snapshot(Snap::Start(wire::SnapshotStart {
+        position: Some(position(1, sequence, 0).to_wire()),
+        held: vec![same()],
+        total_records: total,
+        ..wire::SnapshotStart::default()
+    }));
+}
+
+fn chunk(rig: &mut Rig, keys: &[&str]) {
+    rig.snapshot(Snap::Chunk(wire::SnapshotChunk {
+        records: keys
+            .iter()
+            .map(|k| record(k, 5, Some("v")).into())
+            .collect(),
+    }));
+}
+
+fn snapshot_end(rig: &mut Rig, fingerprint: Vec<u8>) {
+    rig.snapshot(Snap::Complete(wire::SnapshotComplete {
+        ranges: vec![wire::RangeState {
+            count: 3,
+            fingerprint,
+        }],
+    }));
+    rig.snapshot(Snap::End(wire::StreamEnd::default()));
+}
+
+#[test]
+fn a_commit_is_stored_when_its_end_has_come() {
+    let mut rig = Rig::new();
+    rig.live();
+    rig.changes(vec![record("a", 1, Some("v"))], None);
+    assert_eq!(rig.clean(), []);
+    rig.changes(vec![record("b", 1, Some("v"))], Some(cursor(1, 2)));
+    assert_eq!(rig.clean().len(), 2);
+}
+
+#[test]
+fn a_difference_at_a_checkpoint_is_healed_range_by_range() {
+    let mut rig = Rig::new();
+    rig.live();
+    let all: Vec<Record> = (0..200)
+        .map(|i| record(&format!("k{i:03}"), 5, Some("v")))
+        .collect();
+    rig.changes(all.clone(), Some(cursor(1, 200)));
+    // one record is lost in the store, unnoticed
+    let mut rig2 = Rig::new();
+    rig2.hold(all[..199].to_vec(), cursor(1, 200));
+    rig2.online();
+    rig2.greet(Greeting {
+        total: 200,
+        ..Greeting::at(position(1, 200, 0))
+    });
+    assert_eq!(rig2.phase(), Phase::CatchingUp);
+    rig2.checkpoint_of(position(1, 200, 0), rig.fingerprint());
+    assert_eq!(rig2.phase(), Phase::Healing);
+    assert!(!rig2.verified());
+    for _ in 0..10 {
+        if rig2.phase() == Phase::Healing {
+            rig2.reconcile(&all, position(1, 200, 0), same());
+        }
+    }
+    assert_eq!(rig2.phase(), Phase::CatchingUp);
+    rig2.checkpoint_of(position(1, 200, 0), rig.fingerprint());
+    assert!(rig2.verified());
+    let healed = rig2.notices.iter().find_map(|n| match n {
+        Notice::Healed(h) => Some(h.clone()),
+        _ => None,
+    });
+    let healed = healed.expect("a report");
+    assert_eq!((healed.received, healed.offered), (1, 0));
+    assert!(healed.ranges.iter().any(|r| r.contains(b"k199")));
+    assert!(!healed.ranges.iter().any(|r| r.contains(b"k000")));
+}
+
+#[test]
+fn a_checkpoint_before_the_newest_commit_is_not_compared() {
+    let mut rig = Rig::new();
+    rig.live();
+    rig.put("k", "v");
+    rig.judge(position(1, 5, 0), vec![held(5)]);
+    rig.checkpoint_of(position(1, 4, 0), vec![0; 32]);
+    assert_eq!(rig.phase(), Phase::Live);
+    rig.checkpoint_of(position(1, 5, 0), vec![0; 32]);
+    assert_eq!(rig.phase(), Phase::Healing);
+}
+
+#[test]
+fn writes_to_one_key_that_were_never_sent_travel_as_the_last_of_them() {
+    let mut rig = Rig::new();
+    for i in 0..5 {
+        rig.put("k", &format!("v{i}"));
+    }
+    rig.put("other", "v");
+    rig.live_with_pending();
+    let values: Vec<_> = rig
+        .pushed()
+        .records
+        .iter()
+        .map(|r| r.value.clone())
+        .collect();
+    assert_eq!(values, ["v4", "v"]);
+    rig.judge(position(1, 2, 0), vec![held(1), held(2)]);
+    assert_eq!(rig.writes(), []);
+    let superseded = rig
+        .fates()
+        .iter()
+        .filter(|f| **f == Fate::Superseded)
+        .count();
+    assert_eq!(superseded, 4);
+}
+
+impl Rig {
+    fn live_with_pending(&mut self) {
+        self.online();
+        self.greet(Greeting::at(position(1, 0, 0)).equal());
+        assert_eq!(self.phase(), Phase::Pushing);
+    }
+}
+
+#[test]
+fn a_refused_write_stays_and_blocks_nothing() {
+    let mut rig = Rig::new();
+    rig.put("a", "1");
+    rig.put("b", "2");
+    rig.live_with_pending();
+    rig.judge(
+        position(1, 1, 0),
+        vec![rejected(Reason::QuotaExceeded), held(1)],
+    );
+    assert_eq!(rig.phase(), Phase::CatchingUp);
+    let writes = rig.writes();
+    assert_eq!(writes.len(), 1);
+    assert_eq!(
+        writes[0].state,
+        WriteState::Rejected {
+            reason: Some(Reason::QuotaExceeded),
+            detail: "no".into()
+        }
+    );
+    // given another chance, it is sent as it was
+    let version = writes[0].record.version;
+    futures::executor::block_on(crate::replica::edit::retry(&rig.store, writes[0].id)).unwrap();
+    rig.event(Event::Wrote);
+    assert_eq!(rig.pushed().records[0].version, Some(version.into()));
+}
+
+#[test]
+fn a_batch_is_pushed_alone_and_refused_as_a_whole() {
+    let mut rig = Rig::new();
+    rig.put("a", "1");
+    let edit = |k: &str| Edit::Put(key(k), "batch".into());
+    rig.write(vec![edit("b"), edit("c")]);
+    rig.put("d", "4");
+    rig.live_with_pending();
+    let keys = |rig: &Rig| -> Vec<Key> {
+        let records = rig.pushed().records.iter();
+        records.map(|r| Key::new(r.key.clone()).unwrap()).collect()
+    };
+    assert_eq!(keys(&rig), [key("a")]);
+    rig.judge(position(1, 1, 0), vec![held(1)]);
+    assert_eq!(keys(&rig), [key("b"), key("c")]);
+    assert!(rig.pushed().atomic);
+    rig.judge(
+        position(1, 1, 0),
+        vec![rejected(Reason::NoAccess), rejected(Reason::BatchAborted)],
+    );
+    assert_eq!(keys(&rig), [key("d")]);
+    assert!(!rig.pushed().atomic);
+    rig.judge(position(1, 2, 0), vec![held(2)]);
+    let states: Vec<_> = rig.writes().into_iter().map(|w| w.state).collect();
+    assert_eq!(states.len(), 2);
+    assert!(
+        states
+            .iter()
+            .all(|s| matches!(s, WriteState::Rejected { .. }))
+    );
+}
+
+#[test]
+fn a_winner_replaces_the_write_that_lost() {
+    let mut rig = Rig::new();
+    rig.live();
+    rig.put("k", "mine");
+    let mine = rig.writes()[0].record.clone();
+    let winner = record("k", mine.version.time.0 + 1, Some("theirs"));
+    rig.judge(
+        position(1, 8, 0),
+        vec![wire::Verdict {
+            outcome: wire::Outcome::Superseded as i32,
+            sequence: 7,
+            winner: Some(winner.clone().into()),
+            ..wire::Verdict::default()
+        }],
+    );
+    assert_eq!(rig.clean(), [winner]);
+    assert_eq!(rig.fates(), [Fate::Superseded]);
+    assert_eq!(rig.writes(), []);
+}
+
+#[test]
+fn the_echo_of_a_write_settles_it_when_the_answer_was_lost() {
+    let mut rig = Rig::new();
+    rig.live();
+    rig.put("k", "v");
+    let sent = rig.writes()[0].record.clone();
+    rig.changes(vec![sent.clone()], Some(cursor(1, 1)));
+    assert_eq!(rig.fates(), [Fate::Applied]);
+    // the late answer changes nothing
+    rig.judge(position(1, 1, 0), vec![held(1)]);
+    assert_eq!(rig.clean(), [sent]);
+    assert_eq!(rig.fates(), [Fate::Applied]);
+}
+
+#[test]
+fn two_ranges_at_different_cursors_are_followed_together() {
+    let mut rig = Rig::new();
+    let store = rig.store.clone();
+    let ranges = gosync_proto::RangeSet::new(vec![
+        gosync_proto::KeyRange::new(b"a", Some(b"m")).unwrap(),
+        gosync_proto::KeyRange::new(b"m", None).unwrap(),
+    ])
+    .unwrap();
+    let space = gosync_proto::SpaceId::new("test").unwrap();
+    futures::executor::block_on(crate::replica::upkeep::bind(&store, space, ranges)).unwrap();
+    rig.hold(vec![], cursor(1, 5));
+    futures::executor::block_on(crate::store::Store::transact(
+        &store,
+        crate::store::Reads::meta(),
+        |view| {
+            let mut meta = view.meta.clone();
+            meta.ranges[1].cursor = Some(cursor(1, 50));
+            let changes = crate::store::Changes {
+                meta: Some(meta),
+                ..Default::default()
+            };
+            (changes, ())
+        },
+    ))
+    .unwrap();
+    rig.online();
+    rig.greet(Greeting::at(position(1, 60, 0)));
+    assert_eq!(rig.phase(), Phase::CatchingUp);
+    rig.changes(vec![record("b", 1, Some("v"))], Some(cursor(1, 20)));
+    let cursors = |rig: &Rig| -> Vec<u64> {
+        let ranges = rig.engine.meta().ranges.iter();
+        ranges.map(|h| h.cursor.unwrap().point.sequence).collect()
+    };
+    assert_eq!(cursors(&rig), [20, 50]);
+    rig.changes(vec![record("z", 1, Some("v"))], Some(cursor(1, 60)));
+    assert_eq!(cursors(&rig), [60, 60]);
+    assert_eq!(rig.phase(), Phase::CatchingUp);
+}

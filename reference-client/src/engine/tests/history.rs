@@ -1,0 +1,225 @@
+//! Restored, wiped and compacted servers: what was deleted, what was lost, and
+//! what becomes of unsent writes.
+
+use super::rig::*;
+use crate::engine::{Notice, Phase, Request};
+use crate::replica::Fate;
+use crate::replica::edit::Edit;
+use gosync_proto::{Record, ReplicaId, Time, wire};
+
+const H: u64 = 1 << 40;
+
+fn heal(
+    rig: &mut Rig,
+    server: &[Record],
+    at: gosync_proto::history::Position,
+    s: wire::HistoryStatus,
+) {
+    for _ in 0..20 {
+        if rig.phase() != Phase::Healing {
+            return;
+        }
+        rig.reconcile(server, at, s);
+    }
+    panic!("the session does not end");
+}
+
+#[test]
+fn a_wiped_server_is_filled_again() {
+    let mut rig = Rig::new();
+    let all = vec![record("a", 1, Some("v")), record("b", 2, None)];
+    rig.hold(all.clone(), cursor(5, 9));
+    rig.online();
+    let unknown = status(wire::Lineage::Unknown, false);
+    rig.greet(Greeting {
+        status: unknown,
+        ..Greeting::at(position(6, 0, 0))
+    });
+    heal(&mut rig, &[], position(6, 0, 0), unknown);
+    assert_eq!(rig.phase(), Phase::Pushing);
+    let records = rig.pushed().records.clone();
+    assert_eq!(records, [all[0].clone().into(), all[1].clone().into()]);
+    rig.judge(position(6, 2, 0), vec![held(1), held(2)]);
+    assert_eq!(rig.clean(), all);
+    assert_eq!(rig.phase(), Phase::CatchingUp);
+    rig.checkpoint(position(6, 2, 0));
+    assert!(rig.verified());
+}
+
+#[test]
+fn a_replica_behind_the_compaction_drops_what_was_deleted_and_keeps_what_was_lost() {
+    let mut rig = Rig::new();
+    let old = record("old", H - 5, Some("deleted meanwhile"));
+    let new = record("new", H + 5, Some("no tombstone could beat it"));
+    let both = record("both", H - 9, Some("still there"));
+    rig.hold(vec![both.clone(), new.clone(), old], cursor(1, 9));
+    rig.online();
+    let behind = status(wire::Lineage::Same, true);
+    let greeting = Greeting {
+        status: behind,
+        total: 1,
+        ..Greeting::at(position(1, 50, H))
+    };
+    rig.greet(greeting.clone());
+    // the horizon is new: followed first, then Hello again
+    rig.greet(greeting);
+    assert_eq!(rig.phase(), Phase::Healing);
+    heal(
+        &mut rig,
+        std::slice::from_ref(&both),
+        position(1, 50, H),
+        behind,
+    );
+    assert_eq!(rig.clean(), [both, new.clone()]);
+    assert_eq!(rig.pushed().records, [new.into()]);
+}
+
+#[test]
+fn what_a_restored_server_lost_is_offered_even_if_it_is_old() {
+    let mut rig = Rig::new();
+    let lost = record("lost", H - 5, Some("after the backup"));
+    rig.hold(vec![lost.clone()], cursor(1, 90));
+    rig.online();
+    let rewound = status(wire::Lineage::Rewound, true);
+    let greeting = Greeting {
+        status: rewound,
+        total: 1,
+        restore_points: vec![wire::RestorePoint {
+            epoch: 1,
+            sequence: 40,
+        }],
+        ..Greeting::at(position(2, 40, H))
+    };
+    rig.greet(greeting.clone());
+    rig.greet(greeting);
+    heal(&mut rig, &[], position(2, 40, H), rewound);
+    assert_eq!(rig.clean(), std::slice::from_ref(&lost));
+    assert_eq!(rig.pushed().records, [lost.into()]);
+}
+
+#[test]
+fn a_replica_that_may_not_write_keeps_what_the_server_lost_in_quarantine() {
+    let mut rig = Rig::new();
+    rig.hold(vec![record("a", 1, Some("v"))], cursor(5, 9));
+    rig.online();
+    let unknown = status(wire::Lineage::Unknown, false);
+    rig.greet(Greeting {
+        status: unknown,
+        access: wire::Access::Read,
+        ..Greeting::at(position(6, 0, 0))
+    });
+    heal(&mut rig, &[], position(6, 0, 0), unknown);
+    assert_eq!(rig.phase(), Phase::CatchingUp);
+    assert_eq!(rig.clean(), []);
+    let counts = futures::executor::block_on(crate::store::Store::counts(&rig.store)).unwrap();
+    assert_eq!((counts.quarantined, counts.offers), (1, 0));
+    rig.checkpoint(position(6, 0, 0));
+    assert!(rig.verified());
+}
+
+#[test]
+fn tombstones_below_a_new_horizon_are_dropped() {
+    let mut rig = Rig::new();
+    rig.hold(
+        vec![record("a", H - 1, None), record("b", H + 1, None)],
+        cursor(1, 9),
+    );
+    rig.online();
+    rig.greet(Greeting::at(position(1, 9, H)));
+    assert_eq!(rig.clean(), [record("b", H + 1, None)]);
+    assert_eq!(rig.phase(), Phase::Connecting);
+    let Request::Hello(hello) = rig.last_call().1 else {
+        panic!()
+    };
+    assert_eq!(hello.horizon, H);
+}
+
+#[test]
+fn a_horizon_that_moves_during_a_watch_starts_the_session_again() {
+    let mut rig = Rig::new();
+    rig.live();
+    rig.checkpoint(position(1, 0, H));
+    assert_eq!(rig.phase(), Phase::Authenticating);
+}
+
+#[test]
+fn unsent_writes_from_before_the_horizon_are_kept_where_nothing_stands() {
+    let mut rig = Rig::new();
+    rig.now.wall_ms = 10;
+    rig.put("gone", "kept");
+    rig.put("gone", "kept, the last");
+    rig.put("stands", "loses");
+    rig.write(vec![Edit::Delete(key("nothing"))]);
+    rig.now.wall_ms = NOON;
+    rig.put("fresh", "above the horizon");
+    let fresh = rig.writes().last().unwrap().record.version;
+    rig.hold(vec![record("x", H + 1, Some("v"))], cursor(1, 1));
+    rig.online();
+    let behind = status(wire::Lineage::Same, true);
+    let greeting = Greeting {
+        status: behind,
+        total: 2,
+        ..Greeting::at(position(1, 50, H))
+    };
+    rig.greet(greeting.clone());
+    rig.greet(greeting);
+    let server = [
+        record("stands", H + 7, Some("newer")),
+        record("x", H + 1, Some("v")),
+    ];
+    heal(&mut rig, &server, position(1, 50, H), behind);
+    let sent: Vec<_> = rig
+        .pushed()
+        .records
+        .iter()
+        .map(|r| Record::try_from(r.clone()).unwrap())
+        .collect();
+    assert_eq!(sent.len(), 2);
+    assert_eq!(sent[0].key, key("gone"));
+    assert_eq!(sent[0].content.value(), b"kept, the last");
+    assert_eq!(sent[0].version.time, Time(H));
+    assert_eq!(sent[0].version.replica, ReplicaId(ME.0));
+    assert_eq!(sent[1].version, fresh);
+    let fates = rig.fates();
+    let superseded = fates.iter().filter(|f| **f == Fate::Superseded).count();
+    // the earlier write of the key, and the one that a newer record beat
+    assert_eq!(superseded, 2);
+    assert_eq!(fates.iter().filter(|f| **f == Fate::Applied).count(), 1);
+    assert!(!rig.notices.iter().any(|n| matches!(n, Notice::InDoubt(_))));
+}
+
+#[test]
+fn an_answer_from_before_the_cursor_is_asked_again() {
+    let mut rig = Rig::new();
+    rig.hold(vec![record("a", 1, Some("v"))], cursor(1, 9));
+    rig.online();
+    rig.greet(Greeting {
+        total: 1,
+        ..Greeting::at(position(1, 9, 0))
+    });
+    rig.checkpoint_of(position(1, 9, 0), vec![8; 32]);
+    assert_eq!(rig.phase(), Phase::Healing);
+    for _ in 0..5 {
+        // a node that lags behind
+        rig.reconcile(&[], position(1, 3, 0), same());
+        assert_eq!(rig.phase(), Phase::Healing);
+    }
+    rig.reconcile(&[], position(1, 3, 0), same());
+    assert_eq!(rig.phase(), Phase::Waiting);
+    assert_eq!(rig.clean().len(), 1);
+}
+
+#[test]
+fn a_history_that_changes_during_a_session_starts_it_again() {
+    let mut rig = Rig::new();
+    rig.hold(vec![record("a", 1, Some("v"))], cursor(5, 9));
+    rig.online();
+    let unknown = status(wire::Lineage::Unknown, false);
+    rig.greet(Greeting {
+        status: unknown,
+        ..Greeting::at(position(6, 0, 0))
+    });
+    rig.reconcile(&[], position(7, 0, 0), unknown);
+    assert_eq!(rig.phase(), Phase::Authenticating);
+    assert_eq!(rig.clean().len(), 1);
+}
