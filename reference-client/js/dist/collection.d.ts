@@ -1,4 +1,4 @@
-import { Emitter } from "./emitter.js";
+import type { Emitter } from "./emitter.js";
 import type { Row, Unsubscribe, Write } from "./types.js";
 /** One change of a batch, as the WASM module takes it. */
 export type Change = {

@@ -1,4 +1,4 @@
-import { Emitter } from "./emitter.js";
+import { live } from "./live.js";
 /**
  * Documents of one kind. A document has an id and fields; two people who change different fields of it both keep
  * their change.
@@ -35,46 +35,14 @@ export class Collection {
     }
     subscribe(...args) {
         const [options, listener] = args.length === 1 ? [{}, args[0]] : args;
-        const live = new Emitter();
-        live.add(listener);
-        let last;
-        let running = false;
-        let again = false;
-        let over = false;
-        const refresh = async () => {
-            // One read at a time; what changes meanwhile is read once more afterwards.
-            if (running) {
-                again = true;
-                return;
-            }
-            running = true;
-            try {
-                do {
-                    again = false;
-                    const stored = await this.#store.list(this.name, options.prefix ?? "");
-                    if (over || stored === last)
-                        continue;
-                    last = stored;
-                    live.emit(JSON.parse(stored).map(row => toRow(row)));
-                } while (again && !over);
-            }
-            catch (error) {
-                if (!over)
-                    this.#store.fail(error);
-            }
-            finally {
-                running = false;
-            }
+        const query = {
+            read: () => this.#store.list(this.name, options.prefix ?? ""),
+            same: (last, next) => last === next,
+            changes: this.#store.changes,
+            concerns: (collections) => collections === null || collections.includes(this.name),
+            fail: (error) => this.#store.fail(error),
         };
-        const off = this.#store.changes.add(collections => {
-            if (collections === null || collections.includes(this.name))
-                void refresh();
-        });
-        void refresh();
-        return () => {
-            over = true;
-            off();
-        };
+        return live(query, stored => listener(JSON.parse(stored).map(row => toRow(row))));
     }
 }
 function patch(collection, id, fields) {

@@ -1,5 +1,6 @@
 import { Batch, Collection } from "./collection.js";
 import { StatusFeed } from "./status.js";
+import { Records } from "./records.js";
 import type { OpenOptions, PendingWrite, Verification, Write } from "./types.js";
 /** Opens, or creates, a store on this device and begins to sync it. Await {@link init} first. */
 export declare function open(options: OpenOptions): Promise<Database>;
@@ -8,6 +9,8 @@ export declare class Database {
     #private;
     /** Everything about syncing that a page may want to show. */
     readonly status: StatusFeed;
+    /** Keys and values of bytes, for applications that encrypt, or whose data are no documents. */
+    readonly records: Records;
     /** @internal Use {@link open}. */
     static open(options: OpenOptions & {
         url: string;

@@ -4,6 +4,7 @@ import { Emitter } from "./emitter.js";
 import { GoSyncError } from "./errors.js";
 import { assertLoaded } from "./init.js";
 import { parseStatus, StatusFeed } from "./status.js";
+import { Records } from "./records.js";
 import { Sentinel } from "./storage.js";
 import { Tabs } from "./tabs.js";
 /** Opens, or creates, a store on this device and begins to sync it. Await {@link init} first. */
@@ -20,6 +21,8 @@ export async function open(options) {
 export class Database {
     /** Everything about syncing that a page may want to show. */
     status;
+    /** Keys and values of bytes, for applications that encrypt, or whose data are no documents. */
+    records;
     #replica;
     #tabs;
     #changes = new Emitter();
@@ -51,6 +54,14 @@ export class Database {
     constructor(replica, name, evicted) {
         this.#replica = replica;
         this.status = new StatusFeed(parseStatus(replica.status()), evicted);
+        this.records = new Records({
+            put: (key, value) => this.#write(() => replica.putRecord(key, value)),
+            delete: key => this.#write(() => replica.deleteRecord(key)),
+            get: key => this.#run(() => replica.getRecord(key)),
+            list: prefix => this.#run(() => replica.records(prefix)),
+            changes: this.#changes,
+            fail: error => this.status.fail(GoSyncError.from(error)),
+        });
         this.#tabs = new Tabs(name, lead => this.#lead(lead), () => this.#hear(null));
         this.#tabs.messages.add(message => this.#receive(message));
         this.#tabs.start();
@@ -59,7 +70,7 @@ export class Database {
     /** Documents of one kind. */
     collection(name) {
         const store = {
-            write: changes => this.#write(changes),
+            write: changes => this.#writeAll(changes),
             get: (collection, id) => this.#run(() => this.#replica.get(collection, id)),
             list: (collection, prefix) => this.#run(() => this.#replica.list(collection, prefix)),
             changes: this.#changes,
@@ -82,11 +93,12 @@ export class Database {
     batch(fill) {
         const batch = new Batch();
         fill(batch);
-        return this.#write(batch.changes);
+        return this.#writeAll(batch.changes);
     }
     /** The writes that the server has not acknowledged, oldest first. */
     async pending() {
-        return JSON.parse((await this.#run(() => this.#replica.pending())));
+        const stored = (await this.#run(() => this.#replica.pending()));
+        return JSON.parse(stored).map(write => ({ ...write, key: fromHex(write.key) }));
     }
     /** Sends a rejected write again. */
     async retry(id) {
@@ -135,10 +147,13 @@ export class Database {
                 reject(new GoSyncError("closed", "this database was closed"));
         }
     }
-    #write(changes) {
+    #writeAll(changes) {
         // Taken now: the caller may change its objects afterwards.
         const text = JSON.stringify(changes);
-        const durable = this.#writing.then(() => this.#run(() => this.#replica.write(text)));
+        return this.#write(() => this.#replica.write(text));
+    }
+    #write(write) {
+        const durable = this.#writing.then(() => this.#run(write));
         this.#writing = durable.catch(() => undefined);
         const local = durable.then(() => this.#tabs.expectLeader());
         const server = durable.then(async ({ server }) => {
@@ -269,4 +284,7 @@ export class Database {
             throw GoSyncError.from(error);
         }
     }
+}
+function fromHex(hex) {
+    return Uint8Array.from({ length: hex.length / 2 }, (_, i) => parseInt(hex.slice(2 * i, 2 * i + 2), 16));
 }

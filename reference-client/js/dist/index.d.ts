@@ -20,6 +20,7 @@
 export { init, type InitSource } from "./init.js";
 export { Database, open } from "./database.js";
 export { Batch, Collection, type Writer } from "./collection.js";
+export { Records, type StoredRecord } from "./records.js";
 export { StatusFeed } from "./status.js";
 export { GoSyncError, type ErrorCode } from "./errors.js";
 export type { Healed, Json, OpenOptions, PendingWrite, Row, State, Status, Unsubscribe, Verification, Write, WriteResult, } from "./types.js";

@@ -20,5 +20,6 @@
 export { init } from "./init.js";
 export { Database, open } from "./database.js";
 export { Batch, Collection } from "./collection.js";
+export { Records } from "./records.js";
 export { StatusFeed } from "./status.js";
 export { GoSyncError } from "./errors.js";

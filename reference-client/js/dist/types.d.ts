@@ -61,7 +61,9 @@ export interface Write extends PromiseLike<void> {
 export interface PendingWrite {
     /** For {@link Database.retry} and {@link Database.discard}. */
     id: number;
-    /** The collection it belongs to; null when another program wrote it with a key of its own. */
+    /** The key of the record. */
+    key: Uint8Array;
+    /** The collection it belongs to; null for a record with a key of the application's own. */
     collection: string | null;
     /** The document it belongs to. */
     document: string | null;
@@ -117,6 +119,10 @@ export interface Status {
     damaged: number;
     /** The store was evicted by the browser since it was last opened: unsynced writes may be lost. */
     evicted: boolean;
+    /** Whether it is offline for good, for instance because the space was retired. */
+    stopped: boolean;
+    /** Why the state is what it is: a name from the protocol's closed list, where the server gave one. */
+    reason: string | null;
     /** Why the state is what it is, for people; null when there is nothing to say. */
     detail: string | null;
 }

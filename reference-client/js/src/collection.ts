@@ -1,4 +1,5 @@
-import { Emitter } from "./emitter.js";
+import type { Emitter } from "./emitter.js";
+import { live } from "./live.js";
 import type { Row, Unsubscribe, Write } from "./types.js";
 
 /** One change of a batch, as the WASM module takes it. */
@@ -90,41 +91,14 @@ export class Collection<T extends object> implements Writer<T, Write> {
     ...args: [(rows: Row<T>[]) => void] | [{ prefix?: string }, (rows: Row<T>[]) => void]
   ): Unsubscribe {
     const [options, listener] = args.length === 1 ? [{}, args[0]] : args;
-    const live = new Emitter<Row<T>[]>();
-    live.add(listener);
-    let last: string | undefined;
-    let running = false;
-    let again = false;
-    let over = false;
-    const refresh = async (): Promise<void> => {
-      // One read at a time; what changes meanwhile is read once more afterwards.
-      if (running) {
-        again = true;
-        return;
-      }
-      running = true;
-      try {
-        do {
-          again = false;
-          const stored = await this.#store.list(this.name, options.prefix ?? "");
-          if (over || stored === last) continue;
-          last = stored;
-          live.emit((JSON.parse(stored) as StoredRow[]).map(row => toRow<T>(row)));
-        } while (again && !over);
-      } catch (error) {
-        if (!over) this.#store.fail(error);
-      } finally {
-        running = false;
-      }
+    const query = {
+      read: () => this.#store.list(this.name, options.prefix ?? ""),
+      same: (last: string, next: string) => last === next,
+      changes: this.#store.changes,
+      concerns: (collections: string[] | null) => collections === null || collections.includes(this.name),
+      fail: (error: unknown) => this.#store.fail(error),
     };
-    const off = this.#store.changes.add(collections => {
-      if (collections === null || collections.includes(this.name)) void refresh();
-    });
-    void refresh();
-    return () => {
-      over = true;
-      off();
-    };
+    return live(query, stored => listener((JSON.parse(stored) as StoredRow[]).map(row => toRow<T>(row))));
   }
 }
 

@@ -4,12 +4,16 @@ import { Emitter } from "./emitter.js";
 import { GoSyncError } from "./errors.js";
 import { assertLoaded } from "./init.js";
 import { parseStatus, StatusFeed } from "./status.js";
+import { Records, type StoredRecord } from "./records.js";
 import { Sentinel } from "./storage.js";
 import { Tabs, type Message } from "./tabs.js";
 import type { OpenOptions, PendingWrite, Verification, Write, WriteResult } from "./types.js";
 
 /** What the WASM module tells: see `Replica::open` there. */
 type Listener = (kind: "changed" | "status" | "news", said: string, news?: string) => void;
+
+/** {@link PendingWrite} as the WASM module writes it: the key in hex. */
+type StoredWrite = Omit<PendingWrite, "key"> & { key: string };
 
 /** Work that only the leading tab can do, and that another tab waits for. */
 interface Call {
@@ -31,11 +35,14 @@ export async function open(options: OpenOptions): Promise<Database> {
 export class Database {
   /** Everything about syncing that a page may want to show. */
   readonly status: StatusFeed;
+  /** Keys and values of bytes, for applications that encrypt, or whose data are no documents. */
+  readonly records: Records;
 
   #replica: Replica;
   #tabs: Tabs;
   #changes = new Emitter<string[] | null>();
   #open = true;
+  #closing = new AbortController();
   #calls = new Map<number, Call>();
   #lastCall = 0;
   /** Writes are handed to the store one after the other, in the order in which they were made. */
@@ -62,6 +69,14 @@ export class Database {
   private constructor(replica: Replica, name: string, evicted: boolean) {
     this.#replica = replica;
     this.status = new StatusFeed(parseStatus(replica.status()), evicted);
+    this.records = new Records({
+      put: (key, value) => this.#write(() => replica.putRecord(key, value)),
+      delete: key => this.#write(() => replica.deleteRecord(key)),
+      get: key => this.#run(() => replica.getRecord(key)) as Promise<StoredRecord | undefined>,
+      list: prefix => this.#run(() => replica.records(prefix)) as Promise<StoredRecord[]>,
+      changes: this.#changes,
+      fail: error => this.status.fail(GoSyncError.from(error)),
+    });
     this.#tabs = new Tabs(
       name,
       lead => this.#lead(lead),
@@ -70,12 +85,16 @@ export class Database {
     this.#tabs.messages.add(message => this.#receive(message));
     this.#tabs.start();
     this.#tabs.send({ type: "who", from: this.#tabs.id });
+    // What the browser knows of the network spares waiting for the next try.
+    const { signal } = this.#closing;
+    globalThis.addEventListener?.("online", () => this.#tryAgain(), { signal });
+    globalThis.document?.addEventListener("visibilitychange", () => this.#tryAgain(), { signal });
   }
 
   /** Documents of one kind. */
   collection<T extends object>(name: string): Collection<T> {
     const store: Store = {
-      write: changes => this.#write(changes),
+      write: changes => this.#writeAll(changes),
       get: (collection, id) => this.#run(() => this.#replica.get(collection, id)) as Promise<string | undefined>,
       list: (collection, prefix) => this.#run(() => this.#replica.list(collection, prefix)) as Promise<string>,
       changes: this.#changes,
@@ -99,12 +118,13 @@ export class Database {
   batch(fill: (batch: Batch) => void): Write {
     const batch = new Batch();
     fill(batch);
-    return this.#write(batch.changes);
+    return this.#writeAll(batch.changes);
   }
 
   /** The writes that the server has not acknowledged, oldest first. */
   async pending(): Promise<PendingWrite[]> {
-    return JSON.parse((await this.#run(() => this.#replica.pending())) as string) as PendingWrite[];
+    const stored = (await this.#run(() => this.#replica.pending())) as string;
+    return (JSON.parse(stored) as StoredWrite[]).map(write => ({ ...write, key: fromHex(write.key) }));
   }
 
   /** Sends a rejected write again. */
@@ -141,6 +161,7 @@ export class Database {
     if (!this.#open) return;
     await this.#writing;
     this.#open = false;
+    this.#closing.abort();
     try {
       await this.#replica.close(options.discardPending ?? false);
     } catch (error) {
@@ -155,10 +176,14 @@ export class Database {
     }
   }
 
-  #write(changes: Change[]): Write {
+  #writeAll(changes: Change[]): Write {
     // Taken now: the caller may change its objects afterwards.
     const text = JSON.stringify(changes);
-    const durable = this.#writing.then(() => this.#run(() => this.#replica.write(text))) as Promise<{
+    return this.#write(() => this.#replica.write(text));
+  }
+
+  #write(write: () => Promise<unknown>): Write {
+    const durable = this.#writing.then(() => this.#run(write)) as Promise<{
       server: Promise<string>;
     }>;
     this.#writing = durable.catch(() => undefined);
@@ -195,6 +220,12 @@ export class Database {
     } else {
       this.status.set({ ...this.status.current, pending: status.pending, rejected: status.rejected });
     }
+  }
+
+  #tryAgain(): void {
+    const waiting = this.status.current.state === "offline" && globalThis.document?.visibilityState !== "hidden";
+    if (this.#open && waiting && this.#tabs.leading) this.#replica.setNetworking(true);
+    if (waiting) this.#tabs.expectLeader();
   }
 
   #lead(lead: boolean): void {
@@ -284,4 +315,8 @@ export class Database {
       throw GoSyncError.from(error);
     }
   }
+}
+
+function fromHex(hex: string): Uint8Array {
+  return Uint8Array.from({ length: hex.length / 2 }, (_, i) => parseInt(hex.slice(2 * i, 2 * i + 2), 16));
 }

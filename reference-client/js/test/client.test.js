@@ -152,6 +152,33 @@ test("with the module loaded", async t => {
     assert.equal((await write.server).status, "discarded");
   });
 
+  await t.test("records hold bytes under keys of bytes", async t => {
+    const db = await opened(t);
+    const key = (...bytes) => Uint8Array.of(...bytes);
+    await db.records.put(key(1, 255), key(0, 1, 2));
+    await db.records.put(key(2), key());
+    const { time, writer, ...rest } = await db.records.get(key(1, 255));
+    assert.deepEqual(rest, { key: key(1, 255), value: key(0, 1, 2), pending: true, rejected: false });
+    assert.equal(typeof time, "bigint");
+    assert.equal(typeof writer, "bigint");
+    assert.equal(await db.records.get(key(1)), undefined);
+    const keys = records => records.map(record => [...record.key]);
+    assert.deepEqual(keys(await db.records.list()), [[1, 255], [2]]);
+    assert.deepEqual(keys(await db.records.list({ prefix: key(1) })), [[1, 255]]);
+
+    const { until } = watch(db.records, { prefix: key(2) });
+    await until(records => records.length === 1);
+    await db.records.put(key(2, 0), key(9));
+    await until(records => records.length === 2);
+    await db.records.delete(key(2));
+    assert.deepEqual(keys(await until(records => records.length === 1)), [[2, 0]]);
+
+    const [write] = await db.pending();
+    assert.deepEqual([write.key, write.collection], [key(1, 255), null]);
+    await assert.rejects(db.records.put(key(), key()).local, { code: "invalid" });
+    await assert.rejects(db.records.put(new Uint8Array(513), key()).local, { code: "invalid", message: /512/ });
+  });
+
   await t.test("what was written is there after the store was closed and opened again", async t => {
     const name = `again-${++stores}`;
     const first = await open({ name, url, space: "test" });
