@@ -56,7 +56,7 @@ impl SqliteStore {
         let mut conn = open_file(path, true)?;
         // before anything is written: a foreign file stays untouched
         schema::check(&conn, &shown)?;
-        configure(&conn)?;
+        configure(&conn, WRITER_CACHE_KIB)?;
         schema::prepare(&mut conn, &shown, options.new_epoch, options.now_ms)?;
         Ok(SqliteStore {
             path: path.to_owned(),
@@ -83,7 +83,7 @@ impl SqliteStore {
                 problem: "it is empty".into(),
             });
         }
-        configure(&conn)?;
+        configure(&conn, WRITER_CACHE_KIB)?;
         Ok(SqliteStore {
             path: path.to_owned(),
             writer: Writer::start(conn)?,
@@ -121,24 +121,31 @@ fn open_file(path: &Path, create: bool) -> Result<Connection> {
     Ok(conn)
 }
 
-/// What every connection of a store wants.
-fn configure(conn: &Connection) -> Result<()> {
-    conn.execute_batch(
+/// Pages that the writer keeps: the index of a million records fits.
+const WRITER_CACHE_KIB: u32 = 128 << 10;
+/// Pages that each reader keeps; the system's cache does the rest.
+const READER_CACHE_KIB: u32 = 8 << 10;
+
+/// What every connection of a store wants. The log is folded into the file at
+/// 64 MiB: keys in no order change most of the index in each commit, and what
+/// is changed again before that is written to the file once.
+fn configure(conn: &Connection, cache_kib: u32) -> Result<()> {
+    conn.execute_batch(&format!(
         "PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
          PRAGMA foreign_keys = ON;
          PRAGMA temp_store = MEMORY;
-         PRAGMA cache_size = -32768;
-         PRAGMA wal_autocheckpoint = 4000;
-         PRAGMA journal_size_limit = 67108864;",
-    )
+         PRAGMA cache_size = -{cache_kib};
+         PRAGMA wal_autocheckpoint = 16384;
+         PRAGMA journal_size_limit = 67108864;"
+    ))
     .map_err(failed)
 }
 
 /// A further connection to an open store.
 fn connect(path: &Path) -> Result<Connection> {
     let conn = open_file(path, false)?;
-    configure(&conn)?;
+    configure(&conn, READER_CACHE_KIB)?;
     Ok(conn)
 }
 

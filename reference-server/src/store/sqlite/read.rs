@@ -79,7 +79,7 @@ impl<C: Deref<Target = Connection>> Session<C> {
         })
     }
 
-    /// Reads whole rows (see [`COLUMNS`]) whose key is `wanted` and hands on
+    /// Reads whole rows (see `select`) whose key is `wanted` and hands on
     /// those that are intact.
     fn visit_records(
         &mut self,
@@ -109,8 +109,15 @@ impl<C: Deref<Target = Connection>> Session<C> {
     }
 }
 
-/// The columns that [`read_row`] reads.
-const COLUMNS: &str = "id, key, flags, time, replica, digest, value";
+/// A query for whole rows, with the columns that [`read_row`] reads.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, key, flags, time, replica, digest, value FROM records ",
+            $rest
+        )
+    };
+}
 
 fn note(damage: &mut Vec<Damage>, found: Damage) {
     if !damage.contains(&found) {
@@ -118,7 +125,7 @@ fn note(damage: &mut Vec<Damage>, found: Damage) {
     }
 }
 
-/// A row of [`COLUMNS`], checked.
+/// A row of `select`, checked.
 pub(super) fn read_row(row: &Row<'_>) -> rusqlite::Result<std::result::Result<Stored, Damage>> {
     Ok(intact(
         sequence_of(row.get(0)?),
@@ -283,8 +290,8 @@ impl<C: Deref<Target = Connection>> ReadTx for Session<C> {
 
     fn get(&mut self, key: &Key) -> Result<Option<Stored>> {
         let mut found = None;
-        let sql = format!("SELECT {COLUMNS} FROM records WHERE space = ?1 AND key = ?2");
-        self.visit_records(&sql, (self.id, key.as_bytes()), &|_| true, &mut |stored| {
+        let sql = select!("INDEXED BY records_by_key WHERE space = ?1 AND key = ?2");
+        self.visit_records(sql, (self.id, key.as_bytes()), &|_| true, &mut |stored| {
             found = Some(stored);
             ControlFlow::Break(())
         })?;
@@ -297,8 +304,8 @@ impl<C: Deref<Target = Connection>> ReadTx for Session<C> {
         after: Option<&[u8]>,
         visit: &mut dyn FnMut(Stored) -> ControlFlow<()>,
     ) -> Result<()> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM records INDEXED BY records_by_key
+        let sql = select!(
+            "INDEXED BY records_by_key
              WHERE space = ?1 AND key >= ?2 AND key < ?3 ORDER BY key"
         );
         let start = match after {
@@ -338,9 +345,9 @@ impl<C: Deref<Target = Connection>> ReadTx for Session<C> {
         visit: &mut dyn FnMut(Stored) -> ControlFlow<()>,
     ) -> Result<()> {
         let Some(id) = self.id else { return Ok(()) };
-        let sql = format!("SELECT {COLUMNS} FROM records WHERE id > ?1 AND id <= ?2 ORDER BY id");
+        let sql = select!("WHERE id > ?1 AND id <= ?2 ORDER BY id");
         let span = (row_id(id, sequence)?, row_id(id, self.state.head())?);
-        self.visit_records(&sql, span, &|key| ranges.contains(key), visit)
+        self.visit_records(sql, span, &|key| ranges.contains(key), visit)
     }
 
     fn changed_digests(

@@ -6,7 +6,7 @@ use super::read::{Session, read_row, row_id};
 use crate::store::{Applied, Compaction, Damage, Result, SpaceStatus, StoreError, WriteTx};
 use gosync_proto::Time;
 use gosync_proto::history::{Cursor, Epoch, Point};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Statement};
 
 impl Session<&Connection> {
     /// The space's row id; creates the row for a new space.
@@ -62,21 +62,6 @@ impl Session<&Connection> {
             .map_err(failed)?;
         Ok(())
     }
-
-    fn delete_row(&self, row: i64) -> Result<()> {
-        let deleted = self
-            .conn
-            .prepare_cached("DELETE FROM records WHERE id = ?1")
-            .and_then(|mut s| s.execute([row]))
-            .map_err(failed)?;
-        if deleted == 1 {
-            Ok(())
-        } else {
-            Err(StoreError::Corrupt(
-                "an index names a record that the table does not have".into(),
-            ))
-        }
-    }
 }
 
 impl WriteTx for Session<&Connection> {
@@ -98,12 +83,13 @@ impl WriteTx for Session<&Connection> {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             )
             .map_err(failed)?;
+        let mut delete = conn.prepare_cached(DELETE).map_err(failed)?;
         for applied in records {
             let record = &applied.record;
             let size = record.size() as u64;
             sequence += 1;
             if let Some(old) = &applied.replaces {
-                self.delete_row(row_id(space, old.sequence)?)?;
+                delete_row(&mut delete, row_id(space, old.sequence)?)?;
                 state.records -= 1;
                 state.bytes = state.bytes.saturating_sub(old.size);
             }
@@ -180,7 +166,8 @@ impl WriteTx for Session<&Connection> {
                     (row, now_ms as i64),
                 )
                 .map_err(failed)?;
-            self.delete_row(row)?;
+            let mut delete = self.conn.prepare_cached(DELETE).map_err(failed)?;
+            delete_row(&mut delete, row)?;
             let state = &mut self.state;
             state.records = state.records.saturating_sub(1);
             state.bytes = state.bytes.saturating_sub(size as u64);
@@ -243,8 +230,9 @@ impl WriteTx for Session<&Connection> {
                 .collect::<rusqlite::Result<Vec<_>>>()
             })
             .map_err(failed)?;
+        let mut delete = self.conn.prepare_cached(DELETE).map_err(failed)?;
         for (sequence, size) in &rows {
-            self.delete_row(row_id(space, *sequence)?)?;
+            delete_row(&mut delete, row_id(space, *sequence)?)?;
             let state = &mut self.state;
             state.compacted_through = state.compacted_through.max(*sequence);
             state.records = state.records.saturating_sub(1);
@@ -289,6 +277,17 @@ impl WriteTx for Session<&Connection> {
         state.generation += 1;
         state.clock_ms = state.clock_ms.max(now_ms);
         self.save_state()
+    }
+}
+
+const DELETE: &str = "DELETE FROM records WHERE id = ?1";
+
+fn delete_row(delete: &mut Statement<'_>, row: i64) -> Result<()> {
+    match delete.execute([row]).map_err(failed)? {
+        1 => Ok(()),
+        _ => Err(StoreError::Corrupt(
+            "an index names a record that the table does not have".into(),
+        )),
     }
 }
 
