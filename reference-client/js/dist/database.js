@@ -27,6 +27,7 @@ export class Database {
     #tabs;
     #changes = new Emitter();
     #open = true;
+    #closing = new AbortController();
     #calls = new Map();
     #lastCall = 0;
     /** Writes are handed to the store one after the other, in the order in which they were made. */
@@ -66,6 +67,10 @@ export class Database {
         this.#tabs.messages.add(message => this.#receive(message));
         this.#tabs.start();
         this.#tabs.send({ type: "who", from: this.#tabs.id });
+        // What the browser knows of the network spares waiting for the next try.
+        const { signal } = this.#closing;
+        globalThis.addEventListener?.("online", () => this.#tryAgain(), { signal });
+        globalThis.document?.addEventListener("visibilitychange", () => this.#tryAgain(), { signal });
     }
     /** Documents of one kind. */
     collection(name) {
@@ -131,6 +136,7 @@ export class Database {
             return;
         await this.#writing;
         this.#open = false;
+        this.#closing.abort();
         try {
             await this.#replica.close(options.discardPending ?? false);
         }
@@ -190,6 +196,13 @@ export class Database {
         else {
             this.status.set({ ...this.status.current, pending: status.pending, rejected: status.rejected });
         }
+    }
+    #tryAgain() {
+        const waiting = this.status.current.state === "offline" && globalThis.document?.visibilityState !== "hidden";
+        if (this.#open && waiting && this.#tabs.leading)
+            this.#replica.setNetworking(true);
+        if (waiting)
+            this.#tabs.expectLeader();
     }
     #lead(lead) {
         if (!this.#open)

@@ -219,6 +219,24 @@ test("with the module loaded", async t => {
     await assert.rejects(db.verify(), { code: "offline" });
   });
 
+  await t.test("a store that the browser threw away is noticed", async t => {
+    const marks = new Map();
+    const storage = { getItem: key => marks.get(key) ?? null, setItem: (key, value) => marks.set(key, value) };
+    Object.defineProperty(globalThis, "localStorage", { value: storage, configurable: true });
+    t.after(() => delete globalThis.localStorage);
+    const name = `evicted-${++stores}`;
+    const evicted = async () => {
+      const db = await open({ name, url, space: "test" });
+      const found = db.status.current.evicted;
+      await db.collection("todos").put("t1", {});
+      await db.close();
+      return found;
+    };
+    assert.deepEqual([await evicted(), await evicted()], [false, false]);
+    await new Promise(resolve => (indexedDB.deleteDatabase(name).onsuccess = resolve));
+    assert.equal(await evicted(), true);
+  });
+
   await t.test("wrong arguments are refused with a sentence that names them", async t => {
     await assert.rejects(open({ name: "x", url, space: "no spaces" }), { code: "invalid", message: /space/ });
     await assert.rejects(open({ name: "", url, space: "s" }), { code: "invalid", message: /name/ });

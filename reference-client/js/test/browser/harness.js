@@ -99,10 +99,15 @@ export class Server {
   }
 }
 
-/** A browser with a profile of its own, as another person would have. */
-export async function browser(t) {
-  const profile = await folder(t, () => context.close());
-  const context = await chromium.launchPersistentContext(profile, {
+/** A folder for a browser's profile, for tests that open it several times. */
+export function profile(t) {
+  return folder(t, async () => undefined);
+}
+
+/** A browser with a profile of its own, as another person would have; or with the given one. */
+export async function browser(t, place) {
+  place ??= await folder(t, () => context.close());
+  const context = await chromium.launchPersistentContext(place, {
     executablePath: variable("CHROME"),
     headless: true,
     args: FLAGS,
