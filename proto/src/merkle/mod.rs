@@ -30,11 +30,13 @@
 //! a cache: it can be dropped and rebuilt at any time.
 
 mod tree;
+mod walk;
 
 #[cfg(test)]
 mod tests;
 
-pub use tree::{Iter, Tree};
+pub use tree::Tree;
+pub use walk::Iter;
 
 use crate::key::KeyRange;
 use crate::record::{BRANCH_TAG, Digest};

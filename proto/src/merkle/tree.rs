@@ -7,19 +7,17 @@
 //! once, however many changes went through it. All walks are loops: a chain of
 //! 512-byte keys is 4,607 branches deep.
 
-use super::{Summary, View, bit, branch, critical_bit};
+use super::{Summary, bit, branch, critical_bit};
 use crate::key::KeyRange;
 use crate::record::Digest;
-use std::convert::Infallible;
-use std::ops::ControlFlow;
 
 /// A leaf (top bit set) or a branch, by index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Link(u32);
+pub(super) struct Link(u32);
 
 const LEAF: u32 = 1 << 31;
 
-enum Target {
+pub(super) enum Target {
     Leaf(usize),
     Branch(usize),
 }
@@ -33,7 +31,7 @@ impl Link {
         Link(index as u32)
     }
 
-    fn target(self) -> Target {
+    pub(super) fn target(self) -> Target {
         if self.0 & LEAF != 0 {
             Target::Leaf((self.0 & !LEAF) as usize)
         } else {
@@ -43,11 +41,11 @@ impl Link {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Branch {
-    children: [Link; 2],
+pub(super) struct Branch {
+    pub children: [Link; 2],
     /// Records in the left half. Not of both halves: a walk down then reads
     /// the branches on its way and nothing beside it.
-    left: u32,
+    pub left: u32,
     /// Some leaf below. All share the bits before the critical one, so a bound
     /// that ends above the leaves need not be followed down to them.
     sample: u32,
@@ -62,12 +60,12 @@ struct Branch {
 /// Holds up to 2^31 - 1 records.
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
-    root: Option<Link>,
+    pub(super) root: Option<Link>,
     // Side by side rather than in one array of structures: a walk down reads
     // 16 bytes for each branch, and four neighbours share a cache line.
-    keys: Vec<Box<[u8]>>,
-    digests: Vec<Digest>,
-    branches: Vec<Branch>,
+    pub(super) keys: Vec<Box<[u8]>>,
+    pub(super) digests: Vec<Digest>,
+    pub(super) branches: Vec<Branch>,
     fingerprints: Vec<Digest>,
     free_leaves: Vec<u32>,
     free_branches: Vec<u32>,
@@ -302,35 +300,6 @@ impl Tree {
         (to - from) as u64
     }
 
-    /// The records in `range`, in key order.
-    pub fn iter<'a>(&'a self, range: &KeyRange) -> Iter<'a> {
-        let (mut from, to) = self.ranks(range);
-        let left = to - from;
-        let mut pending = Vec::new();
-        let mut at = self.root.filter(|_| left > 0);
-        while let Some(link) = at.take() {
-            match link.target() {
-                Target::Branch(b) if from > 0 => {
-                    let branch = &self.branches[b];
-                    let [low, high] = branch.children;
-                    if let Some(rest) = from.checked_sub(branch.left as usize) {
-                        from = rest;
-                        at = Some(high);
-                    } else {
-                        pending.push(high);
-                        at = Some(low);
-                    }
-                }
-                _ => pending.push(link),
-            }
-        }
-        Iter {
-            tree: self,
-            pending,
-            left,
-        }
-    }
-
     /// Cuts `range` into up to `parts` ranges with about equal counts, each
     /// with what it holds. A bound is moved by up to a quarter of a part to
     /// where the tree branches highest, since there bounds are short and most
@@ -383,14 +352,14 @@ impl Tree {
     }
 
     /// The ranks of a range's first record and of the first one above it.
-    fn ranks(&self, range: &KeyRange) -> (usize, usize) {
+    pub(super) fn ranks(&self, range: &KeyRange) -> (usize, usize) {
         let from = self.rank(range.start());
         let to = range.end().map_or(self.len(), |end| self.rank(end));
         (from, to.max(from))
     }
 
     /// How many keys are below `bound`.
-    fn rank(&self, bound: &[u8]) -> usize {
+    pub(super) fn rank(&self, bound: &[u8]) -> usize {
         let fence = self.fence(bound);
         let (mut below, mut size) = (0, self.len());
         let mut at = self.root;
@@ -415,7 +384,7 @@ impl Tree {
     }
 
     /// The records from rank `from` up to below rank `to`.
-    fn between(&self, mut from: usize, mut to: usize) -> Summary {
+    pub(super) fn between(&self, mut from: usize, mut to: usize) -> Summary {
         let Some(mut at) = self.root.filter(|_| from < to) else {
             return Summary::EMPTY;
         };
@@ -433,7 +402,7 @@ impl Tree {
                 (at, size) = (high, size - left);
                 (from, to) = (from - left, to - left);
             } else {
-                let low = self.from_rank(low, left, from);
+                let low = self.rank_and_above(low, left, from);
                 return low.join(self.below_rank(high, size - left, to - left));
             }
         }
@@ -441,7 +410,7 @@ impl Tree {
     }
 
     /// The records of a subtree of `size` records from rank `from` on.
-    fn from_rank(&self, mut at: Link, mut size: usize, mut from: usize) -> Summary {
+    fn rank_and_above(&self, mut at: Link, mut size: usize, mut from: usize) -> Summary {
         let mut rights = Vec::new();
         while let (1.., Target::Branch(b)) = (from, at.target()) {
             let branch = &self.branches[b];
@@ -665,95 +634,5 @@ impl Tree {
                 }
             }
         }
-    }
-}
-
-/// Records of a range in key order.
-#[derive(Clone, Debug)]
-pub struct Iter<'a> {
-    tree: &'a Tree,
-    /// Subtrees to come, the next one on top.
-    pending: Vec<Link>,
-    left: usize,
-}
-
-impl<'a> Iterator for Iter<'a> {
-    type Item = (&'a [u8], &'a Digest);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.left == 0 {
-            return None;
-        }
-        let mut at = self.pending.pop()?;
-        loop {
-            match at.target() {
-                Target::Leaf(l) => {
-                    self.left -= 1;
-                    return Some((&self.tree.keys[l], &self.tree.digests[l]));
-                }
-                Target::Branch(b) => {
-                    let [left, right] = self.tree.branches[b].children;
-                    self.pending.push(right);
-                    at = left;
-                }
-            }
-        }
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
-    }
-}
-
-impl ExactSizeIterator for Iter<'_> {}
-
-impl View for Tree {
-    type Error = Infallible;
-
-    fn summary(&self, range: &KeyRange) -> Result<Summary, Infallible> {
-        Ok(self.summary(range))
-    }
-
-    fn count(&self, range: &KeyRange) -> Result<u64, Infallible> {
-        Ok(self.count(range))
-    }
-
-    fn summaries(&self, ranges: &[KeyRange]) -> Result<Vec<Summary>, Infallible> {
-        let mut last: (&[u8], usize) = (&[], 0);
-        let summary = |range| {
-            let range: &KeyRange = range;
-            let from = match last {
-                (end, rank) if end == range.start() => rank,
-                _ => self.rank(range.start()),
-            };
-            let to = range.end().map_or(self.len(), |end| {
-                let rank = self.rank(end);
-                last = (end, rank);
-                rank
-            });
-            self.between(from, to)
-        };
-        Ok(ranges.iter().map(summary).collect())
-    }
-
-    fn split(
-        &self,
-        range: &KeyRange,
-        parts: usize,
-    ) -> Result<Vec<(KeyRange, Summary)>, Infallible> {
-        Ok(self.split(range, parts))
-    }
-
-    fn items(
-        &self,
-        range: &KeyRange,
-        visit: &mut dyn FnMut(&[u8], &Digest) -> ControlFlow<()>,
-    ) -> Result<(), Infallible> {
-        for (key, digest) in self.iter(range) {
-            if visit(key, digest).is_break() {
-                break;
-            }
-        }
-        Ok(())
     }
 }

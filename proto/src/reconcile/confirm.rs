@@ -2,8 +2,8 @@
 //! nothing that short digests overlooked stays unnoticed. A checkpoint of
 //! Watch does the same for a replica that goes on watching.
 
+use super::answer::PeerMisbehaved;
 use super::columns::{Asking, DIGEST_LENS, EQUAL, Flaw, RESOLVED, SPLIT, Shortener, get_run};
-use super::initiator::PeerMisbehaved;
 use crate::key::{KeyRange, RangeSet};
 use crate::merkle::View;
 use crate::wire;

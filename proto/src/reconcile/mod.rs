@@ -25,13 +25,15 @@
 //!   rounds. A range that differs again simply is found by a later session;
 //!   the session ends when all ranges are resolved, not when roots are equal.
 
+mod answer;
 mod columns;
 mod confirm;
 mod initiator;
 mod plan;
 mod responder;
 
+pub use answer::{Lacking, PeerMisbehaved, Step, TurnError};
 pub use columns::{DEFAULT_DIGEST_LEN, DIGEST_LENS};
 pub use confirm::Confirmation;
-pub use initiator::{Initiator, Lacking, Options, PeerMisbehaved, Step, TurnError};
+pub use initiator::{Initiator, Options};
 pub use responder::{Budget, RespondError, respond};

@@ -221,6 +221,19 @@ fn call(
     wire::ReconcileResponse::decode(Bytes::from(answer)).unwrap()
 }
 
+/// Only the moving of the records that the replica lacks: loads, encodes, decodes and checks them.
+pub fn move_records(workload: &Workload) -> usize {
+    let loaded = workload.only_on_server.iter().cloned();
+    let message = wire::ReconcileResponse {
+        records: loaded.map(Into::into).collect(),
+        ..Default::default()
+    };
+    let encoded = Bytes::from(message.encode_to_vec());
+    let decoded = wire::ReconcileResponse::decode(encoded).unwrap();
+    let records = decoded.records.into_iter().map(Record::try_from);
+    records.collect::<Result<Vec<_>, _>>().unwrap().len()
+}
+
 /// One session, from the first question to the full comparison after everything has moved.
 pub fn session(workload: &Workload, options: Options) -> Outcome {
     let salt = 0x0123_4567_89ab_cdef;
