@@ -66,7 +66,8 @@ export class Opening {
     return this.#within(timeoutMs, async over => {
       for (let seen = this.#told; !over.aborted; seen = await this.#statusAfter(seen)) {
         const status = this.#status();
-        if (status.state === "online" && status.pending === 0) return { done: {} };
+        // The status counts a write a moment after it is made.
+        if (status.state === "online" && status.pending === 0 && !(await this.#waits())) return { done: {} };
         if (givesUp(status)) return failure(status, "the client gave up");
       }
     });
@@ -128,6 +129,11 @@ export class Opening {
 
   async #pending() {
     return JSON.parse(await this.#replica.pending());
+  }
+
+  /** Whether a write waits for its verdict. */
+  async #waits() {
+    return (await this.#pending()).some(({ state }) => state !== "rejected");
   }
 
   #hear(kind, news) {
