@@ -386,6 +386,9 @@ impl<S: Store> Client<S> {
             }
         };
         if !handle.ids.is_empty() {
+            // the driver counts exactly, a moment later
+            let written = handle.ids.len() as u64;
+            self.inner.feed.update_status(|s| s.pending += written);
             self.inner.feed.keys_changed(&handle.keys);
             self.inner.feed.event(Event::Wrote {
                 ids: handle.ids.clone(),

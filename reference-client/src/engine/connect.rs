@@ -29,6 +29,9 @@ pub(super) struct Session {
     pub total_records: u64,
 }
 
+/// The least pause after a failure, even when the user asks, milliseconds.
+const LEAST_PAUSE_MS: u64 = 1_000;
+
 /// How often a session may start over in a row before it waits in between.
 const MAX_RESTARTS: u32 = 4;
 
@@ -75,6 +78,14 @@ impl Engine {
     pub(super) fn start_over(&mut self) {
         self.backoff.reset();
         self.authenticate(false);
+    }
+
+    /// Somebody wants to sync and not to wait for the backoff. But whoever asks
+    /// again and again does not hammer the server.
+    pub(super) fn try_sooner(&mut self) {
+        let due = self.failed_at.saturating_add(LEAST_PAUSE_MS);
+        self.retry_at = self.retry_at.map(|at| at.min(due));
+        self.tick();
     }
 
     /// Asks for a token, and then says Hello.
@@ -353,6 +364,7 @@ impl Engine {
         let pause = self
             .backoff
             .next(self.now.entropy, at_least.unwrap_or_default());
+        self.failed_at = self.now.mono_ms;
         self.retry_at = Some(self.now.mono_ms.saturating_add(pause));
         self.report_problem(reason, message);
         self.interrupted(message);

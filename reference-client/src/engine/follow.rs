@@ -149,7 +149,7 @@ impl Engine {
             n.point.epoch == position.head.point.epoch
                 && n.point.sequence > position.head.point.sequence
         });
-        if newer {
+        if newer || self.sending.offers() {
             return Ok(());
         }
         if self.equals(&checkpoint.ranges)? {

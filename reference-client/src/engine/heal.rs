@@ -235,6 +235,9 @@ impl Engine {
     }
 
     pub(super) fn concluded(&mut self, concluded: Concluded) {
+        if concluded.offered > 0 {
+            self.sending.offered();
+        }
         let healing = self.healing.take();
         if let Some(healing) = healing {
             let healed = Healed {

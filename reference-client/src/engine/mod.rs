@@ -310,6 +310,8 @@ pub struct Engine {
     /// When a silent stream is given up.
     watchdog: Option<u64>,
     retry_at: Option<u64>,
+    /// When the last attempt failed.
+    failed_at: u64,
     backoff: Backoff,
     /// Sessions in a row that started over without getting anywhere.
     restarts: u32,
@@ -357,6 +359,7 @@ impl Engine {
             stream: None,
             watchdog: None,
             retry_at: None,
+            failed_at: 0,
             backoff: Backoff::default(),
             restarts: 0,
             renewed: false,
@@ -442,10 +445,11 @@ impl Engine {
                 self.interrupted("syncing is switched off");
             }
             (P::StorageError, Event::Sync | Event::Verify) => self.open(),
-            (P::Live | P::Waiting | P::NeedsAuth | P::UpgradeRequired, Event::Sync) => {
+            (P::Live | P::NeedsAuth | P::UpgradeRequired, Event::Sync) => {
                 self.renewed = false;
                 self.start_over();
             }
+            (P::Waiting, Event::Sync) => self.try_sooner(),
             // the session under way tells when both sides are equal
             (_, Event::Sync) => {}
             (_, Event::Verify) => self.ops.push_back(Op::Verify),

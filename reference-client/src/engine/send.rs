@@ -18,6 +18,8 @@ pub(super) struct Sending {
     busy: bool,
     /// There may be more to send.
     more: bool,
+    /// There may be clean records that the server does not hold yet.
+    offers: bool,
     /// The most records of a parcel: lowered when a call is refused for its
     /// size.
     cap: usize,
@@ -29,6 +31,7 @@ impl Default for Sending {
             parcel: None,
             busy: false,
             more: true,
+            offers: true,
             cap: usize::MAX,
         }
     }
@@ -40,6 +43,17 @@ impl Sending {
         self.parcel = None;
         self.busy = false;
         self.more = true;
+    }
+
+    /// Clean records were queued for the server.
+    pub(super) fn offered(&mut self) {
+        self.offers = true;
+    }
+
+    /// Whether there may be clean records that the server does not hold yet:
+    /// then both sides differ, and it is known why.
+    pub(super) fn offers(&self) -> bool {
+        self.offers
     }
 
     /// Whether there may be more to send.
@@ -86,6 +100,8 @@ impl Engine {
 
     pub(super) fn parcel_taken(&mut self, parcel: Parcel) {
         self.sending.busy = false;
+        // offers are taken before anything else
+        self.sending.offers = parcel.items.iter().any(|i| i.write.is_none());
         match self.phase {
             Phase::Pushing if parcel.items.is_empty() => {
                 if self.unchanged && self.sending.is_idle() {

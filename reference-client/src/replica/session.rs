@@ -99,7 +99,9 @@ pub fn decide(view: &View, me: ReplicaId, c: &Conclusion) -> (Changes, Concluded
         let point = view.meta.point_of(stored);
         let status = status_of(view, c, key);
         let present = c.ancestry.contains(point, status.lineage);
-        let verdict = if c.wanted.contains(key.as_bytes()) {
+        // what was found lost before stays so until the server has it again
+        let known_lost = view.offers.contains(key) || c.wanted.contains(key.as_bytes());
+        let verdict = if known_lost {
             Missing::Lost
         } else {
             missing_record(

@@ -472,3 +472,17 @@ fn sync_and_verify_are_told_why_they_cannot_succeed() {
     let interrupted = |n: &&Notice| matches!(n, Notice::Interrupted(_));
     assert_eq!(rig.notices.iter().filter(interrupted).count(), 2);
 }
+
+#[test]
+fn whoever_asks_to_sync_again_and_again_does_not_hammer_the_server() {
+    let mut rig = Rig::new();
+    rig.online();
+    for _ in 0..8 {
+        fail(&mut rig, CallError::new(Cause::Status(14), "down"));
+        rig.now.mono_ms += 10;
+        rig.event(Event::Sync);
+        assert_eq!(rig.phase(), Phase::Waiting);
+        assert!(rig.wait() <= 990);
+        rig.event(Event::Token(TokenNews::Ready));
+    }
+}

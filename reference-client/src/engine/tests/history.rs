@@ -223,3 +223,33 @@ fn a_history_that_changes_during_a_session_starts_it_again() {
     assert_eq!(rig.phase(), Phase::Authenticating);
     assert_eq!(rig.clean().len(), 1);
 }
+
+#[test]
+fn offers_that_the_server_has_not_taken_yet_are_no_reason_to_heal() {
+    let mut rig = Rig::new();
+    rig.hold(vec![record("a", 1, Some("v"))], cursor(5, 9));
+    rig.online();
+    let unknown = status(wire::Lineage::Unknown, false);
+    rig.greet(Greeting {
+        status: unknown,
+        ..Greeting::at(position(6, 0, 0))
+    });
+    heal(&mut rig, &[], position(6, 0, 0), unknown);
+    // refused for now: it is offered again after a pause
+    rig.judge(
+        position(6, 0, 0),
+        vec![rejected(gosync_proto::Reason::RateLimited)],
+    );
+    assert_eq!(rig.phase(), Phase::CatchingUp);
+    rig.judge(
+        position(6, 0, 0),
+        vec![rejected(gosync_proto::Reason::RateLimited)],
+    );
+    rig.checkpoint_of(position(6, 0, 0), vec![0; 32]);
+    assert_eq!(rig.phase(), Phase::Live);
+    assert!(!rig.verified());
+    rig.wait();
+    rig.judge(position(6, 1, 0), vec![held(1)]);
+    rig.checkpoint(position(6, 1, 0));
+    assert!(rig.verified());
+}
