@@ -153,7 +153,13 @@ async fn open(folder: &Path, name: &str, url: &str, online: bool) -> Result<Clie
         online,
         ..Config::new("bench")?
     };
-    Ok(Client::open(store, GrpcTransport::new(url)?, TokioRuntime::current()?, config).await?)
+    Ok(Client::open(
+        store,
+        GrpcTransport::new(url)?,
+        TokioRuntime::current()?,
+        config,
+    )
+    .await?)
 }
 
 async fn sync(client: &Client<SqliteStore>) -> Result<()> {
@@ -218,7 +224,11 @@ async fn bench(args: &Args) -> Result<()> {
         "something was left to be pushed"
     );
 
-    report(args, raw, &[("local write", local), ("push", push), ("pull", pull)])
+    report(
+        args,
+        raw,
+        &[("local write", local), ("push", push), ("pull", pull)],
+    )
 }
 
 fn report(args: &Args, raw: f64, measured: &[(&str, f64)]) -> Result<()> {

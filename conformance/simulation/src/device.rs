@@ -8,7 +8,7 @@ use crate::net::{Link, Net};
 use crate::server::EPOCH_MS;
 use crate::store::SimStore;
 use crate::trace::Trace;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use gosync_client::client::Event;
 use gosync_client::engine::Report;
 use gosync_client::platform::{BoxFuture, Moment, NoRandomness, Runtime};
@@ -195,7 +195,10 @@ impl Device {
     pub fn set_online(&self, online: bool) {
         let client = self.client();
         if let Some(client) = client {
-            self.note(format_args!("goes {}", if online { "online" } else { "offline" }));
+            self.note(format_args!(
+                "goes {}",
+                if online { "online" } else { "offline" }
+            ));
             client.set_online(online);
         }
     }
@@ -229,8 +232,8 @@ impl Device {
         let disk = self.disk();
         let all = KeyRange::all();
         // a store in memory never waits
-        let page = futures::executor::block_on(disk.page(&all, None, usize::MAX));
-        let clean = page.unwrap_or_default().clean;
+        let page = disk.page(&all, None, usize::MAX).now_or_never();
+        let clean = page.and_then(Result::ok).unwrap_or_default().clean;
         clean
             .into_iter()
             .filter(|s| s.intact())
@@ -241,8 +244,8 @@ impl Device {
     /// Spoils stored content under its digest.
     pub fn damage(&self, key: &Key) {
         let disk = self.disk();
-        // a store in memory never fails
-        let _ = futures::executor::block_on(disk.damage(std::slice::from_ref(key)));
+        // a store in memory neither waits nor fails
+        let _ = disk.damage(std::slice::from_ref(key)).now_or_never();
     }
 
     async fn live(self, process: Process, disk: MemoryStore) {

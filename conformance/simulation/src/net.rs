@@ -391,11 +391,15 @@ impl Transport for Link {
                 net.ledger.pushed(request, answer);
             }
             let keys = request.records.iter().map(|r| {
-                format!("{}@{}", r.key.escape_ascii(), r.version.map_or(0, |v| v.time & 0xffff_ffff))
+                format!(
+                    "{}@{}",
+                    r.key.escape_ascii(),
+                    r.version.map_or(0, |v| v.time & 0xffff_ffff)
+                )
             });
             let keys = keys.collect::<Vec<_>>().join(" ");
             let text = outcome(result, |answer| {
-                let verdicts = answer.results.iter().map(|r| r.verdict().as_str_name());
+                let verdicts = answer.verdicts.iter().map(|v| v.outcome().as_str_name());
                 let verdicts = verdicts.collect::<Vec<_>>().join(" ");
                 format!("{verdicts} {:?}", answer.position)
             });
@@ -413,7 +417,8 @@ impl Transport for Link {
             |service: &Service, request, now| service.reconcile(&Access::full(), &request, now);
         self.unary(request, call, |link, _, result| {
             let text = outcome(result, |answer| format!("{:?}", answer.position));
-            link.net.note(link.device, format_args!("reconcile: {text}"));
+            link.net
+                .note(link.device, format_args!("reconcile: {text}"));
         })
         .await
     }
@@ -441,8 +446,10 @@ impl Transport for Link {
                     ControlFlow::Continue(())
                 });
                 let count = messages.len();
-                link.net
-                    .note(link.device, format_args!("snapshot: {count} messages {result:?}"));
+                link.net.note(
+                    link.device,
+                    format_args!("snapshot: {count} messages {result:?}"),
+                );
                 for message in messages {
                     if !outlet.send(Ok(message)).await {
                         return;
@@ -522,12 +529,18 @@ async fn follow(
             Some(watch_response::Event::Changes(changes)) => {
                 changed = true;
                 let count = changes.records.len();
-                net.note(link.device, format_args!("watch sends {count} records, {:?}", changes.cursor));
+                net.note(
+                    link.device,
+                    format_args!("watch sends {count} records, {:?}", changes.cursor),
+                );
             }
             Some(watch_response::Event::Checkpoint(c)) => {
                 changed = false;
                 heartbeats = 0;
-                net.note(link.device, format_args!("watch sends checkpoint {:?}", c.position));
+                net.note(
+                    link.device,
+                    format_args!("watch sends checkpoint {:?}", c.position),
+                );
             }
             Some(watch_response::Event::End(_)) => last = true,
             _ => {}

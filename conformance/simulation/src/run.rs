@@ -477,8 +477,7 @@ impl<'s> Fate<'s> {
     fn rot(&self, at_server: bool) -> anyhow::Result<()> {
         let stage = self.stage;
         let server = stage.server.records()?;
-        let held: Vec<BTreeMap<Key, Record>> =
-            stage.devices.iter().map(Device::records).collect();
+        let held: Vec<BTreeMap<Key, Record>> = stage.devices.iter().map(Device::records).collect();
         let victim = stage.chance.between(0, held.len() as u64 - 1) as usize;
         let place = match at_server {
             true => &server,

@@ -278,7 +278,6 @@ impl Server {
             .with_tree(service.store(), &self.space, |tree, _| tree.total())?
             .0;
         let horizon = self.horizon()?;
-        let records = self.records()?;
         let mut computed = Stream::new();
         for (key, record) in self.records()? {
             if record.in_fingerprints(horizon) {
