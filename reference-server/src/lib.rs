@@ -14,6 +14,7 @@
 //! | [`store`] | the storage seam and its databases |
 //! | [`space`] | what is kept in memory of a space in use: its fingerprint tree, its change feed |
 //! | [`service`] | the five calls as functions of (access, request, time, store); no network |
+//! | [`maintenance`] | compaction and verification, on any store, beside a running server |
 
 pub mod auth;
 pub mod cli;
