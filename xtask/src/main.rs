@@ -7,6 +7,7 @@
 mod bench;
 mod build_wasm;
 mod check;
+mod conformance;
 mod demo;
 mod files;
 mod generate;

@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::setup::{browser, node};
 use crate::steps::{self, Step};
-use crate::{build_wasm, demo, package, process, web_tests, workspace};
+use crate::{build_wasm, conformance, demo, package, process, web_tests, workspace};
 
 const STEPS: &[Step] = &[
     Step {
@@ -38,13 +38,28 @@ const STEPS: &[Step] = &[
         run: web,
     },
     Step {
+        name: "conformance-server",
+        about: "the reference server follows the specification",
+        run: conformance::server,
+    },
+    Step {
+        name: "conformance-client",
+        about: "the native client follows the specification",
+        run: conformance::client,
+    },
+    Step {
+        name: "conformance-wasm",
+        about: "the WASM client, on Node, follows the specification",
+        run: conformance::wasm,
+    },
+    Step {
         name: "browser",
         about: "the demo in Chromium, with real processes",
         run: chromium,
     },
 ];
 
-/// Run every test: Rust, the WASM client, the npm package, the demo in a real browser
+/// Run every test: Rust, the WASM client, the npm package, conformance, the demo in a real browser
 #[derive(clap::Args)]
 pub struct Args {
     /// Run this step only; may be given several times
@@ -67,6 +82,11 @@ fn rust() -> Result<()> {
     process::run(cargo().args(["test", "--workspace", "--no-fail-fast"]))
 }
 
+/// Builds every program. Everything, as the `rust` step does: one alone would be built once more, with other features.
+pub fn programs() -> Result<()> {
+    process::run(cargo().args(["build", "--workspace", "--all-targets"]))
+}
+
 fn js() -> Result<()> {
     node::packages(&build_wasm::js())?;
     build_wasm::build()?;
@@ -87,8 +107,7 @@ fn chromium() -> Result<()> {
     node::packages(&build_wasm::js())?;
     build_wasm::build()?;
     let site = demo::site(&workspace::target().join("test"))?;
-    // Everything, as the `rust` step does: the server alone would be built once more, with other features.
-    process::run(cargo().args(["build", "--workspace", "--all-targets"]))?;
+    programs()?;
     let server = workspace::program("debug", "gosync-server");
     process::run(
         Command::new("npm")

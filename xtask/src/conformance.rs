@@ -1,0 +1,52 @@
+//! The conformance suite, pointed at the reference implementations.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::setup::node;
+use crate::{build_wasm, files, process, test, workspace};
+
+/// Judges the reference server.
+pub fn server() -> Result<()> {
+    test::programs()?;
+    let adapter = workspace::program("debug", "gosync-adapter-server");
+    suite("server", &word(&adapter), &[])
+}
+
+/// Judges the reference client as a native program.
+pub fn client() -> Result<()> {
+    test::programs()?;
+    let adapter = workspace::program("debug", "gosync-adapter-client");
+    suite("client", &word(&adapter), &[])
+}
+
+/// Judges the reference client as the npm package has it, on Node.
+pub fn wasm() -> Result<()> {
+    node::packages(&build_wasm::js())?;
+    build_wasm::build()?;
+    test::programs()?;
+    let driver = workspace::root().join("conformance/adapters/wasm/driver.mjs");
+    let command = format!("node {}", word(&driver));
+    suite("client", &command, &["--format", "json"])
+}
+
+/// Runs the suite in an empty folder: that is where drivers keep their stores.
+fn suite(mode: &str, exec: &str, options: &[&str]) -> Result<()> {
+    let dir = workspace::target().join("test/conformance");
+    files::remove_dir(&dir)?;
+    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    process::run(
+        Command::new(workspace::program("debug", "gosync-conformance"))
+            .current_dir(dir)
+            .args([mode, "--quiet", "--exec", exec])
+            .args(options),
+    )
+}
+
+/// A path as one word of the suite's command lines.
+fn word(path: &Path) -> String {
+    format!("'{}'", path.display())
+}
