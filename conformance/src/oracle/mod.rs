@@ -3,6 +3,7 @@
 //! the libraries that it judges, and knows nothing of networks or cases.
 
 mod clock;
+pub mod descent;
 mod documents;
 mod fingerprint;
 mod limits;

@@ -133,29 +133,34 @@ impl Opening {
         }
     }
 
-    /// Asks for a session, and joins the client's own next try where that one
-    /// fails, until the client gives up.
+    /// One session. When the first try fails, those that follow are the
+    /// client's own, at its own pace: asking again would skip its pause.
     async fn finish_sync(&self) -> Result<(), SyncError> {
-        let mut statuses = on!(&self.client, c => c.statuses());
-        loop {
-            let Err(interrupted) = on!(&self.client, c => c.sync().await) else {
-                return Ok(());
-            };
-            if gives_up(self.status().phase) {
-                return Err(failure(&self.status(), &interrupted.to_string()));
+        match on!(&self.client, c => c.sync().await) {
+            Ok(()) => Ok(()),
+            Err(why) if gives_up(self.status().phase) => {
+                Err(failure(&self.status(), &why.to_string()))
             }
-            // it tries again by itself after a pause, which asking at once would skip
-            loop {
-                match statuses.next().await {
-                    Some(status) if gives_up(status.phase) => {
-                        return Err(failure(&status, &interrupted.to_string()));
-                    }
-                    Some(status) if pauses(status.phase) => {}
-                    Some(_) => break,
-                    None => return Err(failure(&self.status(), "the client was closed")),
-                }
+            Err(_) => self.settled().await,
+        }
+    }
+
+    /// Resolves when the client is live and its store holds nothing that the
+    /// server has to get.
+    async fn settled(&self) -> Result<(), SyncError> {
+        let mut statuses = on!(&self.client, c => c.statuses());
+        while let Some(status) = statuses.next().await {
+            if gives_up(status.phase) {
+                return Err(failure(&status, "the client gave up"));
+            }
+            // the store knows of a write before the status does
+            let counts = on!(&self.client, c => c.counts().await)
+                .map_err(|e| failure(&status, &e.to_string()))?;
+            if status.connection == Connection::Online && counts.waiting + counts.offers == 0 {
+                return Ok(());
             }
         }
+        Err(failure(&self.status(), "the client was closed"))
     }
 
     /// Syncs live from now on.
@@ -166,19 +171,7 @@ impl Opening {
 
     /// Waits until it is live and nothing waits.
     pub async fn idle(&self, timeout: Duration) -> Result<(), SyncError> {
-        let mut statuses = on!(&self.client, c => c.statuses());
-        let wait = async {
-            while let Some(status) = statuses.next().await {
-                if status.connection == Connection::Online && status.pending == 0 {
-                    return Ok(());
-                }
-                if gives_up(status.phase) {
-                    return Err(failure(&status, "the client gave up"));
-                }
-            }
-            Err(failure(&self.status(), "the client was closed"))
-        };
-        let result = tokio::time::timeout(timeout, wait).await;
+        let result = tokio::time::timeout(timeout, self.settled()).await;
         result.unwrap_or_else(|_| Err(failure(&self.status(), "the time is over")))
     }
 
@@ -272,11 +265,6 @@ fn gives_up(phase: Phase) -> bool {
         phase,
         Phase::NeedsAuth | Phase::UpgradeRequired | Phase::Stopped
     )
-}
-
-/// Whether the client waits before it tries again.
-fn pauses(phase: Phase) -> bool {
-    matches!(phase, Phase::Offline | Phase::Waiting | Phase::StorageError)
 }
 
 fn unplugged() -> SyncError {

@@ -8,6 +8,7 @@ mod history;
 mod malformed;
 mod push;
 mod ranges;
+mod reconcile;
 mod snapshot;
 mod tombstone;
 mod watch;
@@ -17,9 +18,10 @@ use crate::suite::Case;
 
 /// All of them, in the order of the specification.
 pub fn all() -> Vec<&'static Case<Cx>> {
-    let areas: [&'static [Case<Cx>]; 11] = [
+    let areas: [&'static [Case<Cx>]; 12] = [
         hello::CASES,
         ranges::CASES,
+        reconcile::CASES,
         push::CASES,
         conflict::CASES,
         tombstone::CASES,
