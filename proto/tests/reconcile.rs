@@ -451,6 +451,16 @@ fn asking_again_without_an_answer_asks_the_same() {
 }
 
 #[test]
+fn a_refused_answer_leaves_the_session_unfinished() {
+    let tree = numbered(1000);
+    let mut initiator = Initiator::new(&RangeSet::all(), SALT, options());
+    assert!(initiator.next_request(&tree).unwrap().is_some());
+    let nothing = wire::ReconcileResponse::default();
+    assert!(initiator.handle_response(&tree, nothing).is_err());
+    assert!(!initiator.is_done() && initiator.unresolved().next().is_some());
+}
+
+#[test]
 fn an_answer_without_a_question_is_misbehaviour() {
     let mut initiator = Initiator::new(&RangeSet::all(), SALT, options());
     let e = initiator.handle_response(&Tree::new(), wire::ReconcileResponse::default());
