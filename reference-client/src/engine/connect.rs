@@ -60,12 +60,12 @@ impl Engine {
         self.cancel_call();
         self.cancel_stream();
         self.retry_at = None;
+        self.compare_at = None;
+        self.comparing = false;
         self.healing = None;
         self.partial.clear();
         self.sending.interrupt();
         self.received = 0;
-        self.verified = false;
-        self.unchanged = false;
         self.phase = phase;
         if matches!(phase, Phase::Offline | Phase::Stopped) {
             self.session = None;
@@ -203,8 +203,10 @@ impl Engine {
         }
         let ranges = self.meta.ranges.len();
         if hello.equal.len() == ranges && hello.equal.iter().all(|e| *e) {
-            self.found_equal(&session);
-        } else if let Some(report) = &mut self.verifying {
+            return self.found_equal(&session);
+        }
+        self.verified = false;
+        if let Some(report) = &mut self.verifying {
             report.equal = false;
             self.heal_all();
         } else if self.in_order() {
@@ -267,7 +269,6 @@ impl Engine {
         self.problem = None;
         self.unequal = 0;
         self.verified = true;
-        self.unchanged = true;
         let head = session.position.head;
         let followed = self.meta.ranges.iter().all(|h| h.cursor == Some(head));
         if followed && self.in_order() {
@@ -394,6 +395,8 @@ impl Engine {
 
     pub(super) fn interrupted(&mut self, message: &str) {
         self.verifying = None;
+        // whoever waited for this sees the state that it led to
+        self.tell_state();
         self.notify(Notice::Interrupted(message.to_owned()));
     }
 
@@ -412,6 +415,7 @@ impl Engine {
             .iter()
             .all(|r| kept.summary(r) == self.image.summary(r));
         if !verified.damaged.is_empty() {
+            self.verified = false;
             self.notify(Notice::Damaged(verified.damaged.clone()));
         }
         if !self.online {
@@ -435,6 +439,7 @@ impl Engine {
         }
         let gone: Vec<_> = keys.iter().map(|k| (k.clone(), None)).collect();
         self.image.update(&gone);
+        self.verified = false;
         self.notify(Notice::Damaged(keys));
         if !matches!(
             self.phase,
@@ -446,6 +451,7 @@ impl Engine {
 
     /// Both sides are equal and nothing waits: whoever asked for it is told.
     pub(super) fn in_sync(&mut self) {
+        self.tell_state();
         if let Some(report) = self.verifying.take() {
             self.notify(Notice::Verified(report));
         }

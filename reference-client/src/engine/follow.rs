@@ -14,6 +14,10 @@ pub(super) const STREAM_MESSAGE_BYTES: u32 = 1 << 20;
 /// The most records of one commit that are kept until its end comes.
 const MAX_PARTIAL: usize = 1_000_000;
 
+/// A live replica compares again after so much quiet, milliseconds: long before
+/// the server's next checkpoint, so that people see what is verified.
+pub(super) const QUIET_MS: u64 = 500;
+
 /// How long after the last note both sides are noted to be equal again,
 /// milliseconds.
 const NOTE_INTERVAL_MS: u64 = 10_000;
@@ -150,6 +154,7 @@ impl Engine {
                 && n.point.sequence > position.head.point.sequence
         });
         if newer || self.sending.offers() {
+            self.compare_at = Some(self.now.mono_ms + QUIET_MS);
             return Ok(());
         }
         if self.equals(&checkpoint.ranges)? {
@@ -201,11 +206,34 @@ impl Engine {
         Ok(true)
     }
 
+    /// Asks whether both sides are equal, beside Watch.
+    pub(super) fn compare(&mut self) {
+        let quiet = self.call.is_none() && self.sending.is_idle() && self.partial.is_empty();
+        if self.phase != Phase::Live {
+            self.compare_at = None;
+        } else if quiet {
+            self.compare_at = None;
+            self.comparing = true;
+            self.hello();
+        } else {
+            self.compare_at = Some(self.now.mono_ms + QUIET_MS);
+        }
+    }
+
+    /// Equal is what counts. A difference may be what the server committed a
+    /// moment ago: the next checkpoint tells.
+    pub(super) fn compared(&mut self, hello: &wire::HelloResponse) {
+        let ranges = self.meta.ranges.len();
+        let equal = hello.equal.len() == ranges && hello.equal.iter().all(|e| *e);
+        if std::mem::take(&mut self.comparing) && equal {
+            self.agreed();
+        }
+    }
+
     /// Both sides hold the same.
     fn agreed(&mut self) {
         self.unequal = 0;
         self.verified = true;
-        self.unchanged = true;
         self.bootstrap = None;
         let now = self.now.wall_ms;
         let noted = self.meta.last_synced_ms;

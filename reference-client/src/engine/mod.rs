@@ -211,7 +211,8 @@ pub enum Notice {
 pub struct State {
     /// Where it stands.
     pub phase: Phase,
-    /// Whether the last comparison with the server found both sides equal.
+    /// Whether the last comparison with the server found both sides equal, and
+    /// no clean record changed since.
     pub verified: bool,
     /// How far a bootstrap or catch-up is.
     pub progress: Option<Progress>,
@@ -327,9 +328,13 @@ pub struct Engine {
     received: u64,
     /// Comparisons in a row that found a difference.
     unequal: u32,
+    /// The last comparison found both sides equal, and no clean record changed
+    /// since.
     verified: bool,
-    /// Nothing changed since both sides were found to be equal.
-    unchanged: bool,
+    /// When a live replica compares again, after a change and some quiet;
+    /// `comparing`: it asked, and nothing changed since.
+    compare_at: Option<u64>,
+    comparing: bool,
     problem: Option<Problem>,
     verifying: Option<Report>,
     told: Option<State>,
@@ -371,7 +376,8 @@ impl Engine {
             received: 0,
             unequal: 0,
             verified: false,
-            unchanged: false,
+            compare_at: None,
+            comparing: false,
             problem: None,
             verifying: None,
             told: None,
@@ -396,7 +402,7 @@ impl Engine {
     /// When [`Event::Tick`] is due, by the monotonic clock.
     pub fn wake_at(&self) -> Option<u64> {
         let call = self.call.map(|(_, deadline)| deadline);
-        [call, self.watchdog, self.retry_at]
+        [call, self.watchdog, self.retry_at, self.compare_at]
             .into_iter()
             .flatten()
             .min()
@@ -471,6 +477,7 @@ impl Engine {
                 self.call = None;
                 match (phase, *answer) {
                     (P::Connecting, Ok(Answer::Hello(hello))) => self.hello_answered(hello),
+                    (P::Live, Ok(Answer::Hello(hello))) => self.compared(&hello),
                     (P::Healing, Ok(Answer::Reconcile(answer))) => self.reconciled(answer),
                     (P::Pushing | P::CatchingUp | P::Live, Ok(Answer::Push(answer))) => {
                         self.push_answered(answer);
@@ -573,7 +580,11 @@ impl Engine {
 
     fn update_image(&mut self, outcome: &Outcome) {
         if !outcome.leaves.is_empty() {
-            self.unchanged = false;
+            self.verified = false;
+            self.comparing = false;
+            if self.phase == Phase::Live {
+                self.compare_at = Some(self.now.mono_ms + follow::QUIET_MS);
+            }
             self.image.update(&outcome.leaves);
         }
     }
@@ -660,6 +671,9 @@ impl Engine {
         }
         if self.watchdog.is_some_and(|deadline| deadline <= now) {
             self.fail(CallError::new(Cause::TimedOut, "the stream fell silent"));
+        }
+        if self.compare_at.is_some_and(|due| due <= now) {
+            self.compare();
         }
         if self.retry_at.is_some_and(|due| due <= now) {
             self.retry_at = None;

@@ -104,7 +104,7 @@ impl Engine {
         self.sending.offers = parcel.items.iter().any(|i| i.write.is_none());
         match self.phase {
             Phase::Pushing if parcel.items.is_empty() => {
-                if self.unchanged && self.sending.is_idle() {
+                if self.verified && self.sending.is_idle() {
                     self.in_sync();
                 }
                 self.follow();

@@ -355,3 +355,24 @@ fn two_ranges_at_different_cursors_are_followed_together() {
     assert_eq!(cursors(&rig), [60, 60]);
     assert_eq!(rig.phase(), Phase::CatchingUp);
 }
+
+#[test]
+fn a_live_replica_is_verified_again_soon_after_a_change() {
+    let mut rig = Rig::new();
+    rig.live();
+    assert!(rig.verified());
+    rig.changes(vec![record("a", 1, Some("v"))], Some(cursor(1, 1)));
+    assert!(!rig.verified());
+    rig.wait();
+    rig.greet(Greeting::at(position(1, 1, 0)).equal());
+    assert!(rig.verified());
+    // what changed while the question was under way is not vouched for
+    rig.changes(vec![record("b", 1, Some("v"))], Some(cursor(1, 2)));
+    rig.wait();
+    let question = rig.last_call().0;
+    rig.changes(vec![record("c", 1, Some("v"))], Some(cursor(1, 3)));
+    rig.greet(Greeting::at(position(1, 2, 0)).equal());
+    assert_eq!(rig.last_call().0, question);
+    assert!(!rig.verified());
+    assert_eq!(rig.phase(), Phase::Live);
+}
