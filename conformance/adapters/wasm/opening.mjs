@@ -63,14 +63,7 @@ export class Opening {
 
   /** Waits until it is live and nothing waits. */
   idle(timeoutMs) {
-    return this.#within(timeoutMs, async over => {
-      for (let seen = this.#told; !over.aborted; seen = await this.#statusAfter(seen)) {
-        const status = this.#status();
-        // The status counts a write a moment after it is made.
-        if (status.state === "online" && status.pending === 0 && !(await this.#waits())) return { done: {} };
-        if (givesUp(status)) return failure(status, "the client gave up");
-      }
-    });
+    return this.#within(timeoutMs, over => this.#settled(over));
   }
 
   /** Plugs the network in or out. */
@@ -149,22 +142,24 @@ export class Opening {
     return new Promise(resolve => this.#waiting.push(resolve));
   }
 
-  /** Asks for a session, and joins the client's own next try where that one fails, until the client gives up. */
+  /** Asks for a session; where that one fails, the client tries again by itself until it succeeds or gives up. */
   async #finishSync(over) {
-    let seen = this.#told;
-    while (!over.aborted) {
-      try {
-        await this.#replica.sync();
-        return { done: {} };
-      } catch (error) {
-        // Asking again at once would skip the pause that the client takes.
-        let status = this.#status();
-        while (!over.aborted && !givesUp(status) && pauses(status)) {
-          seen = await this.#statusAfter(seen);
-          status = this.#status();
-        }
-        if (givesUp(status)) return failure(status, error.message);
-      }
+    try {
+      await this.#replica.sync();
+      return { done: {} };
+    } catch (error) {
+      const status = this.#status();
+      return givesUp(status) ? failure(status, error.message) : this.#settled(over);
+    }
+  }
+
+  /** Resolves when the client is live and its store holds nothing that the server has to get. */
+  async #settled(over) {
+    for (let seen = this.#told; !over.aborted; seen = await this.#statusAfter(seen)) {
+      const status = this.#status();
+      // The store knows of a write before the status does.
+      if (status.state === "online" && status.pending === 0 && !(await this.#waits())) return { done: {} };
+      if (givesUp(status)) return failure(status, "the client gave up");
     }
   }
 
@@ -202,11 +197,6 @@ function inTurn(tokens) {
 
 function givesUp({ state, stopped }) {
   return stopped || state === "needs-auth" || state === "upgrade-required";
-}
-
-/** Whether the client waits before it tries again. */
-function pauses({ state }) {
-  return state === "offline" || state === "storage-error";
 }
 
 function failure(status, detail) {
