@@ -206,8 +206,17 @@ async fn it_answers_like_a_store_in_memory_whatever_happens() {
             keys: (0..if few { 5 } else { 60 })
                 .map(|_| key(dice.roll(3_000)))
                 .collect(),
-            writes: vec![WriteId(dice.roll(step))],
+            writes: (0..10).map(|_| WriteId(dice.roll(step + 3))).collect(),
             all_writes: dice.roll(4) == 0,
+            // A few wide ranges, or many narrow ones.
+            ranges: (0..if few { 3 } else { 40 })
+                .map(|_| {
+                    let from = dice.roll(3_000);
+                    let width = if few { 700 } else { 3 };
+                    let end = key(from + 1 + dice.roll(width));
+                    KeyRange::new(key(from).as_bytes(), Some(end.as_bytes())).unwrap()
+                })
+                .collect(),
             ..Reads::default()
         };
         let seen = |view: &View| (Changes::default(), sorted(view));

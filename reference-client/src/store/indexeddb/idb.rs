@@ -465,6 +465,24 @@ impl Store {
         Ok(values.await?.unchecked_into())
     }
 
+    /// The same for each of several ranges, asked all at once.
+    pub async fn by_index_each(
+        &self,
+        index: &str,
+        ranges: &[JsValue],
+    ) -> Result<Vec<Array>, IdbError> {
+        let index = self.0.index(index).map_err(|e| IdbError::from_js(&e))?;
+        let requests: Vec<Request> = ranges
+            .iter()
+            .map(|range| Request::start(index.get_all_with_key(range)))
+            .collect::<Result<_, _>>()?;
+        let mut found = Vec::with_capacity(requests.len());
+        for request in requests {
+            found.push(request.await?.unchecked_into());
+        }
+        Ok(found)
+    }
+
     /// How many values there are.
     pub async fn count(&self) -> Result<u64, IdbError> {
         Self::number(Request::start(self.0.count())?).await

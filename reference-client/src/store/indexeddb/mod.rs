@@ -15,7 +15,7 @@ use super::{
     Changes, Counts, Leaf, Meta, Page, Reads, SCHEMA_VERSION, Store, StoreError, Stored, View,
     Write, WriteId, pages,
 };
-use gosync_proto::{Key, KeyRange, Record};
+use gosync_proto::{Key, KeyRange, RangeSet, Record};
 use idb::{Database, IdbError, Schema, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
 use wasm_bindgen::{JsCast, JsValue};
@@ -290,13 +290,16 @@ async fn load(
     }
     // Whole ranges, and the few or the many single keys, each as key ranges
     // of IndexedDB; what lies between the keys is filtered out again.
-    let wanted =
-        |key: &Key| keys.contains(key) || reads.ranges.iter().any(|r| r.contains(key.as_bytes()));
+    let ranges = RangeSet::union(reads.ranges.clone());
+    let wanted = |key: &Key| keys.contains(key) || ranges.contains(key.as_bytes());
     let mut spans = Vec::new();
-    for range in &reads.ranges {
-        for stored in clean.scan(range, usize::MAX, Some).await? {
-            view.clean.insert(stored.record.key.clone(), stored);
-        }
+    for range in &ranges {
+        let found = match ranges.len() > SINGLE_READS {
+            true => clean.walk(range).await?,
+            false => clean.scan(range, usize::MAX, Some).await?,
+        };
+        view.clean
+            .extend(found.into_iter().map(|s| (s.record.key.clone(), s)));
         spans.push(key_range(range)?);
     }
     match (keys.first(), keys.last()) {
@@ -311,12 +314,12 @@ async fn load(
     // Both are empty but for hours of trouble.
     let any_offers = offers.count().await? > 0;
     let any_quarantined = quarantine.count().await? > 0;
+    for rows in writes.by_index_each(BY_KEY, &spans).await? {
+        let found = rows.iter().filter_map(|row| write_of(&row));
+        let found = found.filter(|w| wanted(&w.record.key));
+        view.writes.extend(found.map(|w| (w.id, w)));
+    }
     for span in &spans {
-        for row in writes.by_index(BY_KEY, span).await? {
-            if let Some(w) = write_of(&row).filter(|w| wanted(&w.record.key)) {
-                view.writes.insert(w.id, w);
-            }
-        }
         if any_offers {
             let found = offers.keys(span, u32::MAX).await?;
             view.offers
@@ -330,10 +333,10 @@ async fn load(
             }
         }
     }
-    for id in &reads.writes {
-        let row = writes.get(&id_key(*id)).await?;
-        if let Some(w) = row.and_then(|row| write_of(&row)) {
-            view.writes.insert(w.id, w);
+    let ids: BTreeSet<WriteId> = reads.writes.iter().copied().collect();
+    for run in runs(&ids) {
+        for row in writes.values(&run?, u32::MAX).await? {
+            view.writes.extend(write_of(&row).map(|w| (w.id, w)));
         }
     }
     if reads.all_writes {
@@ -383,8 +386,8 @@ async fn store(tx: &Transaction, clean: &mut CleanPages, changes: Changes) -> Re
     clean.flush()?;
 
     let writes = tx.store(WRITES)?;
-    for id in changes.remove_writes {
-        writes.delete(&id_key(id))?;
+    for run in runs(&changes.remove_writes.into_iter().collect()) {
+        writes.delete(&run?)?;
     }
     for w in &changes.put_writes {
         writes.put(&id_key(w.id), &write_row(w)?)?;
@@ -455,14 +458,34 @@ impl CleanPages {
     }
 
     async fn open_page(&mut self, key: &Key) -> Result<&mut OpenPage, IdbError> {
+        self.open_at(key.as_bytes()).await
+    }
+
+    async fn open_at(&mut self, key: &[u8]) -> Result<&mut OpenPage, IdbError> {
         let open = match self.open.take() {
-            Some(open) if open.covers(key.as_bytes()) => open,
+            Some(open) if open.covers(key) => open,
             other => {
                 self.write_back(other)?;
-                self.find(key.as_bytes()).await?
+                self.find(key).await?
             }
         };
         Ok(self.open.insert(open))
+    }
+
+    /// The records of a range, page by page: for many small ranges in order,
+    /// of which neighbours share a page.
+    async fn walk(&mut self, range: &KeyRange) -> Result<Vec<Stored>, IdbError> {
+        let mut out = Vec::new();
+        let mut at = range.start().max(LOWEST).to_vec();
+        loop {
+            let open = self.open_at(&at).await?;
+            let within = open.page.records.range::<[u8], _>(range.bounds());
+            out.extend(within.map(|(_, stored)| stored.clone()));
+            match &open.next {
+                Some(next) if range.end().is_none_or(|end| **next < *end) => at = next.clone(),
+                _ => return Ok(out),
+            }
+        }
     }
 
     async fn find(&self, key: &[u8]) -> Result<OpenPage, IdbError> {
@@ -590,6 +613,20 @@ fn key_range(range: &KeyRange) -> Result<JsValue, IdbError> {
 /// Exact up to 2^53 writes of one store.
 fn id_key(id: WriteId) -> JsValue {
     JsValue::from_f64(id.0 as f64)
+}
+
+/// Ids as key ranges, one for each run without gaps.
+fn runs(ids: &BTreeSet<WriteId>) -> Vec<Result<JsValue, IdbError>> {
+    let mut runs: Vec<(WriteId, WriteId)> = Vec::new();
+    for id in ids {
+        match runs.last_mut() {
+            Some((_, last)) if last.0 + 1 == id.0 => *last = *id,
+            _ => runs.push((*id, *id)),
+        }
+    }
+    runs.into_iter()
+        .map(|(first, last)| idb::between(&id_key(first), &id_key(last), false))
+        .collect()
 }
 
 fn write_row(w: &Write) -> Result<JsValue, IdbError> {
