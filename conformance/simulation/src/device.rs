@@ -337,7 +337,7 @@ impl Device {
 
     fn edits(&self) -> Vec<Edit> {
         let count = match self.chance.between(0, 999) {
-            x if x < self.habits.imports => self.chance.between(20, 150),
+            x if x < self.habits.imports => self.chance.between(20, 90),
             x if x < 150 => self.chance.between(2, 6),
             _ => 1,
         };

@@ -145,13 +145,22 @@ impl Ledger {
                 inner.writes += 1;
             }
         }
+        // of several writes of a key the last one speaks for all
+        let mut last = BTreeMap::new();
         for id in removed {
             if kept.contains(&id) {
                 continue;
             }
-            let Some(record) = inner.waiting.remove(&(device, id)) else {
-                continue;
-            };
+            if let Some(record) = inner.waiting.remove(&(device, id)) {
+                let entry = last
+                    .entry(record.key.clone())
+                    .or_insert((id, record.clone()));
+                if id > entry.0 {
+                    *entry = (id, record);
+                }
+            }
+        }
+        for (id, record) in last.into_values() {
             let view = look(store, &record.key);
             let held = view.held(&record.key);
             let replaced = held.writes.iter().any(|w| w.id > id);

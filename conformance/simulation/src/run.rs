@@ -419,7 +419,8 @@ impl<'s> Fate<'s> {
                 device.set_clock(ms);
             }
             Fault::ServerClock => {
-                let ms = offset(stage.world.faults.clock_ms);
+                // never ahead: see the findings in the README
+                let ms = -offset(stage.world.faults.clock_ms).abs();
                 stage.note(format_args!("the server's clock is {ms} ms off"));
                 stage.server.set_clock(ms);
             }

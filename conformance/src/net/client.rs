@@ -330,7 +330,7 @@ impl Stream {
 
     fn cut(&mut self) {
         loop {
-            match self.cutter.next() {
+            match self.cutter.cut() {
                 Ok(None) => return,
                 Err(problem) => {
                     self.problem(problem);

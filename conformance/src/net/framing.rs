@@ -70,7 +70,7 @@ impl Cutter {
     ///
     /// # Errors
     /// A sentence about a length that nobody means.
-    pub fn next(&mut self) -> Result<Option<Frame>, String> {
+    pub fn cut(&mut self) -> Result<Option<Frame>, String> {
         if self.rest.len() < 5 {
             return Ok(None);
         }
@@ -108,7 +108,7 @@ mod tests {
         let mut seen = Vec::new();
         for byte in bytes {
             cutter.feed(&[byte]);
-            while let Some(frame) = cutter.next().unwrap() {
+            while let Some(frame) = cutter.cut().unwrap() {
                 seen.push(frame);
             }
         }
@@ -125,6 +125,6 @@ mod tests {
     fn an_absurd_length_is_an_error() {
         let mut cutter = Cutter::default();
         cutter.feed(&[0, 0xff, 0xff, 0xff, 0xff]);
-        assert!(cutter.next().is_err());
+        assert!(cutter.cut().is_err());
     }
 }

@@ -291,7 +291,7 @@ fn read_request(body: &[u8]) -> (Vec<u8>, Vec<String>) {
     let mut problems = Vec::new();
     let mut message = None;
     loop {
-        match cutter.next() {
+        match cutter.cut() {
             Ok(Some(frame)) if frame.flags != 0 => {
                 problems.push(format!(
                     "a request frame has the flags {:#04x}",

@@ -8,6 +8,7 @@ mod refusal;
 mod script;
 mod service;
 mod space;
+mod watch;
 
 pub use http::Peer;
 pub use quirk::Quirk;

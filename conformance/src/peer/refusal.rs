@@ -13,7 +13,7 @@ pub struct Refusal {
     /// For people.
     pub text: String,
     /// A typed detail.
-    pub detail: Option<Detail>,
+    pub detail: Option<Box<Detail>>,
 }
 
 /// The typed details of refusals.
@@ -42,11 +42,11 @@ impl Refusal {
         Refusal {
             reason: "LIMIT_EXCEEDED",
             text: format!("{name} is {allowed}, this is {actual}"),
-            detail: Some(Detail::Limit(v1::LimitDetail {
+            detail: Some(Box::new(Detail::Limit(v1::LimitDetail {
                 limit: name.to_owned(),
                 allowed,
                 actual: Some(actual),
-            })),
+            }))),
         }
     }
 
@@ -54,7 +54,7 @@ impl Refusal {
     pub fn status(&self) -> Status {
         let code = status_of(self.reason).unwrap_or(Code::Internal);
         let status = Status::refused(code, self.reason, &self.text);
-        match &self.detail {
+        match self.detail.as_deref() {
             None => status,
             Some(Detail::History(d)) => status.with("gosync.v1.HistoryDetail", d),
             Some(Detail::Limit(d)) => status.with("gosync.v1.LimitDetail", d),

@@ -4,12 +4,13 @@
 use super::quirk::Quirk;
 use super::refusal::{Detail, Refusal};
 use super::space::{Space, Stored, status_in_order};
+use super::watch::WatchTask;
 use crate::oracle;
 use crate::schema::v1;
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 
 /// What a bearer token allows.
@@ -82,8 +83,8 @@ pub struct Service {
     commits: watch::Sender<u64>,
 }
 
-struct State {
-    settings: Settings,
+pub(super) struct State {
+    pub settings: Settings,
     spaces: BTreeMap<String, Space>,
     epoch: u64,
     random: u64,
@@ -107,7 +108,7 @@ impl State {
         z ^ (z >> 31)
     }
 
-    fn space(&mut self, name: &str) -> &mut Space {
+    pub fn space(&mut self, name: &str) -> &mut Space {
         let (epoch, quirks) = (self.epoch, self.settings.quirks.clone());
         self.spaces.entry(name.to_owned()).or_insert_with(|| Space {
             quirks,
@@ -115,14 +116,14 @@ impl State {
         })
     }
 
-    fn now(&self) -> u64 {
+    pub fn now(&self) -> u64 {
         let wall = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |d| d.as_millis() as u64);
         wall.saturating_add_signed(self.settings.clock_offset_ms)
     }
 
-    fn quirk(&self, quirk: Quirk) -> bool {
+    pub fn quirk(&self, quirk: Quirk) -> bool {
         self.settings.quirks.contains(&quirk)
     }
 
@@ -210,11 +211,11 @@ impl State {
         Refusal {
             reason: "UNSUPPORTED_VERSION",
             text: text.to_owned(),
-            detail: Some(Detail::Server(v1::ServerDetail {
+            detail: Some(Box::new(Detail::Server(v1::ServerDetail {
                 server_time_ms: self.now(),
                 max_clock_skew_ms: self.settings.limits.max_clock_skew_ms,
                 versions,
-            })),
+            }))),
         }
     }
 
@@ -302,7 +303,7 @@ impl Service {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -606,7 +607,7 @@ fn unary(message: &impl Message) -> Answer {
 }
 
 /// The size of one message that a request may ask for.
-fn budget(wished: u32, limits: &v1::Limits) -> usize {
+pub(super) fn budget(wished: u32, limits: &v1::Limits) -> usize {
     match u64::from(wished) {
         0 => 64 << 10,
         n => n.min(limits.max_response_bytes) as usize,
@@ -614,7 +615,7 @@ fn budget(wished: u32, limits: &v1::Limits) -> usize {
 }
 
 /// Cuts records into lists whose encoded sizes stay within the budget.
-fn chunks(
+pub(super) fn chunks(
     records: impl Iterator<Item = v1::Record>,
     budget: usize,
     unbounded: bool,
@@ -636,153 +637,4 @@ fn chunks(
         }
     }
     out
-}
-
-struct WatchTask {
-    service: Service,
-    request: v1::WatchRequest,
-    cursor: u64,
-    epoch: u64,
-    live: bool,
-    checkpointed: bool,
-    commits: watch::Receiver<u64>,
-    sender: mpsc::Sender<Vec<u8>>,
-}
-
-impl WatchTask {
-    async fn run(mut self) {
-        use v1::watch_response::Event;
-        if self.service.quirk(Quirk::EarlyCheckpoint) {
-            let checkpoint = self.checkpoint(&mut self.service.lock());
-            if !self.send(Event::Checkpoint(checkpoint)).await {
-                return;
-            }
-            self.checkpointed = true;
-        }
-        loop {
-            self.commits.borrow_and_update();
-            let events = match self.batch() {
-                Ok(events) => events,
-                Err(end) => {
-                    self.send(Event::End(end)).await;
-                    return;
-                }
-            };
-            for event in events {
-                if !self.send(event).await {
-                    return;
-                }
-            }
-            if self.request.until_caught_up || !self.live {
-                if !self.service.quirk(Quirk::NoStreamEnd) {
-                    self.send(Event::End(v1::StreamEnd::default())).await;
-                }
-                return;
-            }
-            if !self.wait().await {
-                return;
-            }
-        }
-    }
-
-    /// Until there is something new; heartbeats meanwhile.
-    async fn wait(&mut self) -> bool {
-        let interval = self
-            .service
-            .with_settings(|s| s.limits.heartbeat_interval_ms.max(20) / 2);
-        let late = self.service.quirk(Quirk::LateChanges);
-        loop {
-            let pause = tokio::time::sleep(Duration::from_millis(interval));
-            let closed = self.sender.clone();
-            tokio::select! {
-                changed = self.commits.changed(), if !late => return changed.is_ok(),
-                () = closed.closed() => return false,
-                () = pause => {}
-            }
-            if !self.service.quirk(Quirk::NoHeartbeat) {
-                let time = self.service.lock().now();
-                let beat = v1::Heartbeat {
-                    server_time_ms: time,
-                    cursor: None,
-                };
-                if !self.send(v1::watch_response::Event::Heartbeat(beat)).await {
-                    return false;
-                }
-            }
-            if late {
-                // long after the commit
-                tokio::time::sleep(Duration::from_millis(interval * 40)).await;
-                return true;
-            }
-        }
-    }
-
-    /// What there is to send, read from one state of the space.
-    fn batch(&mut self) -> Result<Vec<v1::watch_response::Event>, v1::StreamEnd> {
-        use v1::watch_response::Event;
-        let service = self.service.clone();
-        let mut state = service.lock();
-        let budget = budget(self.request.max_response_bytes, &state.settings.limits);
-        let inside = state.quirk(Quirk::CursorInsideCommit);
-        let name = self.request.space.clone();
-        let space = state.space(&name);
-        if space.epoch != self.epoch || self.cursor < space.compacted_through {
-            let statuses = space.statuses(&self.request.held, None);
-            let refusal = space.history_changed(statuses);
-            return Err(v1::StreamEnd {
-                reason: v1::Reason::HistoryChanged as i32,
-                detail: refusal.text,
-                retry_after_ms: 0,
-                history: match refusal.detail {
-                    Some(Detail::History(h)) => Some(h),
-                    _ => None,
-                },
-            });
-        }
-        let mut out = Vec::new();
-        let mut ends: BTreeMap<u64, (v1::Cursor, Vec<v1::Record>)> = BTreeMap::new();
-        for stored in space.changes(&self.request.held, self.cursor) {
-            let end = space.commit_end(stored.sequence);
-            ends.entry(end.sequence)
-                .or_insert_with(|| (end, Vec::new()))
-                .1
-                .push(stored.record.to_wire());
-        }
-        for (end, records) in ends.into_values() {
-            let parts = chunks(records.into_iter(), budget, false);
-            let last = parts.len().saturating_sub(1);
-            for (i, records) in parts.into_iter().enumerate() {
-                out.push(Event::Changes(v1::Changes {
-                    records,
-                    cursor: (i == last || inside).then_some(end),
-                }));
-            }
-        }
-        self.cursor = self.cursor.max(space.head().sequence);
-        if !std::mem::replace(&mut self.checkpointed, true) {
-            out.push(Event::Checkpoint(self.checkpoint(&mut state)));
-        }
-        Ok(out)
-    }
-
-    fn checkpoint(&self, state: &mut State) -> v1::Checkpoint {
-        let now = state.now();
-        let space = state.space(&self.request.space);
-        v1::Checkpoint {
-            position: Some(space.position()),
-            ranges: self
-                .request
-                .held
-                .iter()
-                .flat_map(|h| &h.ranges)
-                .map(|r| space.range_state(r))
-                .collect(),
-            server_time_ms: now,
-        }
-    }
-
-    async fn send(&self, event: v1::watch_response::Event) -> bool {
-        let message = v1::WatchResponse { event: Some(event) };
-        self.sender.send(message.encode_to_vec()).await.is_ok()
-    }
 }

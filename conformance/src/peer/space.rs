@@ -175,11 +175,11 @@ impl Space {
         Refusal {
             reason: "HISTORY_CHANGED",
             text: "reconcile first".into(),
-            detail: Some(Detail::History(v1::HistoryDetail {
+            detail: Some(Box::new(Detail::History(v1::HistoryDetail {
                 position: Some(self.position()),
                 held: statuses,
                 restore_points: self.lineage(),
-            })),
+            }))),
         }
     }
 

@@ -198,7 +198,7 @@ async fn set_back(cx: Cx) -> Result<(), Stop> {
         let answer = space.push(std::slice::from_ref(&above)).await.good()?;
         cx.equal("still-writable", Some((Applied, "")), verdict(&answer, 0));
         space.expect(&above);
-        let answer = space.push(&[above.clone()]).await.good()?;
+        let answer = space.push(std::slice::from_ref(&above)).await.good()?;
         cx.equal("merge-first", Some((Unchanged, "")), verdict(&answer, 0));
         let answer = space.push(&[record]).await.good()?;
         cx.equal("merge-first", Some((Superseded, "")), verdict(&answer, 0));

@@ -9,6 +9,7 @@ mod malformed;
 mod push;
 mod ranges;
 mod reconcile;
+mod session;
 mod snapshot;
 mod tombstone;
 mod watch;
