@@ -60,7 +60,7 @@ impl Replica {
             let store = IndexedDbStore::open(&name).await?;
             let is_new = store.is_new().await?;
             let transport = GrpcWebTransport::new(&url);
-            let client = Client::open(store, transport, WebRuntime::new(), config).await?;
+            let client = Client::open(store, transport, WebRuntime::start(), config).await?;
             let repairs = Rc::new(RefCell::new(Repairs::default()));
             pump(&client, repairs.clone(), listener);
             let replica = Replica {

@@ -31,7 +31,7 @@ pub struct WebRuntime {
 
 impl WebRuntime {
     /// Counts from now.
-    pub fn new() -> WebRuntime {
+    pub fn start() -> WebRuntime {
         WebRuntime {
             origin: web_time::Instant::now(),
         }
