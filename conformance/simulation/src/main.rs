@@ -1,4 +1,4 @@
-//! `cargo xtask simulate`: runs seeds of the simulated worlds and shows what
+//! The program of the simulation: runs seeds of the simulated worlds and shows what
 //! fails, with a line that replays it.
 
 use anyhow::{Result, bail};
@@ -12,7 +12,7 @@ use std::time::Instant;
 
 /// Run simulated worlds: the real client and server in one thread, under one seed, in virtual time
 #[derive(Parser)]
-#[command(bin_name = "cargo xtask simulate")]
+#[command(bin_name = "gosync-simulation")]
 struct Args {
     /// How many seeds of each world
     #[arg(long, default_value_t = 200)]
@@ -150,7 +150,7 @@ fn report(world: &World, outcome: &Outcome, brief: bool) {
         println!("  - {violation}");
     }
     println!(
-        "  replay: cargo xtask simulate --world {} --from {} --seeds 1 --trace",
+        "  replay: cargo run --release -p gosync-simulation -- --world {} --from {} --seeds 1 --trace",
         world.name, outcome.seed
     );
 }

@@ -419,7 +419,7 @@ impl<'s> Fate<'s> {
                 device.set_clock(ms);
             }
             Fault::ServerClock => {
-                // never ahead: see the findings in the README
+                // never ahead: replicas refuse what a server took while its clock was
                 let ms = -offset(stage.world.faults.clock_ms).abs();
                 stage.note(format_args!("the server's clock is {ms} ms off"));
                 stage.server.set_clock(ms);
