@@ -53,6 +53,11 @@ impl Engine {
     pub(super) fn open(&mut self) {
         self.halt(Phase::Opening);
         self.ops.push_back(Op::Activate);
+        if !self.suspects.is_empty() {
+            let suspects = std::mem::take(&mut self.suspects);
+            self.ops
+                .push_back(Op::RemoveDamaged(suspects.into_iter().collect()));
+        }
     }
 
     /// Ends whatever is under way.

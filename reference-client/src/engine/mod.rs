@@ -49,7 +49,7 @@ use connect::Session;
 use gosync_proto::{Key, KeyRange, Reason, ReplicaId, SpaceId, wire};
 use heal::Healing;
 use send::Sending;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// Where the engine stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -304,6 +304,9 @@ pub struct Engine {
     /// The store's meta row as of the last operation.
     meta: Meta,
     image: Image,
+    /// Records that readers met as damaged while this opening was not the one
+    /// that syncs; looked at when it is.
+    suspects: BTreeSet<Key>,
     session: Option<Session>,
     calls: u64,
     call: Option<(CallId, u64)>,
@@ -358,6 +361,7 @@ impl Engine {
             deferred: VecDeque::new(),
             meta: Meta::default(),
             image: Image::default(),
+            suspects: BTreeSet::new(),
             session: None,
             calls: 0,
             call: None,
@@ -460,7 +464,7 @@ impl Engine {
             (_, Event::Sync) => {}
             (_, Event::Verify) => self.ops.push_back(Op::Verify),
             (_, Event::Wrote) => self.wrote(),
-            (P::Offline | P::Opening | P::StorageError, Event::Damaged(_)) => {}
+            (P::Offline | P::StorageError, Event::Damaged(keys)) => self.suspects.extend(keys),
             (_, Event::Damaged(keys)) => self.ops.push_back(Op::RemoveDamaged(keys)),
             (P::Authenticating, Event::Token(news)) => match news {
                 TokenNews::Ready => self.connect(),

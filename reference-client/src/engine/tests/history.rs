@@ -2,9 +2,10 @@
 //! what becomes of unsent writes.
 
 use super::rig::*;
-use crate::engine::{Notice, Phase, Request};
+use crate::engine::{Event, Notice, Phase, Request};
 use crate::replica::Fate;
 use crate::replica::edit::Edit;
+use crate::store::Store as _;
 use gosync_proto::{Record, ReplicaId, Time, wire};
 
 const H: u64 = 1 << 40;
@@ -252,4 +253,30 @@ fn offers_that_the_server_has_not_taken_yet_are_no_reason_to_heal() {
     rig.judge(position(6, 1, 0), vec![held(1)]);
     rig.checkpoint(position(6, 1, 0));
     assert!(rig.verified());
+}
+
+/// The first Hello after a reader had met damage offline still carried the
+/// damaged record in its fingerprint, the server answered "equal", and nothing
+/// was healed.
+#[test]
+fn damage_that_was_met_offline_is_healed_by_the_next_session() {
+    let mut rig = Rig::new();
+    let all = vec![record("a", 1, Some("v")), record("b", 2, Some("w"))];
+    rig.hold(all.clone(), cursor(1, 2));
+    futures::executor::block_on(rig.store.damage(&[key("a")])).unwrap();
+    rig.event(Event::Damaged(vec![key("a"), key("b")]));
+    assert_eq!(rig.phase(), Phase::Offline);
+    rig.online();
+    assert!(rig.notices.contains(&Notice::Damaged(vec![key("a")])));
+    assert_eq!(rig.clean(), all[1..]);
+    let digest = all[1].digest();
+    let Request::Hello(hello) = rig.last_call().1 else {
+        panic!("no Hello: {:?}", rig.last_call());
+    };
+    assert_eq!(hello.fingerprints, [digest.0.to_vec()]);
+    rig.greet(Greeting::at(position(1, 2, 0)));
+    assert_eq!(rig.phase(), Phase::CatchingUp);
+    rig.checkpoint_of(position(1, 2, 0), vec![7; 32]);
+    heal(&mut rig, &all, position(1, 2, 0), same());
+    assert_eq!(rig.clean(), all);
 }

@@ -313,7 +313,7 @@ impl<C: Deref<Target = Connection>> ReadTx for Session<C> {
             _ => range.start().to_vec(),
         };
         self.visit_records(
-            &sql,
+            sql,
             (self.id, start, range.end().unwrap_or(&INFINITY)),
             &|_| true,
             visit,
