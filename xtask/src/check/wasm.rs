@@ -33,6 +33,8 @@ pub fn check() -> Result<()> {
                 "--lib",
                 "--test",
                 "web",
+                "--features",
+                "contract",
                 "--target",
                 wasm::TARGET,
             ])
