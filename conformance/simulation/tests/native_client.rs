@@ -1,6 +1,6 @@
 //! The native client against the server, over a real connection.
 
-use gosync_client::client::{Connection, Pending};
+use gosync_client::client::{Connection, Pending, Status};
 use gosync_client::platform::TokioRuntime;
 use gosync_client::replica::Fate;
 use gosync_client::replica::edit::Edit;
@@ -104,6 +104,19 @@ async fn synced<S: Store>(client: &Client<S>) {
     result.await;
 }
 
+async fn until<S: Store>(client: &Client<S>, is: impl Fn(&Status) -> bool) {
+    let mut statuses = client.statuses();
+    soon(async {
+        while let Some(status) = futures::StreamExt::next(&mut statuses).await {
+            if is(&status) {
+                return;
+            }
+        }
+        panic!("the client was closed");
+    })
+    .await;
+}
+
 async fn values<S: Store>(client: &Client<S>) -> Vec<(String, String)> {
     let rows = client.list_all(&KeyRange::all()).await.unwrap();
     rows.iter()
@@ -163,15 +176,7 @@ async fn writes_made_offline_arrive_after_the_server_was_killed_and_replaced_by_
     }
     synced(&a).await;
     drop(server);
-    let mut statuses = a.statuses();
-    soon(async {
-        while let Some(s) = futures::StreamExt::next(&mut statuses).await {
-            if s.connection == Connection::Offline {
-                break;
-            }
-        }
-    })
-    .await;
+    until(&a, |s| s.connection == Connection::Offline).await;
     let _ = a.put(key("k000"), "two").await.unwrap();
     let _ = a.delete(key("k001")).await.unwrap();
     let server = Server::start(&dir.path().join("s2.db"), &listen).await;
@@ -226,4 +231,25 @@ async fn damaged_records_are_found_and_healed() {
     assert_eq!(values(&a).await.len(), 2_000);
     let report = soon(a.verify()).await.unwrap();
     assert!(report.equal && report.tree_intact && report.damaged.is_empty());
+}
+
+/// `pending` stayed at the number of offers: an answer that settles nothing but
+/// offers has no other news, and the client did not count again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_emptied_server_got_back_no_longer_counts_as_pending() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir.path().join("s1.db"), "127.0.0.1:0").await;
+    let listen = server.listen().to_owned();
+    let a = open(MemoryStore::new(), &server.url).await;
+    for i in 0..20 {
+        let _ = a.put(key(&format!("k{i:03}")), "v").await.unwrap();
+    }
+    synced(&a).await;
+    drop(server);
+    until(&a, |s| s.connection == Connection::Offline).await;
+    let _server = Server::start(&dir.path().join("s2.db"), &listen).await;
+    until(&a, |s| {
+        s.connection == Connection::Online && s.verified && s.pending == 0
+    })
+    .await;
 }

@@ -226,6 +226,9 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
                             now_ms: self.runtime.moment().wall_ms,
                         };
                         let reply = ops::run(&*self.store, author, op).await;
+                        // an answer that settles nothing but offers has no
+                        // other news to count anew for
+                        self.recount |= matches!(reply, Ok(ops::Reply::Settled(..)));
                         events.push_back(Event::Stored(Box::new(reply)));
                     }
                     Effect::Authenticate { refused } => {
