@@ -34,6 +34,11 @@ impl http_body::Body for Channel {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Out>> {
         self.0.poll_recv(cx)
     }
+
+    /// A refusal has no body: HTTP/2 then ends the stream with its header, as gRPC's trailers-only answers do.
+    fn is_end_stream(&self) -> bool {
+        self.0.is_closed() && self.0.is_empty()
+    }
 }
 
 /// The peer, listening on a loopback port.
@@ -479,4 +484,17 @@ fn fields(headers: &HeaderMap) -> Vec<(String, String)> {
             )
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body::Body;
+
+    /// gRPC's C core, and so Python's client, takes an empty DATA frame for a broken answer and never sees the status.
+    #[test]
+    fn a_refusal_over_grpc_ends_with_its_header() {
+        assert!(empty().is_end_stream());
+        assert!(!once(Bytes::from_static(b"x")).is_end_stream());
+    }
 }
