@@ -5,7 +5,7 @@ use gosync_conformance::crude::{Crude, CrudeServer};
 use gosync_conformance::net::Wire;
 use gosync_conformance::peer::{Peer, Quirk, Settings};
 use gosync_conformance::server::{Plan, cases, run};
-use gosync_conformance::suite::{Need, RunResult, Verdict};
+use gosync_conformance::suite::{Need, Profile, RunResult, Verdict};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -41,6 +41,22 @@ async fn the_peer_of_the_suite_passes_every_case_that_can_run() {
     let result = run(&plan, |_| {}).await.unwrap();
     assert_eq!(result.exit_code(), 0, "{}", explain(&result));
     assert!(result.count(Verdict::Passed) >= 80, "both transports");
+}
+
+/// Regression: cases of profile `core` demanded fingerprints of servers that
+/// keep none. Found by a server in another language.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_keeps_no_fingerprints_conforms_to_core() {
+    let settings = Settings {
+        features: vec![],
+        ..Settings::default()
+    };
+    let peer = Peer::start(settings, SEED).await.unwrap();
+    let mut plan = Plan::new(peer.url());
+    plan.profiles = vec![Profile::Core];
+    let result = run(&plan, |_| {}).await.unwrap();
+    assert_eq!(result.exit_code(), 0, "{}", explain(&result));
+    assert!(result.count(Verdict::Passed) >= 70, "both transports");
 }
 
 /// The case and the check (or "monitor") that must catch each mutant.

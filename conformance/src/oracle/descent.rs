@@ -27,6 +27,15 @@ pub struct Part {
     pub ask: Ask,
 }
 
+/// A part of a request and the shorts that are told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The part.
+    pub part: Part,
+    /// Of its fingerprint, or of each of its items.
+    pub shorts: Vec<Vec<u8>>,
+}
+
 /// The answer to an asked part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
@@ -169,6 +178,66 @@ pub fn ask(
             bound(&part.range.start, end, &mut request.bounds);
         }
     }
+}
+
+/// Takes a request's columns apart: each part with the shorts that are told of
+/// it. The server's side of [`ask`].
+///
+/// # Errors
+/// What is malformed about them (RECON-002, -003, -008).
+pub fn asked(request: &v1::ReconcileRequest) -> Result<Vec<Asked>, String> {
+    let length = match request.digest_len {
+        0 => 5,
+        n => n as usize,
+    };
+    let mut kinds = Vec::new();
+    let mut column = request.parts.as_slice();
+    while !column.is_empty() {
+        let entry = take_varint(&mut column)?;
+        let (n, kind) = ((entry >> 2) as usize, entry & 3);
+        // each part but the last takes two bytes of `bounds`, each item some of `digests`
+        match kind {
+            _ if n > request.bounds.len() + request.digests.len() + 1 => {
+                return Err("more parts than columns".into());
+            }
+            0 | 1 if n == 0 => return Err("a run of no parts".into()),
+            0 => kinds.extend(std::iter::repeat_n((Ask::Skip, 0), n)),
+            1 => kinds.extend(std::iter::repeat_n((Ask::Fingerprint, 1), n)),
+            2 => kinds.push((Ask::Items, n)),
+            _ => return Err("a part of kind 3".into()),
+        }
+    }
+    let mut bounds = request.bounds.as_slice();
+    let mut digests = request.digests.as_slice();
+    let mut parts = Vec::new();
+    let mut start = Vec::new();
+    let count = kinds.len();
+    for (at, (ask, n)) in kinds.into_iter().enumerate() {
+        let end = if at + 1 == count {
+            None
+        } else {
+            Some(take_bound(&start, &mut bounds)?)
+        };
+        if end.as_ref().is_some_and(|e| e.len() > 513) {
+            return Err("a bound is too long".into());
+        }
+        let (shorts, rest) = digests
+            .split_at_checked(n * length)
+            .ok_or_else(|| "shorts are missing".to_owned())?;
+        digests = rest;
+        let range = v1::Range {
+            start: start.clone(),
+            end: end.clone(),
+        };
+        let shorts = shorts.chunks(length).map(<[u8]>::to_vec).collect();
+        let part = Part { range, ask };
+        parts.push(Asked { part, shorts });
+        start = end.unwrap_or_default();
+    }
+    if parts.is_empty() || !bounds.is_empty() || !digests.is_empty() {
+        return Err("no part at all, or entries left over".into());
+    }
+    Ok(parts)
 }
 
 /// Takes an answer apart.

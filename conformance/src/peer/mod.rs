@@ -4,6 +4,7 @@
 
 mod http;
 mod quirk;
+mod reconcile;
 mod refusal;
 mod script;
 mod service;

@@ -52,7 +52,7 @@ impl Refusal {
 
     /// As the end of a call.
     pub fn status(&self) -> Status {
-        let code = status_of(self.reason).unwrap_or(Code::Internal);
+        let code = status_of(self.reason).unwrap_or(Code::Unimplemented);
         let status = Status::refused(code, self.reason, &self.text);
         match self.detail.as_deref() {
             None => status,

@@ -61,7 +61,7 @@ impl Default for Settings {
                 max_stream_lifetime_ms: 0,
                 max_calls_per_second: 0,
             },
-            features: vec![v1::Feature::Live],
+            features: vec![v1::Feature::Reconcile, v1::Feature::Live],
             clock_offset_ms: 0,
             quirks: BTreeSet::new(),
         }
@@ -127,6 +127,11 @@ impl State {
         self.settings.quirks.contains(&quirk)
     }
 
+    /// Whether it offers FEATURE_RECONCILE; without it, it tells no fingerprints.
+    pub(super) fn reconciles(&self) -> bool {
+        self.settings.features.contains(&v1::Feature::Reconcile)
+    }
+
     fn grants(&self, caller: &Caller, space: &str) -> Result<Vec<Token>, Refusal> {
         let all = Token {
             space: String::new(),
@@ -163,7 +168,7 @@ impl State {
     }
 
     /// What is checked alike for every call.
-    fn admit(
+    pub(super) fn admit(
         &mut self,
         caller: &Caller,
         space: &str,
@@ -356,9 +361,12 @@ impl Service {
         match method {
             "Hello" => self.hello(caller, &decode(body)?).map(|m| unary(&m)),
             "Push" => self.push(caller, &decode(body)?).map(|m| unary(&m)),
+            "Reconcile" if self.lock().reconciles() => {
+                self.reconcile(caller, &decode(body)?).map(|m| unary(&m))
+            }
             "Snapshot" => self.snapshot(caller, &decode(body)?),
             "Watch" => self.watch(caller, decode(body)?),
-            _ => Err(Refusal::new("INTERNAL", "no such call")),
+            _ => Err(Refusal::new("", "this server does not have this call")),
         }
     }
 
@@ -393,9 +401,10 @@ impl Service {
             .collect();
         let (now, limits) = (state.now(), state.settings.limits);
         let always_equal = state.quirk(Quirk::AlwaysEqual);
+        let reconciles = state.reconciles();
         let space = state.space(&request.space);
         let states: Vec<v1::RangeState> = ranges.iter().map(|r| space.range_state(r)).collect();
-        let comparable = !fingerprints.is_empty() && request.horizon == space.horizon;
+        let comparable = reconciles && !fingerprints.is_empty() && request.horizon == space.horizon;
         let equal = if comparable {
             states
                 .iter()
@@ -491,6 +500,7 @@ impl Service {
             return Err(Refusal::new("MALFORMED", "held is empty"));
         }
         let budget = budget(request.max_response_bytes, &state.settings.limits);
+        let reconciles = state.reconciles();
         let space = state.space(&request.space).clone();
         drop(state);
         let ranges: Vec<&v1::Range> = request.held.iter().flat_map(|h| &h.ranges).collect();
@@ -545,10 +555,9 @@ impl Service {
                 space.range_state(r)
             }
         });
+        let ranges = if reconciles { states.collect() } else { vec![] };
         events.push(v1::snapshot_response::Event::Complete(
-            v1::SnapshotComplete {
-                ranges: states.collect(),
-            },
+            v1::SnapshotComplete { ranges },
         ));
         if !space.quirks.contains(&Quirk::NoStreamEnd) {
             events.push(v1::snapshot_response::Event::End(v1::StreamEnd::default()));

@@ -139,15 +139,13 @@ impl WatchTask {
     }
 
     fn checkpoint(&self, state: &mut State) -> v1::Checkpoint {
-        let now = state.now();
+        let (now, reconciles) = (state.now(), state.reconciles());
         let space = state.space(&self.request.space);
+        let ranges = self.request.held.iter().flat_map(|h| &h.ranges);
         v1::Checkpoint {
             position: Some(space.position()),
-            ranges: self
-                .request
-                .held
-                .iter()
-                .flat_map(|h| &h.ranges)
+            ranges: ranges
+                .filter(|_| reconciles)
                 .map(|r| space.range_state(r))
                 .collect(),
             server_time_ms: now,

@@ -164,7 +164,7 @@ async fn empty(cx: Cx) -> Result<(), Stop> {
     cx.equal("form", (0, 0), (seen.records().len(), seen.end.reason));
     cx.equal(
         "state",
-        vec![space.state(&everything())],
+        space.states(&[&everything()]),
         seen.complete.ranges,
     );
     Ok(())
@@ -206,7 +206,7 @@ async fn many_chunks(cx: Cx) -> Result<(), Stop> {
     );
     cx.equal(
         "state",
-        vec![space.state(&everything())],
+        space.states(&[&everything()]),
         seen.complete.ranges,
     );
     Ok(())
@@ -242,7 +242,7 @@ async fn resume(cx: Cx) -> Result<(), Stop> {
         cx.equal("totals", got.len() as u64, seen.start.total_records);
         cx.equal(
             "state",
-            vec![space.state(&everything())],
+            space.states(&[&everything()]),
             seen.complete.ranges,
         );
     }
@@ -284,7 +284,7 @@ async fn ranges(cx: Cx) -> Result<(), Stop> {
     cx.equal("ordered", sorted, got);
     cx.equal(
         "states",
-        vec![space.state(&high), space.state(&low), space.state(&middle)],
+        space.states(&[&high, &low, &middle]),
         seen.complete.ranges,
     );
     Ok(())
@@ -396,7 +396,7 @@ async fn consistent(cx: Cx) -> Result<(), Stop> {
     );
     cx.equal(
         "fingerprint",
-        vec![before.state(&everything())],
+        before.states(&[&everything()]),
         complete.ranges,
     );
     Ok(())

@@ -91,7 +91,7 @@ async fn propagates(cx: Cx) -> Result<(), Stop> {
     );
     cx.equal(
         "in-fingerprint",
-        vec![space.state(&everything())],
+        space.states(&[&everything()]),
         seen.complete.ranges,
     );
     Ok(())

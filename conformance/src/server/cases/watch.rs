@@ -308,7 +308,7 @@ async fn catch_up(cx: Cx) -> Result<(), Stop> {
     );
     cx.equal(
         "fingerprint",
-        Some(vec![space.state(&everything())]),
+        Some(space.states(&[&everything()])),
         checkpoint.map(|c| c.ranges.clone()),
     );
     cx.equal("end", Some(0), seen.end.as_ref().map(|e| e.reason));
@@ -320,7 +320,7 @@ async fn empty(cx: Cx) -> Result<(), Stop> {
     let seen = cx.catch_up(&space.catch_up_request(None)).await?;
     cx.equal(
         "checkpoint",
-        Some(vec![space.state(&everything())]),
+        Some(space.states(&[&everything()])),
         seen.checkpoints.first().map(|c| c.ranges.clone()),
     );
     cx.equal("end", Some(0), seen.end.as_ref().map(|e| e.reason));
@@ -398,7 +398,7 @@ async fn ranges(cx: Cx) -> Result<(), Stop> {
     );
     cx.equal(
         "states",
-        Some(vec![space.state(&first), space.state(&second)]),
+        Some(space.states(&[&first, &second])),
         seen.checkpoints.first().map(|c| c.ranges.clone()),
     );
     Ok(())
