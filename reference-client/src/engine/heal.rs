@@ -5,8 +5,9 @@ use super::{Engine, Healed, Notice, Phase, Request, check};
 use crate::replica::merge::{Incoming, Merged};
 use crate::replica::ops::Op;
 use crate::replica::session::{Concluded, Conclusion};
+use crate::store::HeldRange;
 use crate::transport::{CallError, Cause};
-use gosync_proto::history::{Cursor, HistoryStatus};
+use gosync_proto::history::{Cursor, HistoryStatus, Lineage};
 use gosync_proto::reconcile::{Initiator, Options};
 use gosync_proto::{Digest, Key, KeyRange, RangeSet, Reason, wire};
 use std::collections::BTreeSet;
@@ -124,7 +125,8 @@ impl Engine {
         let Some(healing) = &mut self.healing else {
             return Ok(());
         };
-        if behind(&self.meta.ranges, &healing.ranges, position.head) {
+        let statuses = self.session.as_ref().map_or(&[][..], |s| &s.statuses);
+        if behind(&self.meta.ranges, statuses, &healing.ranges, position.head) {
             healing.stale += 1;
             if healing.stale > MAX_STALE {
                 return Err(CallError::new(
@@ -275,12 +277,20 @@ impl Engine {
     }
 }
 
-/// Whether an answer comes from a state before what the replica followed.
-fn behind(held: &[crate::store::HeldRange], ranges: &[usize], head: Cursor) -> bool {
+/// Whether an answer comes from a state before what the replica followed of
+/// the present history (RECON-035). Of a history that the server cannot place
+/// it followed nothing, whatever its cursor says.
+fn behind(held: &[HeldRange], statuses: &[HistoryStatus], ranges: &[usize], head: Cursor) -> bool {
     ranges.iter().any(|i| {
-        held.get(*i).and_then(|h| h.cursor).is_some_and(|c| {
-            c.point.epoch == head.point.epoch && c.point.sequence > head.point.sequence
-        })
+        let followed = match statuses.get(*i) {
+            Some(status) if status.lineage != Lineage::Same => status.mapped_sequence,
+            _ => held
+                .get(*i)
+                .and_then(|h| h.cursor)
+                .filter(|c| c.point.epoch == head.point.epoch)
+                .map_or(0, |c| c.point.sequence),
+        };
+        followed > head.point.sequence
     })
 }
 

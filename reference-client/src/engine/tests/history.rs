@@ -47,6 +47,25 @@ fn a_wiped_server_is_filled_again() {
     assert!(rig.verified());
 }
 
+/// A file put back by hand: the same epoch, a shorter history. The replica took
+/// every answer for one of a lagging server, since its cursor lay beyond the
+/// head, and never came to an end.
+#[test]
+fn a_server_that_lost_commits_without_a_restore_is_filled_again() {
+    let mut rig = Rig::new();
+    let all = vec![record("a", 1, Some("v")), record("b", 2, Some("lost"))];
+    rig.hold(all.clone(), cursor(5, 9));
+    rig.online();
+    let unknown = status(wire::Lineage::Unknown, false);
+    rig.greet(Greeting {
+        status: unknown,
+        ..Greeting::at(position(5, 8, 0))
+    });
+    heal(&mut rig, &all[..1], position(5, 8, 0), unknown);
+    assert_eq!(rig.phase(), Phase::Pushing);
+    assert_eq!(rig.pushed().records, [all[1].clone().into()]);
+}
+
 #[test]
 fn a_replica_behind_the_compaction_drops_what_was_deleted_and_keeps_what_was_lost() {
     let mut rig = Rig::new();
