@@ -55,18 +55,61 @@ pub async fn take<S: Store>(
         return Ok(offers);
     }
     let mut after = None;
+    let mut run = Run::default();
     loop {
-        let page = store.writes(after, at_most.saturating_add(1)).await?;
-        let Some(last) = page.last().map(|w| w.id) else {
-            return Ok(Parcel::default());
-        };
-        if page.iter().any(Write::is_waiting) {
-            let parcel = take_writes(store, me, limits, at_most, &page).await?;
-            if !parcel.items.is_empty() {
-                return Ok(parcel);
-            }
+        let page = store.writes(after, PAGE).await?;
+        after = page.last().map(|w| w.id).or(after);
+        let more = page.len() == PAGE;
+        let open = page.into_iter().all(|w| run.extend(w, &limits, at_most));
+        if more && open {
+            continue;
         }
-        after = Some(last);
+        if run.ids.is_empty() {
+            return Ok(Parcel::default());
+        }
+        let parcel = take_writes(store, me, limits, at_most, run.ids).await?;
+        if !parcel.items.is_empty() {
+            return Ok(parcel);
+        }
+        // another opening changed them meanwhile: look again
+        after = None;
+        run = Run::default();
+    }
+}
+
+/// How many writes are looked at in one go.
+const PAGE: usize = 1_024;
+
+/// The writes that one parcel may hold at most: the first that waits, and
+/// those behind it up to a limit or the edge of a batch. Of thousands that
+/// wait, no more are read than are sent.
+#[derive(Default)]
+struct Run {
+    ids: Vec<WriteId>,
+    batch: Option<WriteId>,
+    bytes: u64,
+}
+
+impl Run {
+    /// Whether writes behind this one may belong to the run.
+    fn extend(&mut self, write: Write, limits: &Limits, at_most: usize) -> bool {
+        if !write.is_waiting() {
+            return true;
+        }
+        let first = self.ids.is_empty();
+        if first {
+            self.batch = write.batch;
+        }
+        let value = write.record.content.value();
+        self.bytes += Limits::encoded_bound(&write.record.key, value.len()) as u64;
+        // a batch is sent whole: it was made within the limits
+        let fits =
+            self.batch.is_some() || (self.bytes <= room(limits) && self.ids.len() <= at_most);
+        if write.batch != self.batch || !(first || fits) {
+            return false;
+        }
+        self.ids.push(write.id);
+        true
     }
 }
 
@@ -126,10 +169,10 @@ async fn take_writes<S: Store>(
     me: ReplicaId,
     limits: Limits,
     at_most: usize,
-    page: &[Write],
+    writes: Vec<WriteId>,
 ) -> Result<Parcel, StoreError> {
     let reads = Reads {
-        writes: page.iter().map(|w| w.id).collect(),
+        writes,
         ..Reads::default()
     };
     let take = move |view: &View| {
@@ -429,5 +472,87 @@ fn newer(known: Option<Cursor>, heard: Cursor) -> Option<Cursor> {
             Some(k)
         }
         _ => Some(heard),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replica::edit::{self, Edit};
+    use crate::store::MemoryStore;
+    use futures::executor::block_on;
+
+    const ME: ReplicaId = ReplicaId(7);
+
+    /// Each list is one transaction of the application: a batch where it has
+    /// several edits.
+    fn written(lists: &[&[String]]) -> MemoryStore {
+        let store = MemoryStore::new();
+        block_on(store.transact(Reads::meta(), |view| {
+            let meta = Meta {
+                active: ME.0,
+                ..view.meta.clone()
+            };
+            let changes = Changes {
+                meta: Some(meta),
+                ..Changes::default()
+            };
+            (changes, ())
+        }))
+        .unwrap();
+        for keys in lists {
+            let edits: Vec<Edit> = keys
+                .iter()
+                .map(|k| Edit::Put(Key::new(k.as_bytes()).unwrap(), "v".into()))
+                .collect();
+            let author = Author {
+                replica: ME,
+                now_ms: 1_000,
+            };
+            let reads = Reads::keys(edits.iter().map(|e| e.key().clone()));
+            block_on(store.transact(reads, move |view| edit::decide(view, author, edits)))
+                .unwrap()
+                .unwrap();
+        }
+        store
+    }
+
+    fn keys(name: &str, n: usize) -> Vec<String> {
+        (0..n).map(|i| format!("{name}{i:05}")).collect()
+    }
+
+    fn taken(store: &MemoryStore, at_most: usize) -> (usize, bool, Vec<u8>) {
+        let parcel = block_on(take(store, ME, Limits::default(), at_most)).unwrap();
+        let first = parcel.items.first();
+        let key = first.map_or(vec![], |i| i.record.key.as_bytes().to_vec());
+        (parcel.items.len(), parcel.atomic, key)
+    }
+
+    #[test]
+    fn a_batch_that_is_longer_than_a_page_is_one_parcel() {
+        let batch = keys("b", PAGE * 2 + 5);
+        let store = written(&[&batch, &keys("c", 3)]);
+        let parcel = (batch.len(), true, b"b00000".to_vec());
+        assert_eq!(taken(&store, usize::MAX), parcel);
+    }
+
+    #[test]
+    fn single_writes_end_where_a_batch_begins() {
+        let store = written(&[&keys("a", 1), &keys("b", 1), &keys("c", 2)]);
+        assert_eq!(taken(&store, usize::MAX), (2, false, b"a00000".to_vec()));
+    }
+
+    #[test]
+    fn single_writes_beyond_a_page_fill_a_parcel_up_to_its_limit() {
+        let singles = keys("a", PAGE + 50);
+        let lists: Vec<&[String]> = singles.chunks(1).collect();
+        let store = written(&lists);
+        assert_eq!(taken(&store, PAGE + 20).0, PAGE + 20);
+        assert_eq!(taken(&store, usize::MAX).0, PAGE + 50);
+    }
+
+    #[test]
+    fn nothing_that_waits_is_an_empty_parcel() {
+        assert_eq!(taken(&written(&[]), usize::MAX), (0, false, vec![]));
     }
 }

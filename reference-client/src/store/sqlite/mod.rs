@@ -92,6 +92,7 @@ fn prepare(c: &mut Connection, name: &str) -> Result<(), StoreError> {
         tx.pragma_update(None, "user_version", SCHEMA_VERSION)
             .map_err(|e| at(name, e))?;
     }
+    tx.execute_batch(INDEXES).map_err(|e| at(name, e))?;
     // refuses a meta row of a newer schema, or none at all
     read_meta(&tx)?;
     tx.commit().map_err(|e| at(name, e))
@@ -244,15 +245,17 @@ impl Store for SqliteStore {
     async fn counts(&self) -> Result<Counts, StoreError> {
         self.reader
             .run(|c| {
-                let sql = "SELECT (SELECT count(*) FROM writes WHERE rejected IS NULL), \
+                // without a condition SQLite counts by pages, not by rows
+                let sql = "SELECT (SELECT count(*) FROM writes), \
                            (SELECT count(*) FROM writes WHERE rejected IS NOT NULL), \
                            (SELECT count(*) FROM offers), \
                            (SELECT count(*) FROM quarantine)";
                 Ok(c.prepare_cached(sql)?.query_row([], |r| {
                     let n = |i| r.get::<_, i64>(i).map(|n| n as u64);
+                    let rejected = n(1)?;
                     Ok(Counts {
-                        waiting: n(0)?,
-                        rejected: n(1)?,
+                        waiting: n(0)?.saturating_sub(rejected),
+                        rejected,
                         offers: n(2)?,
                         quarantined: n(3)?,
                     })

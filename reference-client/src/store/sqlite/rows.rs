@@ -49,6 +49,13 @@ CREATE TABLE quarantine (
 ) WITHOUT ROWID;
 ";
 
+/// What may be added to a store of any version without changing what it means.
+/// Few writes are ever rejected: with this index, counting them, and so the
+/// waiting ones, takes no look at the writes.
+pub(super) const INDEXES: &str = "
+CREATE INDEX IF NOT EXISTS writes_rejected ON writes (id) WHERE rejected IS NOT NULL;
+";
+
 pub(super) const CLEAN: &str = "key, time, replica, tombstone, value, digest, epoch, sequence, era";
 pub(super) const WRITE: &str =
     "id, key, time, replica, tombstone, value, batch, rejected, detail, in_doubt";
