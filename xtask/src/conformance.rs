@@ -13,14 +13,14 @@ use crate::{build_wasm, files, process, test, workspace};
 pub fn server() -> Result<()> {
     test::programs()?;
     let adapter = workspace::program("debug", "gosync-adapter-server");
-    suite("server", &word(&adapter), &[])
+    suite("server", &["--exec", &word(&adapter)], &[])
 }
 
 /// Judges the reference client as a native program.
 pub fn client() -> Result<()> {
     test::programs()?;
     let adapter = workspace::program("debug", "gosync-adapter-client");
-    suite("client", &word(&adapter), &[])
+    suite("client", &["--exec", &word(&adapter)], &[])
 }
 
 /// Judges the reference client as the npm package has it, on Node.
@@ -30,23 +30,24 @@ pub fn wasm() -> Result<()> {
     test::programs()?;
     let driver = workspace::root().join("conformance/adapters/wasm/driver.mjs");
     let command = format!("node {}", word(&driver));
-    suite("client", &command, &["--format", "json"])
+    suite("client", &["--exec", &command], &["--format", "json"])
 }
 
 /// Runs the suite in an empty folder: that is where drivers keep their stores.
-fn suite(mode: &str, exec: &str, options: &[&str]) -> Result<()> {
+pub fn suite(mode: &str, target: &[&str], options: &[&str]) -> Result<()> {
     let dir = workspace::target().join("test/conformance");
     files::remove_dir(&dir)?;
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     process::run(
         Command::new(workspace::program("debug", "gosync-conformance"))
             .current_dir(dir)
-            .args([mode, "--quiet", "--exec", exec])
+            .args([mode, "--quiet"])
+            .args(target)
             .args(options),
     )
 }
 
 /// A path as one word of the suite's command lines.
-fn word(path: &Path) -> String {
+pub fn word(path: &Path) -> String {
     format!("'{}'", path.display())
 }

@@ -9,6 +9,7 @@ mod build_wasm;
 mod check;
 mod conformance;
 mod demo;
+mod examples;
 mod files;
 mod generate;
 mod package;

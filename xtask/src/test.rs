@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::setup::{browser, node};
 use crate::steps::{self, Step};
-use crate::{build_wasm, conformance, demo, package, process, web_tests, workspace};
+use crate::{build_wasm, conformance, demo, examples, package, process, web_tests, workspace};
 
 const STEPS: &[Step] = &[
     Step {
@@ -51,6 +51,11 @@ const STEPS: &[Step] = &[
         name: "conformance-wasm",
         about: "the WASM client, on Node, follows the specification",
         run: conformance::wasm,
+    },
+    Step {
+        name: "examples",
+        about: "the implementations in other languages follow the specification",
+        run: examples::run,
     },
     Step {
         name: "browser",

@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod node;
+pub mod python;
 mod system;
 pub mod wasm;
 
@@ -36,6 +37,8 @@ enum Tool {
     Browser,
     /// Node, buf, TypeScript and wasm-opt
     Node,
+    /// Python and the packages of the examples
+    Python,
 }
 
 /// Runs the command.
@@ -59,6 +62,7 @@ pub fn run(args: &Args) -> Result<()> {
                 env.extend(browser.env().map(|(name, path)| (name, path.to_owned())));
             }
             Tool::Node => eprintln!("node: ready ({})", node::ensure()?.describe()),
+            Tool::Python => eprintln!("python: ready ({})", python::ensure()?.describe()),
         }
     }
     if args.env {
