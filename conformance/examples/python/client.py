@@ -102,7 +102,7 @@ class Replica:
         self.server = None
         self.online, self.closed, self.live_wanted, self.live = True, False, False, False
         self.verified = False
-        self.unequal = {}  # range start -> (sessions that ended unequal, position after the last one)
+        self.unequal = {}  # range start -> sessions that ended unequal in a row although nobody wrote
         self.keys_behind = set()  # keys outside the ranges that need a reconciliation (CLIENT-027)
         self.ranges_behind = set()  # starts of held ranges whose pushes were refused as behind
         self.snapshots = {}  # range start -> (first standing, last key, keys seen): to be resumed
@@ -283,10 +283,10 @@ class Replica:
         return records
 
     def merge(self, records, epoch: int, sequence: int):
-        """Inside a transaction."""
-        for record in records:
-            if self.store.merge(record, epoch, sequence):
-                self.verified = False
+        """Inside a transaction; whether anything changed."""
+        changed = sum(self.store.merge(record, epoch, sequence) for record in records)
+        self.verified = self.verified and not changed
+        return changed > 0
 
     # --------------------------------------------------------------- hello
 
@@ -364,7 +364,7 @@ class Replica:
                     elif self.may_write(key):
                         self.store.offer(key)
                     elif key in lacking:
-                        self.store.quarantine(record)
+                        self.store.quarantine(record, "NO_ACCESS")
                 else:
                     self.store.set_point(key, standing.head)
             if standing.behind:
@@ -385,12 +385,16 @@ class Replica:
             else:
                 self.store.restamp(write.id, horizon, self.id, doubt=write.attempted)
 
-    def offer_winners(self, records):
-        """Clean records that win against what the server holds are offered (RECON-033)."""
+    def offer_winners(self, records, head: Cursor):
+        """Clean records that win against what the server holds are offered (RECON-033, SNAP-032)."""
         for record in records:
             clean = self.store.clean(record.key)
             if clean and clean.record.order > record.order:
-                self.store.offer(record.key)
+                if self.may_write(record.key):
+                    self.store.offer(record.key)
+                else:
+                    self.store.quarantine(clean.record, "NO_ACCESS")
+                    self.store.put_clean(record, head.epoch, head.sequence)
 
     # ------------------------------------------------------------ snapshot
 
@@ -426,7 +430,7 @@ class Replica:
                     after = record.key
                 with self.store:
                     self.merge(records, start.head.epoch, start.head.sequence)
-                    self.offer_winners(records)
+                    self.offer_winners(records, start.head)
                 seen.update(r.key for r in records)
                 received += [(r.key, r.digest()) for r in records]
                 self.snapshots[held.low] = (first, after, seen)
@@ -469,7 +473,7 @@ class Replica:
     def reconcile(self, held: Held, own=True):
         """A session over one range, or over one key outside the held ranges (chapter 7)."""
         salt = secrets.randbits(64)  # RECON-004
-        always_full = self.unequal.get(held.low, (0,))[0] > 0  # RECON-039
+        always_full = self.unequal.get(held.low, 0) > 0  # RECON-039
         todo = [Part(held.low, held.high, full=always_full)]
         lacking, wanted, worst, lowest, idle = set(), [], None, None, 0
         while todo:
@@ -492,7 +496,7 @@ class Replica:
             with self.store:
                 self.merge(records, standing.head.epoch, standing.head.sequence)
                 sent = {r.key for r in records}
-                self.offer_winners(records)
+                self.offer_winners(records, standing.head)
             lacking |= lacks - sent
             wanted += answer.wanted
             worst = standing
@@ -573,7 +577,7 @@ class Replica:
                     low = high
                 if not pieces:
                     pieces = [self.contradiction(part, length, before, standing)]
-                again, run = again + [p for p in pieces if p], 0
+                again, run = again + pieces, 0
             else:
                 run, closed = run - 1, closed + 1
                 high = part.high if resume is None or (part.high is not None and part.high <= resume) else resume
@@ -586,7 +590,7 @@ class Replica:
                 if high != part.high:
                     again.append(Part(high, part.high, part.differs, part.full))
                 elif part.differs and not here and not sent and not answer.wanted:
-                    again += [p for p in [self.contradiction(part, length, before, standing)] if p]
+                    again.append(self.contradiction(part, length, before, standing))
         if run or home != len(records) or not (parts.done() and bounds.done() and digests.done()):
             raise Malformed("an answer with entries left over, or with records outside its parts")
         return again, lacks, records, closed
@@ -596,7 +600,7 @@ class Replica:
         if length < 32:
             return Part(part.low, part.high, True, True)
         if before and before.head != standing.head:
-            return None  # the server changed in between; a later session finds what is left
+            return Part(part.low, part.high, False, True)  # RECON-052
         raise Malformed("a server whose full fingerprints contradict each other")
 
     # ---------------------------------------------------------------- push
@@ -651,7 +655,7 @@ class Replica:
             elif writes:
                 self.store.mark(writes[0].id, False, fail.reason)
             else:
-                skip.add(offers[0].key)
+                self.store.quarantine(offers[0], fail.reason)
             return
         if len(answer.verdicts) != len(records):
             raise Malformed("another number of verdicts than records")  # PUSH-026
@@ -671,6 +675,7 @@ class Replica:
                         self.verified = False
                     if write:
                         self.store.drop_write(write.id)
+                        self.unequal.clear()
                 elif outcome == pb.OUTCOME_SUPERSEDED:
                     winner = self.winner(verdict, record)
                     if winner is None:
@@ -698,11 +703,12 @@ class Replica:
 
     def rejected(self, write, record, reason, refused, skip) -> bool:
         """The table of section 5.5; whether a new session is called for."""
-        if write is None:  # an offer (CLIENT-017)
-            if reason == "NO_ACCESS":
-                self.store.quarantine(record)
+        if write is None:  # an offer (CLIENT-048)
             skip.add(record.key)
-            return False
+            if reason not in ("CLOCK_SKEW", "BEHIND_COMPACTION"):
+                self.store.quarantine(record, reason)
+                self.reports.append(f"{record.key!r} was refused for {reason} and is in quarantine")
+            return reason == "BEHIND_COMPACTION"
         if reason == "CLOCK_SKEW":
             self.store.mark(write.id, False)
             refused.append(write)
@@ -782,7 +788,8 @@ class Replica:
                     pending += records
                 if cursor:
                     with self.store:
-                        self.merge(pending, cursor.epoch, cursor.sequence)
+                        if self.merge(pending, cursor.epoch, cursor.sequence):
+                            self.unequal.clear()  # somebody wrote (RECON-045)
                         self.adopt(cursor)
                     pending = []
                 if event in ("checkpoint", "heartbeat"):
@@ -833,11 +840,9 @@ class Replica:
             if fingerprint(self.store.leaves(held.low, held.high, body.position.horizon)) == state.fingerprint:
                 self.unequal.pop(held.low, None)
                 continue
-            stage, position = self.unequal.get(held.low, (0, head))
-            stage = stage + 1 if position.sequence == head.sequence else 1
-            self.unequal[held.low] = (stage, head)
+            self.unequal[held.low] = self.unequal.get(held.low, 0) + 1
             self.verified = False
-            raise Unequal(held.low, stage)
+            raise Unequal(held.low, self.unequal[held.low])
         self.verified = equal
 
 

@@ -18,7 +18,8 @@ CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB, time BLOB, 
                      value BLOB, attempted INT DEFAULT 0, rejected TEXT DEFAULT '', doubt INT DEFAULT 0);
 CREATE INDEX outbox_key ON outbox (key, id);
 CREATE TABLE offers (key BLOB PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE quarantine (key BLOB PRIMARY KEY, time BLOB, replica BLOB, tombstone INT, value BLOB) WITHOUT ROWID;
+CREATE TABLE quarantine (key BLOB PRIMARY KEY, time BLOB, replica BLOB, tombstone INT, value BLOB,
+                         reason TEXT) WITHOUT ROWID;
 CREATE TABLE held (start BLOB PRIMARY KEY, end BLOB, epoch BLOB, sequence INT, tag BLOB) WITHOUT ROWID;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 """
@@ -173,10 +174,10 @@ class Store:
     def offers(self) -> list:
         return [row[0] for row in self.run("SELECT key FROM offers ORDER BY key")]
 
-    def quarantine(self, record: Record):
+    def quarantine(self, record: Record, reason: str):
         self.run(
-            "INSERT OR REPLACE INTO quarantine VALUES (?,?,?,?,?)",
-            *(record.key, u64(record.time), u64(record.replica), int(record.tombstone), record.value),
+            "INSERT OR REPLACE INTO quarantine VALUES (?,?,?,?,?,?)",
+            *(record.key, u64(record.time), u64(record.replica), int(record.tombstone), record.value, reason),
         )
         self.drop_clean(record.key)
 
