@@ -5,6 +5,7 @@
 //! Where deletion and loss cannot be told apart, loss is worse: the record is
 //! kept.
 
+use crate::mutant;
 use crate::version::{Time, Version};
 use crate::wire;
 
@@ -209,7 +210,7 @@ impl Ancestry {
     /// the lineage that the server found for the replica: under
     /// [`Lineage::Unknown`] no point is.
     pub fn contains(&self, point: Point, lineage: Lineage) -> bool {
-        lineage != Lineage::Unknown
+        (lineage != Lineage::Unknown || mutant!(PointsBelieved))
             && self
                 .kept_until(point.epoch)
                 .is_some_and(|kept| point.sequence <= kept)
@@ -249,15 +250,29 @@ impl Judge<'_> {
             return Judgement::Status(self.status(Lineage::Same, 0));
         };
         let Point { epoch, sequence } = cursor.point;
+        if mutant!(EpochIgnored) {
+            return Judgement::Status(self.status(Lineage::Same, sequence));
+        }
         let Some(kept) = self.ancestry.kept_until(epoch) else {
             return Judgement::Status(self.status(Lineage::Unknown, 0));
         };
         let present = epoch == self.ancestry.epoch;
+        if present && sequence > self.head && mutant!(AheadAccepted) {
+            return Judgement::Status(self.status(Lineage::Same, sequence));
+        }
         if present && sequence > self.head {
             return Judgement::Ahead;
         }
         // Beyond the restore point the commit is gone, and its tag with it.
-        let genuine = sequence == 0 || sequence > kept || tag_at(sequence) == Some(cursor.tag);
+        let genuine = sequence == 0
+            || sequence > kept
+            || tag_at(sequence) == Some(cursor.tag)
+            || mutant!(TagIgnored);
+        let kept = if mutant!(RestorePointIgnored) {
+            u64::MAX
+        } else {
+            kept
+        };
         Judgement::Status(match (genuine, present) {
             (false, _) => self.unknown(),
             (true, true) => self.status(Lineage::Same, sequence),

@@ -15,6 +15,7 @@
 //! | [`reconcile`] | Merkle-range descent, both sides |
 //! | [`limits`] | every limit, with its default and floor |
 //! | [`reason`] | the closed list of errors |
+//! | [`mutant`] | deliberate errors for tests, absent without their feature |
 //! | [`wire`] | generated messages and their checked conversions |
 
 #![forbid(unsafe_code)]
@@ -24,6 +25,7 @@ pub mod history;
 pub mod key;
 pub mod limits;
 pub mod merkle;
+pub mod mutant;
 pub mod reason;
 pub mod reconcile;
 pub mod record;

@@ -2,6 +2,7 @@
 //! and the checks that both sides share. Knows nothing of who enforces when.
 
 use crate::key::Key;
+use crate::mutant;
 use crate::reason::Invalid;
 use crate::record::Record;
 use crate::wire;
@@ -46,7 +47,7 @@ macro_rules! limits {
             /// it: such a server breaks the specification, and requests at
             /// the floor must be tried all the same.
             pub fn from_wire(l: &wire::Limits) -> Limits {
-                Limits { $($name: if $floor != 0 { l.$name.max($floor) } else { l.$name },)* }
+                Limits { $($name: if $floor != 0 && !mutant!(FloorNotAssumed) { l.$name.max($floor) } else { l.$name },)* }
             }
 
             /// Which limits are below their floor.
@@ -101,7 +102,7 @@ impl Limits {
     /// [`crate::Reason::LimitExceeded`] naming the field.
     pub fn check_record(&self, record: &Record) -> Result<(), Invalid> {
         let value = record.content.value().len() as u64;
-        if value > self.max_value_bytes {
+        if value > self.max_value_bytes && !mutant!(ValueSizeUnchecked) {
             return Err(Invalid::limit(
                 "value",
                 "max_value_bytes",

@@ -2,6 +2,7 @@
 //! nothing of who holds them or how they travel.
 
 use crate::key::Key;
+use crate::mutant;
 use crate::reason::Invalid;
 use crate::version::{Time, Version};
 use bytes::Bytes;
@@ -148,11 +149,16 @@ pub fn record_digest(key: &Key, version: Version, flags: u32, value_hash: &Diges
     let key = key.as_bytes();
     let mut h = Sha256::new();
     h.update(RECORD_TAG);
+    let flags = if mutant!(FlagsOutOfDigest) { 0 } else { flags };
     h.update(flags.to_be_bytes());
     h.update(version.time.0.to_be_bytes());
-    h.update(version.replica.0.to_be_bytes());
+    if !mutant!(ReplicaOutOfDigest) {
+        h.update(version.replica.0.to_be_bytes());
+    }
     h.update((key.len() as u32).to_be_bytes());
-    h.update(key);
+    if !mutant!(KeyOutOfDigest) {
+        h.update(key);
+    }
     h.update(value_hash.0);
     Digest(h.finalize().into())
 }
@@ -185,6 +191,26 @@ pub struct Rank {
 impl Rank {
     /// How a record of this rank fares against a held one.
     pub fn against(&self, held: &Rank) -> Merge {
+        if mutant!(TombstoneLosesTie)
+            && self.version == held.version
+            && self.tombstone != held.tombstone
+        {
+            return if self.tombstone {
+                Merge::Loses
+            } else {
+                Merge::Wins
+            };
+        }
+        if mutant!(SmallerHashWins)
+            && self.version == held.version
+            && self.tombstone == held.tombstone
+        {
+            return match held.value_hash.cmp(&self.value_hash) {
+                Ordering::Greater => Merge::Wins,
+                Ordering::Equal => Merge::Same,
+                Ordering::Less => Merge::Loses,
+            };
+        }
         match self.cmp(held) {
             Ordering::Greater => Merge::Wins,
             Ordering::Equal => Merge::Same,

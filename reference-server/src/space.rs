@@ -9,7 +9,7 @@
 use crate::store::{ReadTx, Result, SpaceState, Store};
 use gosync_proto::history::Cursor;
 use gosync_proto::merkle::Tree;
-use gosync_proto::{KeyRange, SpaceId, Time};
+use gosync_proto::{KeyRange, SpaceId, Time, mutant};
 use std::collections::HashMap;
 use std::ops::{ControlFlow, Deref};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -245,6 +245,9 @@ fn follows(tx: &mut dyn ReadTx, from: &MadeFrom, to: &SpaceState) -> Result<bool
 }
 
 fn catch_up(tx: &mut dyn ReadTx, tree: &mut Tree, from: &MadeFrom) -> Result<()> {
+    if mutant!(TreeNotUpdated) {
+        return Ok(());
+    }
     tx.changed_digests(from.head.point.sequence, &mut |d| {
         if d.counts_at(from.horizon) {
             tree.insert(d.key, d.digest);

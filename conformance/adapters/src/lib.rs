@@ -10,4 +10,5 @@
 
 pub mod client;
 pub mod framing;
+pub mod mutants;
 pub mod server;

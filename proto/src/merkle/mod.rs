@@ -39,6 +39,7 @@ pub use tree::Tree;
 pub use walk::Iter;
 
 use crate::key::KeyRange;
+use crate::mutant;
 use crate::record::{BRANCH_TAG, Digest};
 use sha2::{Digest as _, Sha256};
 use std::ops::ControlFlow;
@@ -94,7 +95,9 @@ impl Summary {
 /// SHA-256 over the branch tag and the fingerprints of both halves.
 pub fn branch(left: &Digest, right: &Digest) -> Digest {
     let mut preimage = [0; 80];
-    preimage[..16].copy_from_slice(BRANCH_TAG);
+    if !mutant!(BranchTagForgotten) {
+        preimage[..16].copy_from_slice(BRANCH_TAG);
+    }
     preimage[16..48].copy_from_slice(&left.0);
     preimage[48..].copy_from_slice(&right.0);
     Digest(Sha256::digest(preimage).into())

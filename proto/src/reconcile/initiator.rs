@@ -7,6 +7,7 @@ use super::plan::{self, LIST_AT_LAST, LIST_AT_ONCE};
 use crate::key::{KeyRange, RangeSet};
 use crate::limits::Limits;
 use crate::merkle::View;
+use crate::mutant;
 use crate::record::Digest;
 use crate::wire;
 use std::ops::ControlFlow;
@@ -157,7 +158,7 @@ impl Initiator {
             again: None,
         };
         Initiator {
-            salt,
+            salt: if mutant!(OneSalt) { 7 } else { salt },
             options,
             open: ranges.iter().map(open).collect(),
             asked: Vec::new(),

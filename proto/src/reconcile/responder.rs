@@ -9,6 +9,7 @@ use super::plan;
 use crate::key::{Key, KeyRange, RangeSet};
 use crate::limits::Limits;
 use crate::merkle::View;
+use crate::mutant;
 use crate::reason::Invalid;
 use crate::record::Record;
 use crate::wire;
@@ -203,7 +204,9 @@ impl<V: View, L, F: FnMut(&Key) -> Result<Option<Record>, L>> Answer<'_, V, F> {
             }
             let own = self.view.summaries(&ranges).map_err(RespondError::View)?;
             compared.extend(own.iter().zip(shorts).map(|(own, short)| {
-                let equal = self.shortener.matches(&own.fingerprint, short);
+                let equal = self.shortener.matches(&own.fingerprint, short)
+                    || mutant!(FirstByteCompared)
+                        && self.shortener.full(&own.fingerprint)[0] == short[0];
                 (!equal).then_some(own.count)
             }));
         }
@@ -322,7 +325,7 @@ impl<V: View, L, F: FnMut(&Key) -> Result<Option<Record>, L>> Answer<'_, V, F> {
             self.runs.extend(RESOLVED);
             self.moved = true;
             for &found in &items.found {
-                self.lacking.add(!found);
+                self.lacking.add(!found && !mutant!(LackingUntold));
             }
             self.resume_at = cut;
         } else {
@@ -365,12 +368,16 @@ impl<V: View, L, F: FnMut(&Key) -> Result<Option<Record>, L>> Answer<'_, V, F> {
 
     fn finish(self) -> wire::ReconcileResponse {
         let wanted = RangeSet::union(self.wanted);
+        let mut records = self.records;
+        if mutant!(RecordsHeldBack) {
+            records.pop();
+        }
         wire::ReconcileResponse {
             parts: self.runs.finish(),
             bounds: self.bounds,
             digests: self.digests,
             lacking: self.lacking.finish(),
-            records: self.records,
+            records,
             wanted: wanted.iter().map(Into::into).collect(),
             resume_at: self.resume_at,
             ..Default::default()

@@ -1,6 +1,8 @@
 //! How long to wait before the next try: doubling, with jitter, so that many
 //! replicas do not return at once. Knows no clock.
 
+use gosync_proto::mutant;
+
 /// The first wait, milliseconds.
 const FIRST_MS: u64 = 250;
 /// The longest wait, milliseconds.
@@ -19,7 +21,10 @@ impl Backoff {
         let full = FIRST_MS
             .saturating_mul(1 << self.failures.min(16))
             .min(CAP_MS);
-        self.failures = self.failures.saturating_add(1);
+        if !mutant!(NoBackoff) {
+            self.failures = self.failures.saturating_add(1);
+        }
+        let entropy = if mutant!(NoJitter) { 0 } else { entropy };
         (full / 2 + entropy % (full / 2 + 1)).max(at_least)
     }
 

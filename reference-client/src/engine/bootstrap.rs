@@ -8,7 +8,7 @@ use crate::replica::ops::Op;
 use crate::store::SnapshotProgress;
 use crate::transport::CallError;
 use gosync_proto::history::{Cursor, Lineage, Position};
-use gosync_proto::{Digest, Key, KeyRange, Record, Time, wire};
+use gosync_proto::{Digest, Key, KeyRange, Record, Time, mutant, wire};
 
 /// A bootstrap under way; it survives a broken stream.
 #[derive(Debug)]
@@ -50,7 +50,11 @@ impl Engine {
         let epoch = self.session.as_ref().map(|s| s.position.head.point.epoch);
         let terms = self.terms(&ranges);
         // what was found missing is judged by the standing at the first stream
-        let resumable = self.bootstrap.take().filter(|b| {
+        let resumable = self
+            .bootstrap
+            .take()
+            .filter(|_| !mutant!(SnapshotFromStart));
+        let resumable = resumable.filter(|b| {
             b.ranges == ranges
                 && b.first.map(|c| c.point.epoch) == epoch
                 && b.terms == terms
@@ -154,6 +158,9 @@ impl Engine {
         };
         bootstrap.position = Some(position);
         bootstrap.first.get_or_insert(position.head);
+        if mutant!(SnapshotLastPosition) {
+            bootstrap.first = Some(position.head);
+        }
         bootstrap.total = bootstrap.done + start.total_records;
         for range in &start.wanted {
             let range = KeyRange::try_from(range)
@@ -228,7 +235,7 @@ impl Engine {
         bootstrap.complete = true;
         let resumed = bootstrap.resumed;
         let (_, order) = self.held(Some(&self.bootstrap_ranges()));
-        let equal = self.equals_in(&order, ranges)?;
+        let equal = self.equals_in(&order, ranges)? || mutant!(SnapshotUncompared);
         if let Some(bootstrap) = &mut self.bootstrap {
             // a resumed one is compared at the first checkpoint: its parts come
             // from several states

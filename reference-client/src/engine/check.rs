@@ -5,7 +5,7 @@ use super::Engine;
 use crate::transport::CallError;
 use gosync_proto::history::{Cursor, HistoryStatus, Position};
 use gosync_proto::version::skew_bound;
-use gosync_proto::{Record, wire};
+use gosync_proto::{Record, mutant, wire};
 
 impl Engine {
     /// Records as the protocol allows them: well-formed, in the held ranges,
@@ -28,7 +28,8 @@ impl Engine {
     /// One record of the held ranges.
     pub(super) fn check_record(&self, record: &Record) -> Result<(), CallError> {
         let key = record.key.as_bytes();
-        if !self.meta.ranges.iter().any(|h| h.range.contains(key)) {
+        let held = self.meta.ranges.iter().any(|h| h.range.contains(key));
+        if !held && !mutant!(StrangersAccepted) {
             return Err(CallError::misbehaved(format!(
                 "the record {} lies outside of what was asked for",
                 record.key
@@ -43,7 +44,8 @@ impl Engine {
             return Ok(());
         };
         let now = self.now.wall_ms.max(self.server_now_ms());
-        if record.version.time > skew_bound(now, session.limits.max_clock_skew_ms) {
+        let bound = skew_bound(now, session.limits.max_clock_skew_ms);
+        if record.version.time > bound && !mutant!(SkewAccepted) {
             return Err(CallError::misbehaved(format!(
                 "the record {} is dated too far ahead, at {} ms; check the clocks of this device and of the server",
                 record.key,
@@ -96,6 +98,7 @@ pub(super) fn statuses(
 /// Whether `cursor` may follow `held` within one stream.
 pub(super) fn advances(held: Option<Cursor>, cursor: Cursor) -> bool {
     held.is_none_or(|h| {
-        h.point.epoch == cursor.point.epoch && h.point.sequence <= cursor.point.sequence
+        (h.point.epoch == cursor.point.epoch || mutant!(ForeignEpochFollowed))
+            && (h.point.sequence <= cursor.point.sequence || mutant!(CursorGoesBack))
     })
 }

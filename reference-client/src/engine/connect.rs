@@ -6,11 +6,11 @@ use crate::replica::session::Conclusion;
 use crate::replica::upkeep::{Horizon, Verified};
 use crate::store::StoreError;
 use crate::transport::CallError;
-use gosync_proto::history::{Ancestry, Cursor, HistoryStatus, Position};
+use gosync_proto::history::{Ancestry, Cursor, HistoryStatus, Lineage, Position};
 use gosync_proto::limits::Limits;
 use gosync_proto::reason::Action;
 use gosync_proto::version::skew_bound;
-use gosync_proto::{Key, KeyRange, PROTOCOL_VERSION, RangeSet, Reason, wire};
+use gosync_proto::{Key, KeyRange, PROTOCOL_VERSION, RangeSet, Reason, mutant, wire};
 
 /// What Hello established.
 #[derive(Clone, Debug)]
@@ -222,7 +222,7 @@ impl Engine {
     }
 
     fn enter_session(&mut self, hello: &wire::HelloResponse) -> Result<(), CallError> {
-        if hello.version != PROTOCOL_VERSION {
+        if hello.version != PROTOCOL_VERSION && !mutant!(VersionUnchecked) {
             return Err(CallError::new(
                 crate::transport::Cause::Refused(Reason::UnsupportedVersion),
                 format!("the server chose version {}", hello.version),
@@ -231,7 +231,8 @@ impl Engine {
         let position = check::position(hello.position.as_ref())?;
         let limits = Limits::from_wire(&hello.limits.unwrap_or_default());
         let now = self.now.wall_ms.max(hello.server_time_ms);
-        if position.horizon > skew_bound(now, limits.max_clock_skew_ms) {
+        let bound = skew_bound(now, limits.max_clock_skew_ms);
+        if position.horizon > bound && !mutant!(FutureHorizonFollowed) {
             return Err(CallError::misbehaved(
                 "the server's horizon lies in the future",
             ));
@@ -265,7 +266,12 @@ impl Engine {
             return false;
         };
         let cursors = self.meta.ranges.iter().all(|h| h.cursor.is_some());
-        cursors && session.statuses.iter().all(HistoryStatus::in_order)
+        let relies = |s: &HistoryStatus| {
+            s.in_order()
+                || mutant!(LineageIgnored) && !s.behind_compaction
+                || mutant!(CompactionIgnored) && s.lineage == Lineage::Same
+        };
+        cursors && session.statuses.iter().all(relies)
     }
 
     /// Both sides hold the same: whatever the history was, there is nothing to
@@ -335,7 +341,7 @@ impl Engine {
     pub(super) fn fail(&mut self, error: CallError) {
         let reason = error.reason();
         match error.action() {
-            Action::Authenticate if self.renewed => {
+            Action::Authenticate if self.renewed && !mutant!(TokensWithoutEnd) => {
                 self.fail_for_good(Phase::NeedsAuth, reason, &error.to_string());
             }
             Action::Authenticate => {
@@ -367,6 +373,7 @@ impl Engine {
     pub(super) fn wait(&mut self, reason: Option<Reason>, message: &str, at_least: Option<u64>) {
         self.halt(Phase::Waiting);
         self.restarts = 0;
+        let at_least = at_least.filter(|_| !mutant!(RetryAfterIgnored));
         let pause = self
             .backoff
             .next(self.now.entropy, at_least.unwrap_or_default());

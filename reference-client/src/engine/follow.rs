@@ -4,8 +4,8 @@ use super::{Engine, Phase, Request, check};
 use crate::replica::merge::Incoming;
 use crate::replica::ops::Op;
 use crate::transport::CallError;
-use gosync_proto::history::Cursor;
-use gosync_proto::{Digest, Reason, wire};
+use gosync_proto::history::{Cursor, Epoch};
+use gosync_proto::{Digest, Reason, mutant, wire};
 
 /// The greatest message that is asked for: some thousand records, one
 /// transaction.
@@ -75,9 +75,26 @@ impl Engine {
             if self.partial.len() > MAX_PARTIAL {
                 return Err(CallError::misbehaved("a commit without an end"));
             }
+            if mutant!(CommitTorn) {
+                let point = self.meta.ranges.iter().find_map(|h| h.cursor);
+                let point = point.unwrap_or(Cursor::origin(Epoch(0))).point;
+                let records = std::mem::take(&mut self.partial);
+                self.ops.push_back(Op::Merge(Incoming {
+                    records: records.into_iter().map(|r| (r, point)).collect(),
+                    cursors: Vec::new(),
+                    snapshot: None,
+                }));
+            }
             return Ok(());
         };
         self.may_follow(cursor)?;
+        if mutant!(CursorFirst) {
+            self.ops.push_back(Op::Merge(Incoming {
+                records: Vec::new(),
+                cursors: self.raised(cursor),
+                snapshot: None,
+            }));
+        }
         let records = std::mem::take(&mut self.partial);
         self.ops.push_back(Op::Merge(Incoming {
             records: records.into_iter().map(|r| (r, cursor.point)).collect(),
@@ -157,9 +174,9 @@ impl Engine {
             self.compare_at = Some(self.now.mono_ms + QUIET_MS);
             return Ok(());
         }
-        if self.equals(&checkpoint.ranges)? {
+        if self.equals(&checkpoint.ranges)? || mutant!(CheckpointBelieved) {
             self.agreed();
-        } else {
+        } else if !mutant!(DifferenceIgnored) {
             self.verified = false;
             self.unequal += 1;
             if self.unequal > 3 {

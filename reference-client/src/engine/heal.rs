@@ -9,7 +9,7 @@ use crate::store::HeldRange;
 use crate::transport::{CallError, Cause};
 use gosync_proto::history::{Cursor, HistoryStatus, Lineage};
 use gosync_proto::reconcile::{Initiator, Options};
-use gosync_proto::{Digest, Key, KeyRange, RangeSet, Reason, wire};
+use gosync_proto::{Digest, Key, KeyRange, RangeSet, Reason, mutant, wire};
 use std::collections::BTreeSet;
 
 /// A session under way, of Reconcile or Snapshot.
@@ -58,7 +58,7 @@ impl Engine {
             return self.start_over();
         };
         let mut options = Options::new(&session.limits);
-        if self.unequal > 0 {
+        if self.unequal > 0 && !mutant!(ShortDigestsOnly) {
             // what short digests may have overlooked
             options.digest_len = 32;
         }
@@ -163,7 +163,12 @@ impl Engine {
                 .filter_map(|l| tree.get(l.key.as_bytes()).map(|d| (l.key, *d))),
         );
         healing.cursor = Some(match healing.cursor {
-            Some(lowest) if lowest.point.sequence <= position.head.point.sequence => lowest,
+            Some(lowest)
+                if lowest.point.sequence <= position.head.point.sequence
+                    && !mutant!(LastPositionAdopted) =>
+            {
+                lowest
+            }
             _ => position.head,
         });
         for record in &step.records {
@@ -197,7 +202,7 @@ impl Engine {
                     a.lineage == b.lineage && a.behind_compaction == b.behind_compaction
                 })
             });
-        if same {
+        if same || mutant!(MixedHistories) {
             Ok(())
         } else {
             Err(CallError::new(
@@ -290,7 +295,7 @@ fn behind(held: &[HeldRange], statuses: &[HistoryStatus], ranges: &[usize], head
                 .filter(|c| c.point.epoch == head.point.epoch)
                 .map_or(0, |c| c.point.sequence),
         };
-        followed > head.point.sequence
+        followed > head.point.sequence && !mutant!(LaggingBelieved)
     })
 }
 

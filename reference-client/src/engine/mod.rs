@@ -46,7 +46,7 @@ use crate::transport::{CallError, Cause};
 use backoff::Backoff;
 use bootstrap::Bootstrap;
 use connect::Session;
-use gosync_proto::{Key, KeyRange, Reason, ReplicaId, SpaceId, wire};
+use gosync_proto::{Key, KeyRange, Reason, ReplicaId, SpaceId, mutant, wire};
 use heal::Healing;
 use send::Sending;
 use std::collections::{BTreeSet, VecDeque};
@@ -660,7 +660,8 @@ impl Engine {
             .session
             .as_ref()
             .map_or(CALL_TIMEOUT_MS, |s| s.limits.watchdog_ms);
-        self.watchdog = Some(self.now.mono_ms.saturating_add(patience));
+        let due = self.now.mono_ms.saturating_add(patience);
+        self.watchdog = (!mutant!(SilenceBorne)).then_some(due);
     }
 
     fn tick(&mut self) {

@@ -6,7 +6,7 @@ use crate::store::{Changes, Store, StoreError, View, Write, WriteId, WriteState}
 use crate::store::{Meta, Reads};
 use bytes::Bytes;
 use gosync_proto::limits::Limits;
-use gosync_proto::{Clock, Content, Invalid, Key, Record, ReplicaId, Time, Version};
+use gosync_proto::{Clock, Content, Invalid, Key, Record, ReplicaId, Time, Version, mutant};
 use std::collections::{BTreeMap, HashMap};
 
 /// One change of one key.
@@ -107,7 +107,10 @@ fn record_edits(
             .max(newest.get(&key).copied())
             .max(view.quarantine.get(&key).map(|r| r.version));
         let version = clock
-            .issue(author.now_ms, replaces)
+            .issue(
+                author.now_ms,
+                replaces.filter(|_| !mutant!(ReplacedIgnored)),
+            )
             .map_err(|_| WriteError::ClockExhausted(key.clone()))?;
         put_writes.push(Write {
             id: WriteId(first.0 + i as u64),
@@ -122,7 +125,9 @@ fn record_edits(
         });
     }
     meta.next_write = first.0 + put_writes.len() as u64;
-    meta.floor = clock.floor();
+    if !mutant!(FloorForgotten) {
+        meta.floor = clock.floor();
+    }
     let written = Written {
         ids: put_writes.iter().map(|w| w.id).collect(),
         keys: put_writes.iter().map(|w| w.record.key.clone()).collect(),
@@ -163,7 +168,7 @@ fn check_limits(meta: &Meta, edits: &[Edit]) -> Result<(), Invalid> {
             Edit::Put(_, value) => value.len(),
             Edit::Delete(_) => 0,
         };
-        if value as u64 > limits.max_value_bytes {
+        if value as u64 > limits.max_value_bytes && !mutant!(ValueLimitUnchecked) {
             return Err(Invalid::limit(
                 "value",
                 "max_value_bytes",
@@ -306,6 +311,9 @@ pub fn restamp(view: &View, author: Author, refused: &[WriteId], server_now_ms: 
     let mut put_writes: Vec<Write> = Vec::new();
     let mut refused = refused.to_vec();
     refused.sort();
+    if mutant!(RestampReorders) {
+        refused.reverse();
+    }
     for w in refused.iter().filter_map(|id| view.writes.get(id)) {
         let key = &w.record.key;
         let earlier = versions.range(..w.id).map(|(_, v)| v);

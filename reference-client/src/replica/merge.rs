@@ -4,7 +4,7 @@
 use super::{Fate, Outcome, Settled, fenced};
 use crate::store::{Changes, Leaf, Meta, Reads, Store, StoreError, Stored, View, Write};
 use gosync_proto::history::{Cursor, Point};
-use gosync_proto::{Key, Merge, Record, ReplicaId};
+use gosync_proto::{Key, Merge, Record, ReplicaId, mutant};
 use std::collections::HashMap;
 
 /// Records that the server sent.
@@ -102,9 +102,16 @@ impl<'a> Merger<'a> {
         let held = match placed {
             Some(i) => Some(&self.changes.put[i]),
             // damaged content counts as absent
-            None => self.view.clean.get(&key).filter(|s| s.intact()),
+            None => {
+                let held = self.view.clean.get(&key);
+                held.filter(|s| s.intact() || mutant!(DamageKept))
+            }
         };
-        match held.map_or(Merge::Wins, |h| record.merge_against(&h.record)) {
+        let merge = match held {
+            Some(held) if !mutant!(ServerAlwaysWins) => record.merge_against(&held.record),
+            _ => Merge::Wins,
+        };
+        match merge {
             Merge::Loses => {
                 self.merged.ahead.push(key);
                 return;
@@ -139,6 +146,7 @@ impl<'a> Merger<'a> {
             let fate = match record.merge_against(&w.record) {
                 Merge::Loses => return true,
                 Merge::Same => Fate::Applied,
+                Merge::Wins if mutant!(BeatenWritesStay) => return true,
                 Merge::Wins => Fate::Superseded,
             };
             self.changes.remove_writes.push(w.id);

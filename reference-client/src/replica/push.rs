@@ -7,7 +7,7 @@ use crate::store::{Changes, Meta, Reads, Store, StoreError, View, Write, WriteId
 use gosync_proto::history::{Cursor, Point, Position};
 use gosync_proto::limits::Limits;
 use gosync_proto::reason::Action;
-use gosync_proto::{Key, Reason, Record, ReplicaId};
+use gosync_proto::{Key, Reason, Record, ReplicaId, mutant};
 use std::collections::{HashMap, HashSet};
 
 /// Records for one Push.
@@ -137,7 +137,8 @@ async fn take_offers<S: Store>(
         let mut gone = Vec::new();
         for key in &view.offers {
             // what was damaged or removed since is nothing to offer
-            let Some(s) = view.clean.get(key).filter(|s| s.intact()) else {
+            let offered = view.clean.get(key);
+            let Some(s) = offered.filter(|s| s.intact() || mutant!(DamageOffered)) else {
                 gone.push(key.clone());
                 continue;
             };
@@ -145,8 +146,12 @@ async fn take_offers<S: Store>(
             if bytes > room(&limits) && !items.is_empty() {
                 break;
             }
+            let mut record = s.record.clone();
+            if mutant!(OfferRestamped) {
+                record.version.time.0 += 1;
+            }
             items.push(Item {
-                record: s.record.clone(),
+                record,
                 write: None,
             });
         }
@@ -180,10 +185,18 @@ async fn take_writes<S: Store>(
         let mut meta = view.meta.clone();
         let sent = parcel.items.iter().filter_map(|i| i.write);
         meta.attempted = sent.map(|id| id.0).fold(meta.attempted, u64::max);
-        let changes = Changes {
+        let mut changes = Changes {
             meta: (meta != view.meta).then_some(meta),
             ..Changes::default()
         };
+        if mutant!(SentIsAccepted) {
+            changes.remove_writes = parcel.items.iter().filter_map(|i| i.write).collect();
+        }
+        let mut parcel = parcel;
+        for item in &mut parcel.items {
+            let sent_before = item.write.is_some_and(|id| id.0 <= view.meta.attempted);
+            item.record.version.time.0 += u64::from(sent_before && mutant!(RetryRestamped));
+        }
         (changes, parcel)
     };
     let (parcel, _) = fenced(store, me, reads, take).await?;
@@ -206,7 +219,7 @@ fn select(view: &View, limits: &Limits, at_most: usize) -> Parcel {
         return Parcel {
             // what is left of a batch after its other writes were superseded
             // may be a single record
-            atomic: items.len() > 1,
+            atomic: items.len() > 1 && !mutant!(BatchTornApart),
             items,
         };
     }
@@ -221,7 +234,12 @@ fn select(view: &View, limits: &Limits, at_most: usize) -> Parcel {
         }
         match place.get(&w.record.key) {
             // the fate of a write that was sent has to be learnt first
-            Some((_, earlier)) if earlier.0 <= view.meta.attempted => break,
+            Some((_, earlier))
+                if earlier.0 <= view.meta.attempted && !mutant!(VerdictNotAwaited) =>
+            {
+                break;
+            }
+            Some(_) if mutant!(TwoOfOneKey) => {}
             Some((i, _)) => items[*i] = None,
             None if count == at_most => break,
             None => count += 1,
@@ -369,6 +387,11 @@ fn decide(view: &View, author: Author, parcel: &Parcel, answer: Answer) -> (Chan
         meta = stamped.meta.unwrap_or(meta);
     }
     meta.newest_commit = newer(meta.newest_commit, answer.position.head);
+    if mutant!(PushMovesCursor) {
+        for held in &mut meta.ranges {
+            held.cursor = Some(answer.position.head);
+        }
+    }
     if meta != view.meta {
         changes.meta = Some(meta);
     }
@@ -411,6 +434,10 @@ fn refuse(
                     detail: detail.clone(),
                 },
             });
+            if mutant!(RejectedForgotten) {
+                changes.remove_writes.push(id);
+                return;
+            }
             changes.put_writes.push(Write {
                 state: WriteState::Rejected { reason, detail },
                 ..w.clone()

@@ -8,7 +8,7 @@ use crate::store::{
     Changes, Confirmed, Meta, Reads, Store, StoreError, Stored, View, Write, WriteId,
 };
 use gosync_proto::history::{Ancestry, Cursor, HistoryStatus, Lineage, Missing, missing_record};
-use gosync_proto::{Digest, Key, RangeSet, ReplicaId, Time, Version};
+use gosync_proto::{Digest, Key, RangeSet, ReplicaId, Time, Version, mutant};
 use std::collections::{BTreeMap, HashSet};
 
 /// Everything that a completed session established.
@@ -100,7 +100,8 @@ pub fn decide(view: &View, me: ReplicaId, c: &Conclusion) -> (Changes, Concluded
         let status = status_of(view, c, key);
         let present = c.ancestry.contains(point, status.lineage);
         // what was found lost before stays so until the server has it again
-        let known_lost = view.offers.contains(key) || c.wanted.contains(key.as_bytes());
+        let wanted = c.wanted.contains(key.as_bytes()) && !mutant!(WantedIgnored);
+        let known_lost = view.offers.contains(key) || wanted;
         let verdict = if known_lost {
             Missing::Lost
         } else {
@@ -110,6 +111,11 @@ pub fn decide(view: &View, me: ReplicaId, c: &Conclusion) -> (Changes, Concluded
                 stored.record.version,
                 c.horizon,
             )
+        };
+        let verdict = match verdict {
+            Missing::Lost if mutant!(MissingDropped) => Missing::Deleted,
+            Missing::Deleted if mutant!(MissingOffered) => Missing::Lost,
+            verdict => verdict,
         };
         match verdict {
             Missing::Deleted => {
@@ -124,13 +130,18 @@ pub fn decide(view: &View, me: ReplicaId, c: &Conclusion) -> (Changes, Concluded
             offer(view, c, &mut changes, &mut concluded, stored, meta.era);
         }
     }
-    restamp_old_writes(view, me, c, &mut changes, &mut concluded);
+    if !mutant!(OldWritesKept) {
+        restamp_old_writes(view, me, c, &mut changes, &mut concluded);
+    }
     let point = c.cursor.point;
     for i in &c.ranges {
         let Some(held) = meta.ranges.get_mut(*i) else {
             continue;
         };
         held.cursor = Some(c.cursor);
+        if mutant!(PointsNotConfirmed) {
+            continue;
+        }
         held.confirmed = Some(Confirmed {
             era: meta.era,
             point,
@@ -194,7 +205,9 @@ fn offer(
     } else {
         changes.remove.push(key.clone());
         changes.remove_offers.push(key.clone());
-        changes.put_quarantine.push(stored.record.clone());
+        if !mutant!(QuarantineDropped) {
+            changes.put_quarantine.push(stored.record.clone());
+        }
         concluded.quarantined += 1;
         concluded.outcome.leaves.push((key.clone(), None));
     }
@@ -258,7 +271,7 @@ fn restamp_old_writes(
             concluded.outcome.settled.push(settle(w, Fate::Applied));
             continue;
         }
-        let in_doubt = w.id.0 <= view.meta.attempted;
+        let in_doubt = w.id.0 <= view.meta.attempted && !mutant!(DoubtUntold);
         if in_doubt {
             concluded.in_doubt.push(w.id);
         }

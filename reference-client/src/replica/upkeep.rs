@@ -5,7 +5,7 @@ use super::{Outcome, fenced};
 use crate::store::{Changes, HeldRange, Leaf, Meta, Reads, Store, StoreError, View};
 use gosync_proto::history::{Ancestry, HistoryStatus, Lineage};
 use gosync_proto::limits::Limits;
-use gosync_proto::{Key, KeyRange, RangeSet, ReplicaId, SpaceId, Time};
+use gosync_proto::{Key, KeyRange, RangeSet, ReplicaId, SpaceId, Time, mutant};
 
 /// How many leaves or records are read at once.
 const PAGE: usize = 10_000;
@@ -164,6 +164,9 @@ pub async fn follow_horizon<S: Store>(
         let mut changes = Changes::default();
         let mut outcome = Outcome::default();
         for key in &horizon.tombstones {
+            if mutant!(OldTombstonesKept) {
+                break;
+            }
             let Some(s) = view
                 .clean
                 .get(key)

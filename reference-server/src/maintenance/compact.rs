@@ -6,7 +6,7 @@
 //! bounded steps, so that a wrong clock cannot push it years ahead at once.
 
 use crate::store::{Compaction, Result, SpaceStatus, Store};
-use gosync_proto::{SpaceId, Time};
+use gosync_proto::{SpaceId, Time, mutant};
 
 /// Tombstones removed in one transaction; pushes get their turn in between.
 const BATCH: usize = 2_000;
@@ -65,7 +65,10 @@ pub fn compact(
     now_ms: u64,
     options: CompactOptions,
 ) -> Result<Compacted> {
-    let arrived_until_ms = now_ms.saturating_sub(options.retention_ms);
+    let arrived_until_ms = match mutant!(YoungTombstonesCompacted) {
+        false => now_ms.saturating_sub(options.retention_ms),
+        true => now_ms,
+    };
     let mut done: Option<Compacted> = None;
     loop {
         let target = done.map(|d| d.to);
@@ -83,7 +86,10 @@ pub fn compact(
             let to = match target {
                 Some(to) => to,
                 None => {
-                    let newest = state.newest_time;
+                    let newest = match mutant!(HorizonFromNow) {
+                        false => state.newest_time,
+                        true => Time::from_millis(now_ms),
+                    };
                     let old = tx.tombstone_times(newest, arrived_until_ms)?;
                     let base = match (from, old) {
                         (Time::ZERO, Some((oldest, _))) => oldest,
@@ -92,6 +98,9 @@ pub fn compact(
                     let most = newest.min(later(base, options.max_step_ms));
                     match options.reach {
                         Reach::Until(time) => time.min(most),
+                        Reach::AsNeeded if mutant!(HorizonFromNow) => {
+                            Time::from_millis(arrived_until_ms)
+                        }
                         Reach::AsNeeded => tx
                             .tombstone_times(most, arrived_until_ms)?
                             .map_or(from, |(_, newest_old)| Time(newest_old.0 + 1)),

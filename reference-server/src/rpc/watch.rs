@@ -5,6 +5,7 @@
 use super::stream::{Inlet, Outlet, Unsent, channel};
 use super::{Bounds, Shell, internal, slow_reader};
 use crate::service::{Refusal, Watch};
+use gosync_proto::mutant;
 use gosync_proto::wire::watch_response::Event;
 use gosync_proto::wire::{StreamEnd, WatchRequest, WatchResponse};
 use std::pin::pin;
@@ -78,7 +79,7 @@ async fn follow(
             None => {
                 tokio::select! {
                     () = outlet.gone() => return None,
-                    changed = feed.changed() => match changed {
+                    changed = feed.changed(), if !mutant!(WatchWakesLate) => match changed {
                         Ok(()) => continue,
                         Err(_) => return Some(internal().to_stream_end()),
                     },

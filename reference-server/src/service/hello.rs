@@ -4,7 +4,7 @@
 use super::{Access, Asked, Refusal, Service, Standing};
 use crate::store::ReadTx;
 use gosync_proto::wire;
-use gosync_proto::{Digest, Invalid, PROTOCOL_VERSION, Reason, Time};
+use gosync_proto::{Digest, Invalid, PROTOCOL_VERSION, Reason, Time, mutant};
 
 /// What this server can do.
 const FEATURES: [wire::Feature; 2] = [wire::Feature::Reconcile, wire::Feature::Live];
@@ -56,10 +56,13 @@ impl Service {
         } else {
             let (answer, _) = self.with_tree(&asked.space, |tree, tx| {
                 let standing = judge(tx)?;
-                let comparable = Time(request.horizon) == standing.state.position.horizon;
+                let comparable = Time(request.horizon) == standing.state.position.horizon
+                    || mutant!(OtherHorizonCompared);
                 let equal = if comparable && !offered.is_empty() {
                     let ours = asked.ranges().map(|range| tree.summary(range).fingerprint);
-                    ours.zip(&offered).map(|(a, b)| a == *b).collect()
+                    ours.zip(&offered)
+                        .map(|(a, b)| a == *b || mutant!(AlwaysEqual))
+                        .collect()
                 } else {
                     Vec::new()
                 };

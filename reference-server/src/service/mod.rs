@@ -27,7 +27,7 @@ use crate::store::{Damage, ReadTx, Store, StoreError};
 use gosync_proto::limits::Limits;
 use gosync_proto::merkle::Tree;
 use gosync_proto::wire::{self, Held};
-use gosync_proto::{KeyRange, SpaceId};
+use gosync_proto::{KeyRange, SpaceId, mutant};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch as feed;
@@ -240,7 +240,7 @@ fn wanted<'a>(
     ranges: impl Iterator<Item = &'a KeyRange>,
 ) -> Result<Vec<KeyRange>, StoreError> {
     let mut wanted = Vec::new();
-    if tx.state()?.damaged == 0 {
+    if tx.state()?.damaged == 0 || mutant!(DamageNotWanted) {
         return Ok(wanted);
     }
     for range in ranges {

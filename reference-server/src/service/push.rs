@@ -8,7 +8,7 @@ use gosync_proto::limits::Limits;
 use gosync_proto::record::Merge;
 use gosync_proto::version::skew_bound;
 use gosync_proto::wire::{self, Held};
-use gosync_proto::{Digest, Invalid, Key, Reason, Record, SpaceId, Time};
+use gosync_proto::{Digest, Invalid, Key, Reason, Record, SpaceId, Time, mutant};
 use prost::Message;
 use std::collections::HashSet;
 
@@ -95,7 +95,7 @@ impl Batch {
         let space = SpaceId::new(&request.space)?;
         access.check_any()?;
         let count = request.records.len() as u64;
-        if count > limits.max_push_records {
+        if count > limits.max_push_records && !mutant!(PushCountUnchecked) {
             let e = Invalid::limit(
                 "records",
                 "max_push_records",
@@ -108,7 +108,7 @@ impl Batch {
         access.check_held(&held)?;
         let mut keys = HashSet::with_capacity(request.records.len());
         for (i, record) in request.records.iter().enumerate() {
-            if !keys.insert(&record.key[..]) {
+            if !keys.insert(&record.key[..]) && !mutant!(DuplicateKeysAccepted) {
                 let field = format!("records[{i}].key");
                 return Err(Invalid::malformed(field, "occurs twice in the batch").into());
             }
@@ -128,7 +128,11 @@ impl Batch {
             limits,
             authoritative: service.store().authoritative(),
             now_ms,
-            tag: service.entropy(),
+            tag: if mutant!(SameTag) {
+                1
+            } else {
+                service.entropy()
+            },
         })
     }
 
@@ -136,7 +140,10 @@ impl Batch {
     fn judge_and_store(self, tx: &mut dyn WriteTx) -> Result<(wire::PushResponse, bool), Refusal> {
         let standing = Standing::judge(tx, &self.held, self.newest_commit, self.authoritative)?;
         let mut fates = self.judge(tx, &standing)?;
-        if self.atomic && fates.iter().any(|f| matches!(f, Fate::Reject(_))) {
+        if self.atomic
+            && !mutant!(AtomicIgnored)
+            && fates.iter().any(|f| matches!(f, Fate::Reject(_)))
+        {
             for fate in &mut fates {
                 if matches!(fate, Fate::Apply { .. }) {
                     *fate = Fate::Reject(Rejection::new(
@@ -150,6 +157,14 @@ impl Batch {
         let mut applied = Vec::new();
         let mut verdicts = Vec::with_capacity(fates.len());
         let mut winner_bytes = 0;
+        let head = standing.state.head();
+        let of_held = |sequence| {
+            if mutant!(VerdictOfHeldIsNow) {
+                head
+            } else {
+                sequence
+            }
+        };
         for (fate, checked) in fates.into_iter().zip(self.records) {
             verdicts.push(match (fate, checked) {
                 (Fate::Apply { replaces }, Ok((record, digest))) => {
@@ -166,7 +181,7 @@ impl Batch {
                 }
                 (Fate::Unchanged { sequence }, _) => wire::Verdict {
                     outcome: wire::Outcome::Unchanged as i32,
-                    sequence,
+                    sequence: of_held(sequence),
                     ..Default::default()
                 },
                 (Fate::Superseded { sequence, winner }, _) => {
@@ -175,10 +190,21 @@ impl Batch {
                     winner_bytes += winner.encoded_len() as u64;
                     wire::Verdict {
                         outcome: wire::Outcome::Superseded as i32,
-                        sequence,
+                        sequence: of_held(sequence),
                         // beyond the budget the replica gets it otherwise: by
                         // Watch, or when it sends the write again
-                        winner: (first || winner_bytes <= budget).then_some(winner),
+                        winner: (first || winner_bytes <= budget)
+                            .then_some(winner)
+                            .filter(|_| !mutant!(WinnerLeftOut)),
+                        ..Default::default()
+                    }
+                }
+                (Fate::Reject(r), _)
+                    if mutant!(AtomicPartReported) && r.reason == Reason::BatchAborted =>
+                {
+                    wire::Verdict {
+                        outcome: wire::Outcome::Applied as i32,
+                        sequence: head + 1,
                         ..Default::default()
                     }
                 }
@@ -190,6 +216,10 @@ impl Batch {
                 },
             });
         }
+        let before = standing.state.position;
+        if mutant!(AckWithoutStoring) {
+            applied.pop();
+        }
         tx.commit(&applied, tag, now_ms)?;
         let damage = tx.take_damage();
         let healed_or_hidden = !damage.is_empty();
@@ -199,7 +229,10 @@ impl Batch {
         }
         let response = wire::PushResponse {
             verdicts,
-            position: Some(tx.state()?.position.to_wire()),
+            position: Some(match tx.state()?.position {
+                _ if mutant!(PositionBeforePush) => before.to_wire(),
+                after => after.to_wire(),
+            }),
             server_time_ms: now_ms,
             held: standing.held_to_wire(),
         };
@@ -215,7 +248,13 @@ impl Batch {
             .collect();
         let mut kept = tx.lookup(&keys)?.into_iter();
         let mut room = Room::of(&self.limits, standing);
-        let clock_ms = self.now_ms.max(standing.state.clock_ms);
+        let mut clock_ms = self.now_ms.max(standing.state.clock_ms);
+        if mutant!(ClockFollowsRecords) {
+            clock_ms = clock_ms.max(standing.state.newest_time.millis());
+        }
+        if mutant!(ClockForgotten) {
+            clock_ms = self.now_ms;
+        }
         let newest_time = skew_bound(clock_ms, self.limits.max_clock_skew_ms);
         self.records
             .iter()
@@ -223,6 +262,10 @@ impl Batch {
                 Err(r) => Ok(Fate::Reject(Rejection::new(r.reason, r.detail.clone()))),
                 Ok((record, digest)) => {
                     let kept = kept.next().flatten();
+                    if mutant!(SkewBeforeMerge) && record.version.time > newest_time {
+                        let detail = "the version is ahead of the server's clock";
+                        return Ok(Fate::Reject(Rejection::new(Reason::ClockSkew, detail)));
+                    }
                     match merge(tx, record, digest, kept)? {
                         Fate::Apply { replaces } => Ok(self
                             .refuse(record, standing, newest_time, replaces, &mut room)
@@ -245,7 +288,10 @@ impl Batch {
     ) -> Option<Rejection> {
         let (time, horizon) = (record.version.time, standing.state.position.horizon);
         // what is re-stamped at the horizon is welcome whatever the clock says
-        if time > newest_time && time != horizon {
+        let exempt = time == horizon && !mutant!(HorizonTimeRefused) || mutant!(SkewUnchecked);
+        let skew_ms = self.limits.max_clock_skew_ms;
+        let too_old = mutant!(OldVersionsRefused) && time.millis() + skew_ms < self.now_ms;
+        if time > newest_time && !exempt || too_old {
             return Some(Rejection::new(
                 Reason::ClockSkew,
                 format!(
@@ -256,7 +302,9 @@ impl Batch {
             ));
         }
         let status = standing.for_key(&self.held, &record.key);
-        if behind_for(status, record.version, horizon) {
+        let behind = behind_for(status, record.version, horizon) && !mutant!(BehindAccepted)
+            || mutant!(BehindRefusesAll) && status.behind_compaction;
+        if behind {
             return Some(Rejection::new(
                 Reason::BehindCompaction,
                 "the version is below the horizon and the replica is behind the compaction",
@@ -288,7 +336,10 @@ fn merge(
     kept: Option<Kept>,
 ) -> Result<Fate, Refusal> {
     let apply = Fate::Apply { replaces: kept };
-    let Some(kept) = kept.filter(|k| record.version <= k.version) else {
+    let stands = |k: &Kept| {
+        record.version < k.version || record.version == k.version && !mutant!(TieByArrival)
+    };
+    let Some(kept) = kept.filter(|k| stands(k) && !mutant!(LastArrivalWins)) else {
         return Ok(apply);
     };
     // damaged content counts as absent, also where its digest is the same
@@ -349,7 +400,8 @@ impl Room {
                 bytes,
             ),
         ] {
-            if quota != 0 && after > quota && after > before {
+            let grows = after > before || mutant!(QuotaOnShrink);
+            if quota != 0 && after > quota && grows {
                 return Some(Rejection::new(
                     Reason::QuotaExceeded,
                     format!("the space is full: {name} is {quota}, this would make it {after}"),

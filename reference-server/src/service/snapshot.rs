@@ -6,7 +6,7 @@ use crate::store::{ReadTx, StoreError};
 use gosync_proto::limits::Limits;
 use gosync_proto::wire;
 use gosync_proto::wire::snapshot_response::Event;
-use gosync_proto::{Key, KeyRange, Reason, Record, Time};
+use gosync_proto::{Key, KeyRange, Reason, Record, Time, mutant};
 use std::ops::ControlFlow;
 
 /// The messages of the stream go through this, one by one; it may block, and
@@ -50,7 +50,12 @@ impl Service {
             .filter_map(|range| rest_of(range, after.as_ref()))
             .collect();
         let horizon = standing.state.position.horizon;
-        let (total_records, total_bytes) = totals(&mut *tx, &rest, horizon)?;
+        let counted = if mutant!(SnapshotTotalOfAll) {
+            scope.iter().map(|&range| range.clone()).collect()
+        } else {
+            rest.clone()
+        };
+        let (total_records, total_bytes) = totals(&mut *tx, &counted, horizon)?;
         let start = wire::SnapshotStart {
             position: Some(standing.state.position.to_wire()),
             held: standing.held_to_wire(),
@@ -91,6 +96,9 @@ impl Service {
 fn rest_of(range: &KeyRange, after: Option<&Key>) -> Option<KeyRange> {
     match after {
         None => Some(range.clone()),
+        Some(key) if mutant!(SnapshotAfterInclusive) => KeyRange::new(key.as_bytes(), None)
+            .ok()
+            .and_then(|above| above.intersect(range)),
         Some(key) => KeyRange::new(&key.successor(), None)
             .ok()
             .and_then(|above| above.intersect(range)),
@@ -130,13 +138,17 @@ fn send_records(
     for range in ranges {
         tx.scan(range, None, &mut |stored| {
             let record: Record = stored.record;
-            if record.is_tombstone() && record.version.time < horizon {
+            let old = record.version.time < horizon && !mutant!(SnapshotWithOldTombstones);
+            if record.is_tombstone() && (old || mutant!(SnapshotWithoutTombstones)) {
                 return ControlFlow::Continue(());
             }
             let size = Limits::encoded_bound(&record.key, record.content.value().len());
             if bytes + size > budget && !chunk.is_empty() {
                 bytes = 0;
                 flow = send(std::mem::take(&mut chunk));
+                if mutant!(SnapshotOmits) {
+                    return flow;
+                }
             }
             bytes += size;
             chunk.push(record.into());

@@ -11,7 +11,7 @@ use gosync_proto::history::Cursor;
 use gosync_proto::limits::Limits;
 use gosync_proto::wire::watch_response::Event;
 use gosync_proto::wire::{self, Held};
-use gosync_proto::{RangeSet, Record, SpaceId};
+use gosync_proto::{RangeSet, Record, SpaceId, mutant};
 use std::ops::ControlFlow;
 use tokio::sync::watch as feed;
 
@@ -171,8 +171,11 @@ impl Watch {
                 return ControlFlow::Continue(());
             }
             let record = stored.record;
+            if mutant!(WatchWithoutTombstones) && record.is_tombstone() {
+                return ControlFlow::Continue(());
+            }
             bytes += Limits::encoded_bound(&record.key, record.content.value().len());
-            if bytes > self.message_bytes && !found.is_empty() {
+            if bytes > self.message_bytes && !found.is_empty() && !mutant!(WatchTooLarge) {
                 full = true;
                 return ControlFlow::Break(());
             }
@@ -182,7 +185,7 @@ impl Watch {
         let last = found
             .last()
             .map_or(self.read_until, |(sequence, _)| *sequence);
-        let (read_until, cursor) = if !full {
+        let (read_until, cursor) = if !full || mutant!(CursorBeforeRecords) {
             (head.point.sequence, Some(head))
         } else {
             match tx.commit_until(last)? {
@@ -190,6 +193,7 @@ impl Watch {
                     (end.point.sequence, Some(end))
                 }
                 // one commit fills the message: it goes on in the next
+                _ if mutant!(WatchCursorInCommit) => (last, Some(head)),
                 _ => (last, None),
             }
         };
@@ -199,6 +203,9 @@ impl Watch {
             self.checkpoint_due = true;
         }
         found.retain(|(sequence, _)| *sequence <= read_until);
+        if mutant!(WatchOmits) {
+            found.pop();
+        }
         Ok(Some(Page {
             records: found.into_iter().map(|(_, record)| record).collect(),
             read_until,
@@ -243,7 +250,10 @@ impl Watch {
             let ranges = self.held.iter().flat_map(|h| &h.ranges);
             Ok::<_, Refusal>(Some(event(Event::Checkpoint(wire::Checkpoint {
                 position: Some(position.to_wire()),
-                ranges: range_states(tree, ranges),
+                ranges: match mutant!(CheckpointOfEmpty) {
+                    false => range_states(tree, ranges),
+                    true => range_states(&Default::default(), ranges),
+                },
                 server_time_ms: now_ms,
             }))))
         })?;

@@ -6,7 +6,7 @@ use super::{
     StoreError, Stored, Work, WriteTx, intact,
 };
 use gosync_proto::history::{Ancestry, Cursor, Epoch, Point};
-use gosync_proto::{Key, KeyRange, RangeSet, SpaceId, Time, Version};
+use gosync_proto::{Key, KeyRange, RangeSet, SpaceId, Time, Version, mutant};
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow, Deref};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -229,6 +229,9 @@ impl Store for MemoryStore {
     }
 
     fn begin_epoch(&self, epoch: Epoch, _now_ms: u64) -> Result<()> {
+        if mutant!(RestoreKeepsEpoch) {
+            return Ok(());
+        }
         let mut db = self.lock();
         let old = db.epoch();
         for space in db.spaces.values_mut() {
@@ -543,7 +546,9 @@ impl WriteTx for Session<&mut Space> {
         for (key, kept) in &removed {
             self.set_row(key.clone(), None);
             let state = &mut self.space.state;
-            state.compacted_through = state.compacted_through.max(kept.sequence);
+            if !mutant!(CompactionForgotten) {
+                state.compacted_through = state.compacted_through.max(kept.sequence);
+            }
             state.records -= 1;
             state.bytes = state.bytes.saturating_sub(kept.size);
         }

@@ -22,7 +22,7 @@ pub mod sqlite;
 
 use gosync_proto::history::{Ancestry, Cursor, Epoch, Position};
 use gosync_proto::record::{Content, FLAG_TOMBSTONE, Record};
-use gosync_proto::{Digest, Key, KeyRange, RangeSet, SpaceId, Time, Version};
+use gosync_proto::{Digest, Key, KeyRange, RangeSet, SpaceId, Time, Version, mutant};
 use std::ops::ControlFlow;
 
 /// Why a store could not do what was asked. Bad *requests* never get here.
@@ -188,7 +188,8 @@ pub struct KeyDigest<'a> {
 impl KeyDigest<'_> {
     /// Whether fingerprints at `horizon` count this record.
     pub fn counts_at(&self, horizon: Time) -> bool {
-        !(self.tombstone && self.time < horizon)
+        let old = self.time < horizon && !mutant!(OldTombstonesInTree);
+        !(self.tombstone && (old || mutant!(TombstonesOutOfTree)))
     }
 }
 
@@ -228,7 +229,7 @@ fn intact(
         content,
     };
     let computed = record.digest();
-    if computed.0 != *digest {
+    if computed.0 != *digest && !mutant!(DamageServed) {
         return Err(damage());
     }
     Ok(Stored {

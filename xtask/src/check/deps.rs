@@ -47,12 +47,19 @@ const IMPURE: &[&str] = &[
     "web-time",
 ];
 
+/// What people install or link: it never asks for the deliberate errors of `gosync_proto::mutant`, so that a build of it
+/// has none. (A build of several members at once has what any of them asks for: that is for tests.)
+const INSTALLED: &[&str] = &["gosync-proto", "gosync-server", "gosync-client"];
+
 /// Checks the whole table.
 pub fn check() -> Result<()> {
     let graph = Graph::of_metadata(&metadata()?)?;
     let mut problems = graph.violations(NEVER);
     problems.extend(graph.enabled_stubs());
-    problems.extend(impure(&proto_tree()?));
+    problems.extend(impure(&tree("gosync-proto", "{p}")?));
+    for member in INSTALLED {
+        problems.extend(mutants(member, &tree(member, "{p} {f}")?));
+    }
     super::none("forbidden dependencies", &problems)
 }
 
@@ -64,16 +71,16 @@ fn metadata() -> Result<String> {
     )
 }
 
-/// What gosync-proto brings along by itself. Asked for alone: in the whole workspace, features that others switch on
-/// would count against it.
-fn proto_tree() -> Result<String> {
+/// What a member brings along by itself. Asked for alone: in the whole workspace, features that others switch on would
+/// count against it.
+fn tree(member: &str, format: &str) -> Result<String> {
     process::output(
         Command::new(workspace::cargo())
             .current_dir(workspace::root())
             .args([
                 "tree",
                 "--package",
-                "gosync-proto",
+                member,
                 "--edges",
                 "normal,build",
                 "--target",
@@ -81,7 +88,7 @@ fn proto_tree() -> Result<String> {
                 "--prefix",
                 "none",
                 "--format",
-                "{p}",
+                format,
             ]),
     )
 }
@@ -197,6 +204,16 @@ fn impure(tree: &str) -> Vec<String> {
     found.map(|name| format!("gosync-proto must not depend on {name} (see `cargo tree -p gosync-proto -i {name}`)")).collect()
 }
 
+/// Whether a build of `member` alone has deliberate errors, from its tree with features.
+fn mutants(member: &str, tree: &str) -> Option<String> {
+    let asked = tree.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        words.next() == Some("gosync-proto")
+            && words.any(|word| word.split(',').any(|feature| feature == "mutants"))
+    });
+    asked.then(|| format!("{member} must not switch on the feature `mutants` of gosync-proto"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,6 +319,14 @@ mod tests {
             graph.enabled_stubs(),
             ["gosync-proto must have no default features"]
         );
+    }
+
+    #[test]
+    fn deliberate_errors_in_what_is_installed_are_found() {
+        let clean = "gosync-server v0.1.0 (/x)\ngosync-proto v0.1.0 (/x/proto) client,server";
+        assert_eq!(mutants("gosync-server", clean), None);
+        let dirty = "gosync-proto v0.1.0 (/x/proto) client,mutants,server (*)";
+        assert!(mutants("gosync-server", dirty).is_some());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use gosync_conformance::schema::driver::{
     Capability, Done, DriverInfo, DriverRequest, DriverResponse, Fault, Open, Transport,
     Unsupported, WriteError, driver_request::Command, driver_response,
 };
+use gosync_proto::mutant::Side;
 use opening::Opening;
 use runtime::DriverRuntime;
 use std::collections::HashMap;
@@ -75,11 +76,7 @@ impl Driver {
         match command {
             None => Ok(Answer::Unsupported(Unsupported {})),
             Some(Command::Hello(hello)) => {
-                ensure!(
-                    hello.mutant.is_empty(),
-                    "there is no mutant {:?}",
-                    hello.mutant
-                );
+                crate::mutants::become_one(&hello.mutant, Side::Client)?;
                 Ok(Answer::Info(info()))
             }
             Some(Command::Open(open)) => self.open(open).await,
@@ -184,6 +181,6 @@ fn info() -> DriverInfo {
         profiles: ["core", "heal", "live", "documents", "hardened"]
             .map(Into::into)
             .to_vec(),
-        mutants: Vec::new(),
+        mutants: crate::mutants::list(Side::Client),
     }
 }

@@ -2,6 +2,7 @@
 //! what to do in lines on stdin. When stdin ends, it ends too.
 
 use anyhow::{Context, Result, bail};
+use gosync_proto::mutant::Side;
 use gosync_server::Server;
 use gosync_server::clock::WallClock;
 use gosync_server::config::{Config, Override};
@@ -19,11 +20,12 @@ pub fn system_ms() -> u64 {
 }
 
 /// Serves until told to stop. Arguments: the clock's offset in milliseconds,
-/// then settings as `KEY=VALUE`.
+/// the name of a mutant or nothing, then settings as `KEY=VALUE`.
 pub fn run(args: Vec<String>) -> Result<()> {
     let mut args = args.into_iter();
     let offset: i64 = args.next().context("no clock offset")?.parse()?;
     let offset = Arc::new(AtomicI64::new(offset));
+    crate::mutants::become_one(&args.next().context("no mutant")?, Side::Server)?;
     let mut settings: Vec<Override> =
         vec!["listen=127.0.0.1:0".parse().map_err(anyhow::Error::msg)?];
     for arg in args {

@@ -13,6 +13,7 @@ use gosync_conformance::schema::driver::{
     control_request::Command, control_response,
 };
 use gosync_proto::history::Epoch;
+use gosync_proto::mutant::Side;
 use gosync_proto::{SpaceId, Time};
 use gosync_server::maintenance::{self, CompactOptions, Reach};
 use gosync_server::store::{self, sqlite::SqliteStore};
@@ -148,11 +149,7 @@ impl Control {
 
     fn start(&mut self, start: StartServer) -> Result<String> {
         self.stopped()?;
-        ensure!(
-            start.mutant.is_empty(),
-            "there is no mutant {:?}",
-            start.mutant
-        );
+        crate::mutants::check(&start.mutant, Side::Server)?;
         let tokens = self.token_file();
         if start.authenticate && !tokens.exists() {
             std::fs::write(&tokens, "")?;
@@ -162,6 +159,7 @@ impl Control {
             tokens: start.authenticate.then_some(tokens),
             limits: start.limits.into_iter().collect(),
             clock_offset_ms: self.clock_offset_ms,
+            mutant: start.mutant,
         })?;
         let url = process.url().to_owned();
         self.process = Some(process);
@@ -233,7 +231,7 @@ fn info() -> ControlInfo {
         profiles: ["core", "heal", "live", "hardened"]
             .map(Into::into)
             .to_vec(),
-        mutants: Vec::new(),
+        mutants: crate::mutants::list(Side::Server),
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Setup {
     pub limits: Vec<(String, u64)>,
     /// What its clock reads beyond the system's.
     pub clock_offset_ms: i64,
+    /// Which mutant it is; empty: none.
+    pub mutant: String,
 }
 
 /// A running server.
@@ -31,6 +33,7 @@ impl Process {
     pub fn start(setup: &Setup) -> Result<Process> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("child").arg(setup.clock_offset_ms.to_string());
+        command.arg(&setup.mutant);
         command.arg(format!("db=sqlite:{}", setup.database.display()));
         if let Some(tokens) = &setup.tokens {
             command.arg(format!("auth.tokens={}", tokens.display()));

@@ -4,8 +4,8 @@
 use super::error::failed;
 use super::read::{Session, read_row, row_id};
 use crate::store::{Applied, Compaction, Damage, Result, SpaceStatus, StoreError, WriteTx};
-use gosync_proto::Time;
 use gosync_proto::history::{Cursor, Epoch, Point};
+use gosync_proto::{Time, mutant};
 use rusqlite::{Connection, OptionalExtension, Statement};
 
 impl Session<&Connection> {
@@ -74,7 +74,7 @@ impl WriteTx for Session<&Connection> {
         }
         let space = self.ensure_space()?;
         let mut state = self.state;
-        let mut sequence = state.head();
+        let mut sequence = state.head() + u64::from(mutant!(SequenceGap));
         let conn = self.conn;
         let mut insert = conn
             .prepare_cached(
@@ -234,7 +234,9 @@ impl WriteTx for Session<&Connection> {
         for (sequence, size) in &rows {
             delete_row(&mut delete, row_id(space, *sequence)?)?;
             let state = &mut self.state;
-            state.compacted_through = state.compacted_through.max(*sequence);
+            if !mutant!(CompactionForgotten) {
+                state.compacted_through = state.compacted_through.max(*sequence);
+            }
             state.records = state.records.saturating_sub(1);
             state.bytes = state.bytes.saturating_sub(*size);
         }
@@ -294,6 +296,9 @@ fn delete_row(delete: &mut Statement<'_>, row: i64) -> Result<()> {
 /// Notes every space's head as the restore point of the present epoch, then
 /// begins the next one. Runs in a transaction of the caller.
 pub(super) fn begin_epoch(conn: &Connection, epoch: Epoch, now_ms: u64) -> Result<()> {
+    if mutant!(RestoreKeepsEpoch) {
+        return Ok(());
+    }
     conn.execute(
         "INSERT INTO restore_points (space, ordinal, sequence)
          SELECT id, (SELECT max(ordinal) FROM epochs), head FROM spaces WHERE head > 0",

@@ -7,7 +7,7 @@
 use super::error::failed;
 use super::read::Session;
 use crate::store::{Result, StoreError, Work};
-use gosync_proto::SpaceId;
+use gosync_proto::{SpaceId, mutant};
 use rusqlite::Connection;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -139,7 +139,9 @@ impl ThreadState {
             answer(first.done, Err(StoreError::Poisoned(why)));
             return;
         }
-        if let Err(e) = self.conn.execute_batch("BEGIN IMMEDIATE") {
+        if self.conn.is_autocommit()
+            && let Err(e) = self.conn.execute_batch("BEGIN IMMEDIATE")
+        {
             answer(first.done, Err(failed(e)));
             return;
         }
@@ -157,7 +159,10 @@ impl ThreadState {
             let room = waiting.len() < GROUP_CALLERS && began.elapsed() < GROUP_TIME;
             next = room.then(|| queue.try_recv().ok()).flatten();
         }
-        let committed = if self.conn.is_autocommit() {
+        // this group is committed with the next
+        let committed = if mutant!(AckBeforeDurable) {
+            Ok(())
+        } else if self.conn.is_autocommit() {
             let cause = waiting
                 .last()
                 .and_then(|(_, outcome)| outcome.as_ref().err());

@@ -1,0 +1,278 @@
+//! Deliberate errors, one rule each, that tests switch on at run time to see
+//! that they are caught: the one list that the conformance suite's adapters and
+//! the simulation share. Must not know who catches them.
+//!
+//! Without the feature `mutants` every place where one could act is
+//! `if false`, and the list is not compiled. The feature is asked for by the
+//! adapters and the simulation alone; `cargo xtask check` sees to it that no
+//! crate that people install does.
+//!
+//! A place in the code reads `mutant!(AckBeforeDurable)`.
+
+/// Whether a mutant of the list acts now. See [`crate::mutant`].
+#[macro_export]
+macro_rules! mutant {
+    ($name:ident) => {
+        $crate::mutant::active($crate::mutant::Mutant::$name)
+    };
+}
+
+/// What a mutant is a mutant of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// The server.
+    Server,
+    /// The client.
+    Client,
+    /// A rule that both compute.
+    Both,
+}
+
+/// One row of the list.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Which.
+    pub mutant: Mutant,
+    /// Its name for people and command lines.
+    pub name: &'static str,
+    /// What it changes.
+    pub side: Side,
+    /// Requirements that it breaks.
+    pub breaks: &'static [&'static str],
+    /// What it does wrong, in a sentence.
+    pub about: &'static str,
+}
+
+macro_rules! mutants {
+    ($($side:ident $name:ident $text:literal $breaks:tt $about:literal;)*) => {
+        /// Each deliberate error.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[repr(u16)]
+        pub enum Mutant { $(#[doc = $about] $name,)* }
+
+        /// All of them.
+        #[cfg(feature = "mutants")]
+        pub const ALL: &[Entry] = &[$(Entry {
+            mutant: Mutant::$name,
+            name: $text,
+            side: Side::$side,
+            breaks: &$breaks,
+            about: $about,
+        },)*];
+    };
+}
+
+mutants! {
+    Both NoOp "no-op" [] "Changes nothing, and must not be caught.";
+
+    // ---- what both compute ----
+    Both TombstoneLosesTie "tombstone-loses-tie" ["MODEL-018"] "At equal versions a put beats a tombstone.";
+    Both SmallerHashWins "smaller-hash-wins" ["MODEL-018"] "At equal versions the smaller value hash wins.";
+    Both FlagsOutOfDigest "flags-out-of-digest" ["MODEL-020"] "The digest does not cover the flags.";
+    Both KeyOutOfDigest "key-out-of-digest" ["MODEL-020"] "The digest does not cover the key.";
+    Both ReplicaOutOfDigest "replica-out-of-digest" ["MODEL-020"] "The digest does not cover who wrote.";
+    Both BranchTagForgotten "branch-tag-forgotten" ["MERKLE-001"] "A branch is hashed without its tag.";
+
+    // ---- the server's merge and its verdicts ----
+    Server TieByArrival "tie-by-arrival" ["MODEL-018"] "At equal versions the record that came last wins.";
+    Server LastArrivalWins "last-arrival-wins" ["PUSH-010", "MODEL-018"] "Whatever is pushed replaces what is held.";
+    Server WinnerLeftOut "winner-left-out" ["PUSH-015"] "A superseded write is not told what won.";
+    Server AckBeforeDurable "ack-before-durable" ["PUSH-018"] "Pushes are answered before their commit.";
+    Server AckWithoutStoring "ack-without-storing" ["PUSH-010", "PUSH-018"] "The last record of a push is called applied, and not stored.";
+    Server AtomicIgnored "atomic-ignored" ["PUSH-022"] "An atomic push with a refused record applies the others.";
+    Server AtomicPartReported "atomic-part-reported" ["PUSH-023"] "What an aborted atomic push would have applied is called applied.";
+    Server DuplicateKeysAccepted "duplicate-keys-accepted" ["PUSH-001"] "A push may hold two records under one key.";
+    Server PushCountUnchecked "push-count-unchecked" ["PUSH-002"] "A push may have any number of records.";
+    Server ValueSizeUnchecked "value-size-unchecked" ["LIMIT-004"] "A value may have any size.";
+    Server VerdictOfHeldIsNow "verdict-of-held-is-now" ["PUSH-014"] "UNCHANGED and SUPERSEDED tell the head instead of the held record's sequence.";
+    Server PositionBeforePush "position-before-push" ["PUSH-020", "PUSH-021"] "A push is answered with the position before it.";
+    Server QuotaOnShrink "quota-on-shrink" ["PUSH-012"] "A full space refuses also what takes nothing.";
+    Server SequenceGap "sequence-gap" ["HIST-001"] "Each commit skips a sequence.";
+    Server SameTag "same-tag" ["HIST-004"] "All commits have one tag.";
+
+    // ---- the server's clock ----
+    Server SkewUnchecked "skew-unchecked" ["CLOCK-005"] "Any version is accepted, however far ahead.";
+    Server SkewBeforeMerge "skew-before-merge" ["CLOCK-009"] "The clock is asked before the merge.";
+    Server OldVersionsRefused "old-versions-refused" ["CLOCK-008"] "Versions older than the allowed skew are refused.";
+    Server ClockFollowsRecords "clock-follows-records" ["CLOCK-007"] "The newest version counts as a clock reading.";
+    Server ClockForgotten "clock-forgotten" ["CLOCK-006"] "A clock that was set back is believed.";
+    Server HorizonTimeRefused "horizon-time-refused" ["CLOCK-010"] "A version at a horizon in the future is refused.";
+
+    // ---- history, horizon, restores ----
+    Server EpochIgnored "epoch-ignored" ["HIST-015"] "A cursor of a foreign epoch is taken for one of the present.";
+    Server RestorePointIgnored "restore-point-ignored" ["HIST-015"] "A cursor beyond its restore point is mapped to itself.";
+    Server TagIgnored "tag-ignored" ["HIST-015"] "A cursor's tag is not compared.";
+    Server AheadAccepted "ahead-accepted" ["HIST-018"] "A cursor beyond the head is in order.";
+    Server NewestCommitIgnored "newest-commit-ignored" ["HIST-016"] "The newest commit of a request is not judged.";
+    Server RestoreKeepsEpoch "restore-keeps-epoch" ["HIST-011"] "A restored store goes on in its old epoch.";
+    Server HorizonFromNow "horizon-from-now" ["HIST-024"] "Compaction puts the horizon where the clock is, not where the newest version is.";
+    Server CompactionForgotten "compaction-forgotten" ["HIST-028"] "Compaction does not note what it removed.";
+    Server YoungTombstonesCompacted "young-tombstones-compacted" ["HIST-026"] "Compaction ignores the retention.";
+    Server BehindAccepted "behind-accepted" ["HIST-042"] "Old records of a replica behind the compaction are applied.";
+    Server BehindRefusesAll "behind-refuses-all" ["HIST-043"] "All records of a replica behind the compaction are refused.";
+
+    // ---- the server's tree ----
+    Server TombstonesOutOfTree "tombstones-out-of-tree" ["MERKLE-001"] "Fingerprints leave every tombstone out.";
+    Server OldTombstonesInTree "old-tombstones-in-tree" ["HIST-029"] "Fingerprints count tombstones below the horizon.";
+    Server TreeNotUpdated "tree-not-updated" ["MERKLE-005"] "The kept tree is not brought up to date.";
+    Server AlwaysEqual "always-equal" ["HELLO-026"] "Hello calls every range equal.";
+    Server OtherHorizonCompared "other-horizon-compared" ["HELLO-025"] "Hello compares fingerprints of another horizon.";
+
+    // ---- damage ----
+    Server DamageServed "damage-served" ["MODEL-022", "MODEL-024"] "Stored content is not checked against its digest.";
+    Server DamageNotWanted "damage-not-wanted" ["MODEL-026"] "Damaged content is not asked back.";
+
+    // ---- streams of the server ----
+    Server WatchIgnoresHistory "watch-ignores-history" ["WATCH-001", "WATCH-033"] "A watch goes on whatever became of the history.";
+    Server WatchWithoutTombstones "watch-without-tombstones" ["WATCH-005"] "A watch brings no tombstones.";
+    Server WatchOmits "watch-omits" ["WATCH-003"] "A watch leaves out the last record of each message.";
+    Server CursorBeforeRecords "cursor-before-records" ["WATCH-006"] "The cursor of a full message stands for what comes in the next.";
+    Server WatchCursorInCommit "watch-cursor-in-commit" ["WATCH-007"] "A message that ends inside of a commit has a cursor.";
+    Server WatchTooLarge "watch-too-large" ["WATCH-008"] "The wished size of messages is ignored.";
+    Server CheckpointOfEmpty "checkpoint-of-empty" ["WATCH-020"] "A checkpoint's fingerprints are those of nothing.";
+    Server WatchWakesLate "watch-wakes-late" ["WATCH-027"] "A watch hears of commits by its timers only.";
+    Server SnapshotWithoutTombstones "snapshot-without-tombstones" ["SNAP-007"] "A snapshot holds no tombstones.";
+    Server SnapshotWithOldTombstones "snapshot-with-old-tombstones" ["SNAP-008"] "A snapshot holds tombstones below the horizon.";
+    Server SnapshotOmits "snapshot-omits" ["SNAP-007"] "A snapshot leaves out the first record of each chunk but the first.";
+    Server SnapshotAfterInclusive "snapshot-after-inclusive" ["SNAP-014"] "A resumed snapshot repeats the last key.";
+    Server SnapshotTotalOfAll "snapshot-total-of-all" ["SNAP-011"] "A resumed snapshot's totals count what was sent before.";
+
+    // ---- the server's part of a descent ----
+    Server LackingUntold "lacking-untold" ["RECON-020"] "Items that the server does not have are not marked.";
+    Server RecordsHeldBack "records-held-back" ["RECON-019"] "The last record of a resolved part is not sent.";
+    Server HorizonUnchecked "horizon-unchecked" ["RECON-013"] "A descent may be computed at another horizon.";
+    Server FirstByteCompared "first-byte-compared" ["RECON-017"] "Two fingerprints that begin alike count as equal.";
+
+    // ---- the client's clock and writes ----
+    Client FloorForgotten "floor-forgotten" ["CLOCK-003"] "The clock's floor is not kept.";
+    Client ReplacedIgnored "replaced-ignored" ["CLOCK-002"] "A write may be dated before the record that it replaces.";
+    Client SkewAccepted "skew-accepted" ["CLOCK-011"] "Records of any date are taken.";
+    Client RestampReorders "restamp-reorders" ["CLIENT-018"] "Writes refused for their time are re-stamped from last to first.";
+    Client RetryRestamped "retry-restamped" ["PUSH-031"] "A write that is sent again has a new version.";
+    Client SentIsAccepted "sent-is-accepted" ["PUSH-032"] "A write is forgotten as soon as it is sent.";
+    Client BatchTornApart "batch-torn-apart" ["PUSH-024"] "A batch is pushed without `atomic`.";
+    Client TwoOfOneKey "two-of-one-key" ["PUSH-006"] "Two writes of one key go into one push.";
+    Client VerdictNotAwaited "verdict-not-awaited" ["CLIENT-014"] "A write overtakes the open verdict on an earlier one.";
+    Client RejectedForgotten "rejected-forgotten" ["CLIENT-010", "PUSH-027"] "A rejected write is dropped.";
+    Client BeatenWritesStay "beaten-writes-stay" ["CLIENT-015"] "A write stays when a record arrives that beats it.";
+    Client ValueLimitUnchecked "value-limit-unchecked" ["LIMIT-008"] "The application may write values of any size.";
+    Client FloorNotAssumed "floor-not-assumed" ["LIMIT-007"] "A limit below the floor is believed.";
+
+    // ---- the client's records and cursors ----
+    Client ServerAlwaysWins "server-always-wins" ["MODEL-018", "SNAP-018"] "What the server sends replaces what is held, newer or not.";
+    Client DamageKept "damage-kept" ["MODEL-023"] "A damaged record competes with the server's.";
+    Client DamageOffered "damage-offered" ["MODEL-022"] "Damaged records are offered to the server.";
+    Client CursorFirst "cursor-first" ["HIST-009", "WATCH-009"] "The cursor is stored before the records.";
+    Client CommitTorn "commit-torn" ["WATCH-010"] "Records of a commit are stored before its end has come.";
+    Client CursorGoesBack "cursor-goes-back" ["WATCH-014"] "A cursor may go back within a stream.";
+    Client ForeignEpochFollowed "foreign-epoch-followed" ["WATCH-013"] "A cursor of another epoch is followed.";
+    Client StrangersAccepted "strangers-accepted" ["WATCH-015", "SNAP-023"] "Records outside of the asked ranges are taken.";
+    Client PushMovesCursor "push-moves-cursor" ["PUSH-029"] "The position of a push becomes the cursor.";
+    Client CheckpointBelieved "checkpoint-believed" ["WATCH-023", "WATCH-026"] "Fingerprints are not compared.";
+    Client DifferenceIgnored "difference-ignored" ["WATCH-024"] "A checkpoint that differs leads to nothing.";
+    Client SilenceBorne "silence-borne" ["WATCH-031"] "A silent stream is never given up.";
+
+    // ---- the client and history ----
+    Client LineageIgnored "lineage-ignored" ["HIST-020"] "A cursor is relied on whatever its lineage.";
+    Client CompactionIgnored "compaction-ignored" ["HIST-020"] "A cursor is relied on though tombstones may be gone.";
+    Client PointsBelieved "points-believed" ["HIST-014"] "Points of an unknown history count as present.";
+    Client MissingDropped "missing-dropped" ["HIST-035", "HIST-037"] "What the server lacks is always dropped.";
+    Client MissingOffered "missing-offered" ["HIST-034", "HIST-036"] "What the server lacks is always offered again.";
+    Client WantedIgnored "wanted-ignored" ["MODEL-028"] "Absence in a wanted range counts as deletion.";
+    Client OfferRestamped "offer-restamped" ["HIST-037", "RECON-044"] "Lost records are offered with a new version.";
+    Client QuarantineDropped "quarantine-dropped" ["HIST-038"] "Lost records that may not be written are deleted.";
+    Client OldWritesKept "old-writes-kept" ["CLIENT-022"] "Unsent writes below the horizon are not re-stamped.";
+    Client DoubtUntold "doubt-untold" ["CLIENT-024"] "A write in doubt is not marked as such.";
+    Client OldTombstonesKept "old-tombstones-kept" ["HIST-031"] "Tombstones below the horizon are not deleted.";
+    Client FutureHorizonFollowed "future-horizon-followed" ["SEC-013"] "A horizon in the future is followed.";
+    Client MixedHistories "mixed-histories" ["RECON-034"] "A session goes on when the history changes.";
+    Client LaggingBelieved "lagging-believed" ["RECON-035"] "An answer from before the cursor is used.";
+    Client LastPositionAdopted "last-position-adopted" ["RECON-041"] "The cursor of a session is that of its last answer.";
+    Client PointsNotConfirmed "points-not-confirmed" ["RECON-042"] "A session does not confirm the records that it found equal.";
+    Client SnapshotLastPosition "snapshot-last-position" ["SNAP-017"] "A resumed snapshot's cursor is that of its last stream.";
+    Client SnapshotFromStart "snapshot-from-start" ["SNAP-015"] "A snapshot that broke off begins again.";
+    Client SnapshotUncompared "snapshot-uncompared" ["SNAP-021"] "A snapshot is taken for equal without a comparison.";
+
+    // ---- the client's manners ----
+    Client NoBackoff "no-backoff" ["CLIENT-032"] "Tries again without a growing pause.";
+    Client NoJitter "no-jitter" ["CLIENT-033"] "Waits the same time as every other replica.";
+    Client RetryAfterIgnored "retry-after-ignored" ["CLIENT-034", "WATCH-040"] "Tries again before the server's delay is over.";
+    Client TokensWithoutEnd "tokens-without-end" ["CLIENT-038"] "Asks for another token as often as one is refused.";
+    Client OneSalt "one-salt" ["RECON-004"] "Every session has the same salt.";
+    Client ShortDigestsOnly "short-digests-only" ["RECON-039"] "A session after an unequal one uses short digests again.";
+    Client VerdictsUncounted "verdicts-uncounted" ["PUSH-026"] "An answer may have fewer verdicts than records.";
+    Client VersionUnchecked "version-unchecked" ["HELLO-008"] "Any version that a server chooses is spoken.";
+}
+
+/// Whether this mutant acts: in this process, or on this thread.
+#[cfg(not(feature = "mutants"))]
+pub const fn active(_: Mutant) -> bool {
+    false
+}
+
+#[cfg(feature = "mutants")]
+pub use switch::{active, find, set_process, set_thread};
+
+#[cfg(feature = "mutants")]
+mod switch {
+    use super::{ALL, Entry, Mutant};
+    use std::cell::Cell;
+    use std::sync::atomic::{AtomicU16, Ordering};
+
+    /// None acts.
+    const NONE: u16 = u16::MAX;
+
+    static PROCESS: AtomicU16 = AtomicU16::new(NONE);
+    thread_local! {
+        static THREAD: Cell<u16> = const { Cell::new(NONE) };
+    }
+
+    /// Whether this mutant acts: in this process, or on this thread.
+    pub fn active(mutant: Mutant) -> bool {
+        let id = mutant as u16;
+        PROCESS.load(Ordering::Relaxed) == id || THREAD.get() == id
+    }
+
+    /// Makes this process a mutant: all of its threads. For a program that is
+    /// one implementation, from its start to its end.
+    pub fn set_process(mutant: Option<Mutant>) {
+        PROCESS.store(mutant.map_or(NONE, |m| m as u16), Ordering::Relaxed);
+    }
+
+    /// Makes this thread a mutant: for single-threaded runs, many in one
+    /// process.
+    pub fn set_thread(mutant: Option<Mutant>) {
+        THREAD.set(mutant.map_or(NONE, |m| m as u16));
+    }
+
+    /// The row of that name.
+    pub fn find(name: &str) -> Option<&'static Entry> {
+        ALL.iter().find(|e| e.name == name)
+    }
+}
+
+#[cfg(all(test, feature = "mutants"))]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_each_is_found_by_its_own() {
+        let names: BTreeSet<_> = ALL.iter().map(|e| e.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        for entry in ALL {
+            assert_eq!(find(entry.name).unwrap().mutant, entry.mutant);
+        }
+    }
+
+    #[test]
+    fn a_thread_is_a_mutant_alone() {
+        set_thread(Some(Mutant::TieByArrival));
+        assert!(mutant!(TieByArrival) && !mutant!(NoOp));
+        std::thread::spawn(|| assert!(!mutant!(TieByArrival)))
+            .join()
+            .unwrap();
+        set_thread(None);
+        assert!(!mutant!(TieByArrival));
+    }
+}
