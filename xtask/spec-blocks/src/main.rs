@@ -1,4 +1,5 @@
-//! The specification's generated blocks, made from the schema and from `proto/`, and the form of its requirements.
+//! The specification's generated blocks, made from the schema and from `proto/`, the form of its requirements, and
+//! what guards them.
 //!
 //! A block stands between `<!-- generated:NAME ARGUMENTS -->` and `<!-- /generated -->`. What a name means is said
 //! in [`block`]; everything outside of blocks is written by people and never changed here.
@@ -11,6 +12,7 @@ mod messages;
 mod requirements;
 mod schema;
 mod tables;
+mod trace;
 mod world;
 
 use std::env;
@@ -69,10 +71,11 @@ fn write() -> Result<()> {
                 .with_context(|| format!("cannot write {}", page.path.display()))?;
         }
     }
-    Ok(())
+    trace::renew(root())
 }
 
-/// Fails where a block is not what its sources make of it now, or a requirement has not the agreed form.
+/// Fails where a block is not what its sources make of it now, or a requirement has not the agreed form or nothing
+/// that guards it.
 fn check() -> Result<()> {
     let pages = pages()?;
     let mut problems = Vec::new();
@@ -89,6 +92,7 @@ fn check() -> Result<()> {
         .map(|page| (page.name(), page.text.as_str()))
         .collect();
     problems.extend(requirements::problems(&texts));
+    problems.extend(trace::problems(root())?);
     if problems.is_empty() {
         return Ok(());
     }

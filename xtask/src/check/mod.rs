@@ -38,7 +38,7 @@ const CHECKS: &[Step] = &[
     },
     Step {
         name: "spec",
-        about: "requirements have ids and one key word, generated tables and bytes are current",
+        about: "requirements have ids, one key word and something that guards them; generated parts are current",
         run: generate::check_spec,
     },
     Step {
