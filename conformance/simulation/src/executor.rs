@@ -4,7 +4,7 @@
 
 use crate::chance::Chance;
 use gosync_client::platform::BoxFuture;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,7 +29,9 @@ struct State {
     now_ms: u64,
     next_id: u64,
     tasks: BTreeMap<u64, Slot>,
-    ready: Vec<u64>,
+    /// By id: in which order tasks were woken must decide nothing, since
+    /// libraries wake in orders of their own, some of them random.
+    ready: BTreeSet<u64>,
     timers: BTreeMap<(u64, u64), Waker>,
 }
 
@@ -48,8 +50,8 @@ struct Wakeup {
 impl Wake for Wakeup {
     fn wake(self: Arc<Self>) {
         let mut state = lock(&self.state);
-        if state.tasks.contains_key(&self.task) && !state.ready.contains(&self.task) {
-            state.ready.push(self.task);
+        if state.tasks.contains_key(&self.task) {
+            state.ready.insert(self.task);
         }
     }
 }
@@ -91,7 +93,7 @@ impl Executor {
         state.next_id += 1;
         let id = state.next_id;
         state.tasks.insert(id, (process, Some(task)));
-        state.ready.push(id);
+        state.ready.insert(id);
     }
 
     /// Ends all tasks of a process where they stand.
@@ -100,7 +102,9 @@ impl Executor {
             let mut state = lock(&self.state);
             let of = |(id, (p, _)): (&u64, &Slot)| (*p == process).then_some(*id);
             let ids: Vec<u64> = state.tasks.iter().filter_map(of).collect();
-            state.ready.retain(|id| !ids.contains(id));
+            ids.iter().for_each(|id| {
+                state.ready.remove(id);
+            });
             ids.iter().filter_map(|id| state.tasks.remove(id)).collect()
         };
         // dropping a task may wake others
@@ -138,13 +142,14 @@ impl Executor {
         loop {
             let next = {
                 let mut state = lock(&self.state);
-                match state.ready.len() {
-                    0 => None,
-                    n => {
-                        let at = (self.chance.bits() % n as u64) as usize;
-                        Some(state.ready.swap_remove(at))
-                    }
-                }
+                let at = match state.ready.len() {
+                    0 => 0,
+                    n => (self.chance.bits() % n as u64) as usize,
+                };
+                let chosen = state.ready.iter().nth(at).copied();
+                chosen.inspect(|id| {
+                    state.ready.remove(id);
+                })
             };
             if let Some(id) = next {
                 steps += 1;

@@ -111,7 +111,8 @@ fn all_seeds(args: &Args, world: &'static World) -> Result<bool> {
                             report(world, &outcome, args.keep_going || args.trace);
                         }
                         stop.store(!args.keep_going, Ordering::Relaxed);
-                    } else if args.trace {
+                    }
+                    if args.trace {
                         println!("trace {}", outcome.hash);
                     }
                 }

@@ -23,6 +23,8 @@ pub(super) struct Sending {
     /// The most records of a parcel: lowered when a call is refused for its
     /// size.
     cap: usize,
+    /// The last answer led to new versions, and to nothing else.
+    restamped: bool,
 }
 
 impl Default for Sending {
@@ -33,6 +35,7 @@ impl Default for Sending {
             more: true,
             offers: true,
             cap: usize::MAX,
+            restamped: false,
         }
     }
 }
@@ -239,7 +242,12 @@ impl Engine {
                 message,
             ));
         }
-        if (aftermath.again || aftermath.restamped > 0) && accepted == 0 {
+        let restamped = accepted == 0 && aftermath.restamped > 0;
+        // by the server's own clock, the new versions pass; a server that
+        // refuses them too is asked again after a pause
+        let anew = restamped && !aftermath.again && !self.sending.restamped;
+        self.sending.restamped = restamped;
+        if (aftermath.again || restamped) && accepted == 0 && !anew {
             // not at once: the same would be refused again
             let pause = self.backoff.next(self.now.entropy, 0);
             self.sending.more = true;

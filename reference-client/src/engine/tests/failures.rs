@@ -263,6 +263,29 @@ fn only_writes_refused_for_the_clock_get_new_versions() {
 }
 
 #[test]
+fn what_got_a_new_version_is_sent_at_once_and_refused_again_after_a_pause() {
+    let mut rig = Rig::new();
+    rig.live();
+    rig.now.wall_ms += 3_600_000;
+    rig.put("ahead", "v");
+    let at = position(1, 0, 0);
+    rig.judge(at, vec![rejected(Reason::ClockSkew)]);
+    let pushes = |rig: &Rig| {
+        let push = |(_, _, r): &&(_, _, Request)| matches!(r, Request::Push(_));
+        rig.calls.iter().filter(push).count()
+    };
+    assert_eq!(pushes(&rig), 2, "sent again at once");
+    // the server refuses its own time: no endless exchange
+    rig.judge(at, vec![rejected(Reason::ClockSkew)]);
+    assert_eq!(pushes(&rig), 2, "refused again: after a pause");
+    while pushes(&rig) == 2 {
+        rig.wait();
+    }
+    rig.judge(position(1, 1, 0), vec![held(1)]);
+    assert_eq!(rig.fates(), vec![Fate::Applied]);
+}
+
+#[test]
 fn a_call_refused_for_its_records_is_split_until_the_culprit_is_found() {
     let mut rig = Rig::new();
     for i in 0..4 {
