@@ -61,7 +61,7 @@ pub struct World {
 
 const HABITS: Habits = Habits {
     hot_keys: 40,
-    pause_ms: 8_000,
+    pause_ms: 20_000,
     imports: 10,
 };
 

@@ -7,11 +7,7 @@ use gosync_simulation::world::WORLDS;
 #[test]
 fn equal_seeds_give_equal_traces() {
     for world in WORLDS {
-        for seed in 0..2 {
-            let first = run(world, seed, false).unwrap();
-            let second = run(world, seed, false).unwrap();
-            assert_eq!(first.hash, second.hash, "{} {seed}", world.name);
-            assert_ne!(first.hash, run(world, seed + 1_000, false).unwrap().hash);
-        }
+        let [first, second] = [0, 1].map(|_| run(world, 0, false).unwrap().hash);
+        assert_eq!(first, second, "{}", world.name);
     }
 }
