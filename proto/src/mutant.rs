@@ -96,6 +96,7 @@ mutants! {
     Server OldVersionsRefused "old-versions-refused" ["CLOCK-008"] "Versions older than the allowed skew are refused.";
     Server ClockFollowsRecords "clock-follows-records" ["CLOCK-007"] "The newest version counts as a clock reading.";
     Server ClockForgotten "clock-forgotten" ["CLOCK-006"] "A clock that was set back is believed.";
+    Server PresentClockTold "present-clock-told" ["CLOCK-013"] "The present clock is told, not the one that versions are judged by.";
     Server HorizonTimeRefused "horizon-time-refused" ["CLOCK-010"] "A version at a horizon in the future is refused.";
 
     // ---- history, horizon, restores ----

@@ -145,37 +145,45 @@ impl Ledger {
                 inner.writes += 1;
             }
         }
-        // of several writes of a key the last one speaks for all
-        let mut last = BTreeMap::new();
+        let mut gone: BTreeMap<Key, Vec<(WriteId, Record)>> = BTreeMap::new();
         for id in removed {
             if kept.contains(&id) {
                 continue;
             }
             if let Some(record) = inner.waiting.remove(&(device, id)) {
-                let entry = last
-                    .entry(record.key.clone())
-                    .or_insert((id, record.clone()));
-                if id > entry.0 {
-                    *entry = (id, record);
-                }
+                let writes = gone.entry(record.key.clone()).or_default();
+                writes.push((id, record));
             }
         }
-        for (id, record) in last.into_values() {
-            let view = look(store, &record.key);
-            let held = view.held(&record.key);
-            let replaced = held.writes.iter().any(|w| w.id > id);
-            let settled = held
-                .clean
-                .is_some_and(|c| c.record == record || newer(&c.record, &record));
-            // a tombstone of a key that is gone everywhere has nothing to do
-            let pointless = record.is_tombstone()
-                && held.clean.is_none()
-                && record.version.time < view.meta.horizon;
-            if !replaced && !settled && !pointless {
+        for (key, mut writes) in gone {
+            let view = look(store, &key);
+            let held = view.held(&key);
+            let clean = held.clean.filter(|c| c.intact()).map(|c| &c.record);
+            // newest first. A write may go because of a later one of this
+            // device that replaces it: one that still waits, or one that goes
+            // in the same transaction, is newer, and had itself a reason to go.
+            // What then follows from the later one follows for both, since
+            // merging keeps the newer of the two.
+            writes.sort_by_key(|(id, _)| std::cmp::Reverse(*id));
+            let mut reason: Option<Record> = None;
+            for (id, record) in writes {
+                let later =
+                    |w: &&gosync_client::store::Write| w.id > id && newer(&w.record, &record);
+                let replaced = held.writes.iter().any(later)
+                    || reason.as_ref().is_some_and(|r| newer(r, &record));
+                let settled = clean.is_some_and(|c| *c == record || newer(c, &record));
+                // a tombstone of a key that is gone everywhere has nothing to do
+                let pointless = record.is_tombstone()
+                    && clean.is_none()
+                    && record.version.time < view.meta.horizon;
+                if replaced || settled || pointless {
+                    reason.get_or_insert(record);
+                    continue;
+                }
                 inner.violations.push(format!(
                     "device {device} dropped write {id}, {}, while {} stands there",
                     show(Some(&record)),
-                    show(held.clean.map(|c| &c.record)),
+                    show(clean),
                 ));
             }
         }

@@ -165,6 +165,10 @@ impl Stage {
             device.set_writing(false);
         }
         self.wait(AFTERMATH_MS)?;
+        if self.world.faults.server_rot + self.world.faults.device_rot > 0 {
+            self.look_at_every_byte();
+            self.wait(10_000)?;
+        }
         let mut rested = None;
         for _ in 0..TO_REST_MS / 1_000 {
             if self.at_rest() {
@@ -195,6 +199,17 @@ impl Stage {
                 self.complain();
                 Ok(())
             }
+        }
+    }
+
+    /// Damage that nobody reads is not noticed: whoever wants to know looks.
+    fn look_at_every_byte(&self) {
+        match self.server.scrub() {
+            Ok(found) => self.note(format_args!("the server sets {found} records aside")),
+            Err(error) => self.ledger.violation(format!("the server failed: {error}")),
+        }
+        for device in &self.devices {
+            device.verify();
         }
     }
 
@@ -419,8 +434,7 @@ impl<'s> Fate<'s> {
                 device.set_clock(ms);
             }
             Fault::ServerClock => {
-                // never ahead: replicas refuse what a server took while its clock was
-                let ms = -offset(stage.world.faults.clock_ms).abs();
+                let ms = offset(stage.world.faults.clock_ms);
                 stage.note(format_args!("the server's clock is {ms} ms off"));
                 stage.server.set_clock(ms);
             }

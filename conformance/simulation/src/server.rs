@@ -230,6 +230,22 @@ impl Server {
         maintenance::compact(&*store, &self.space, now, options)
     }
 
+    /// Hashes everything stored again and sets aside what is damaged, as its
+    /// operator does. Returns how many records that were.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn scrub(&self) -> Result<usize, StoreError> {
+        let now = self.wall_ms();
+        let store = self.state().disk.store();
+        let report = maintenance::verify(&*store, &self.space)?;
+        let found = maintenance::repair(&*store, &report, now)?;
+        if let Some((service, _)) = self.running() {
+            service.spaces().committed(&self.space);
+        }
+        Ok(found)
+    }
+
     /// Spoils stored content under its digest. Only in memory; `false` when
     /// there was nothing to spoil.
     pub fn damage(&self, key: &Key) -> bool {

@@ -56,9 +56,7 @@ impl Store for SimStore {
             let (changes, result) = decide(view);
             let put = changes.put_writes.iter();
             let put: Vec<_> = put.map(|w| (w.id, w.record.clone())).collect();
-            // what is known to be damaged may be moved; it counts as absent
-            let stored = changes.put.iter().filter(|s| s.intact());
-            let stored: Vec<_> = stored.map(|s| s.record.clone()).collect();
+            let stored: Vec<_> = changes.put.iter().map(|s| s.record.clone()).collect();
             let removed = changes.remove_writes.clone();
             (changes, (result, put, removed, stored))
         };

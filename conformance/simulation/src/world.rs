@@ -134,7 +134,7 @@ pub const WORLDS: &[World] = &[
     },
     World {
         name: "clocks",
-        about: "clocks up to 30 days off, jumping both ways on devices, set back on the server",
+        about: "clocks up to 30 days off, jumping both ways, on devices and on the server",
         faults: Faults {
             clock: 12,
             clock_ms: 30 * 24 * 3_600_000,

@@ -61,6 +61,8 @@ quirks! {
     LongKeysAccepted = "long-keys-accepted" breaks "MODEL-005";
     /// Versions of any future are stored.
     NoClockBound = "no-clock-bound" breaks "CLOCK-005";
+    /// The present clock is told, not the one that versions are judged by.
+    PresentClockTold = "present-clock-told" breaks "CLOCK-013";
     /// The clock is checked before the merge.
     ClockBeforeMerge = "clock-before-merge" breaks "CLOCK-009";
     /// Old versions are refused.

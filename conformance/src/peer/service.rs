@@ -123,6 +123,15 @@ impl State {
         wall.saturating_add_signed(self.settings.clock_offset_ms)
     }
 
+    /// The clock that a space tells.
+    pub fn told(&mut self, space: &str) -> u64 {
+        let now = self.now();
+        match self.quirk(Quirk::PresentClockTold) {
+            true => now,
+            false => self.space(space).reading(now),
+        }
+    }
+
     pub fn quirk(&self, quirk: Quirk) -> bool {
         self.settings.quirks.contains(&quirk)
     }
@@ -399,7 +408,7 @@ impl Service {
             })
             .copied()
             .collect();
-        let (now, limits) = (state.now(), state.settings.limits);
+        let (now, limits) = (state.told(&request.space), state.settings.limits);
         let always_equal = state.quirk(Quirk::AlwaysEqual);
         let reconciles = state.reconciles();
         let space = state.space(&request.space);
@@ -483,12 +492,13 @@ impl Service {
             verdicts = order.into_iter().map(|i| verdicts[i].clone()).collect();
         }
         let position = Some(space.position());
+        let told = state.told(&request.space);
         drop(state);
         self.commits.send_modify(|n| *n += 1);
         Ok(v1::PushResponse {
             verdicts,
             position,
-            server_time_ms: now,
+            server_time_ms: told,
             held,
         })
     }

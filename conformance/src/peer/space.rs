@@ -183,6 +183,11 @@ impl Space {
         }
     }
 
+    /// The clock by which versions are judged, and which is told.
+    pub fn reading(&self, now_ms: u64) -> u64 {
+        now_ms.max(self.clock)
+    }
+
     /// Merges a batch that was checked for form, and says each verdict.
     pub fn push(
         &mut self,
@@ -192,7 +197,7 @@ impl Space {
         tag: u64,
         may_write: impl Fn(&[u8]) -> bool,
     ) -> Vec<v1::Verdict> {
-        let reading = now_ms.max(self.clock);
+        let reading = self.reading(now_ms);
         let bound = oracle::skew_bound(reading, limits.max_clock_skew_ms);
         let mut verdicts: Vec<Result<Option<Record>, v1::Verdict>> = request
             .records

@@ -73,7 +73,7 @@ impl WatchTask {
                 () = pause => {}
             }
             if !self.service.quirk(Quirk::NoHeartbeat) {
-                let time = self.service.lock().now();
+                let time = self.service.lock().told(&self.request.space);
                 let beat = v1::Heartbeat {
                     server_time_ms: time,
                     cursor: None,
@@ -139,7 +139,7 @@ impl WatchTask {
     }
 
     fn checkpoint(&self, state: &mut State) -> v1::Checkpoint {
-        let (now, reconciles) = (state.now(), state.reconciles());
+        let (now, reconciles) = (state.told(&self.request.space), state.reconciles());
         let space = state.space(&self.request.space);
         let ranges = self.request.held.iter().flat_map(|h| &h.ranges);
         v1::Checkpoint {

@@ -447,6 +447,10 @@ impl Engine {
     /// healed by an ordinary session.
     pub(super) fn damage_removed(&mut self, keys: Vec<Key>) {
         if keys.is_empty() {
+            // whoever found them waits to go on
+            if self.sending.more() {
+                self.push_next();
+            }
             return;
         }
         let gone: Vec<_> = keys.iter().map(|k| (k.clone(), None)).collect();

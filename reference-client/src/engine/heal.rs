@@ -264,6 +264,9 @@ impl Engine {
             self.verified = healing.equal;
         }
         self.publish(concluded.outcome);
+        if !concluded.damaged.is_empty() {
+            self.notify(Notice::Damaged(concluded.damaged));
+        }
         self.tell_doubts(concluded.in_doubt);
         if !matches!(
             self.phase,

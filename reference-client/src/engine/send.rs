@@ -103,6 +103,12 @@ impl Engine {
 
     pub(super) fn parcel_taken(&mut self, parcel: Parcel) {
         self.sending.busy = false;
+        if !parcel.damaged.is_empty() {
+            // without them, the session begins anew
+            self.sending.more = true;
+            self.ops.push_back(Op::RemoveDamaged(parcel.damaged));
+            return;
+        }
         // offers are taken before anything else
         self.sending.offers = parcel.items.iter().any(|i| i.write.is_none());
         match self.phase {

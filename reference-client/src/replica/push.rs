@@ -17,6 +17,8 @@ pub struct Parcel {
     pub items: Vec<Item>,
     /// They are one batch: all or none.
     pub atomic: bool,
+    /// Clean records that were to be offered and are damaged: to be removed.
+    pub damaged: Vec<Key>,
 }
 
 /// One record of a parcel.
@@ -51,7 +53,7 @@ pub async fn take<S: Store>(
 ) -> Result<Parcel, StoreError> {
     let at_most = at_most.min(usize::try_from(limits.max_push_records).unwrap_or(usize::MAX));
     let offers = take_offers(store, me, limits, at_most).await?;
-    if !offers.items.is_empty() {
+    if !offers.items.is_empty() || !offers.damaged.is_empty() {
         return Ok(offers);
     }
     let mut after = None;
@@ -135,13 +137,17 @@ async fn take_offers<S: Store>(
         let mut bytes = 0;
         let mut items = Vec::new();
         let mut gone = Vec::new();
+        let mut damaged = Vec::new();
         for key in &view.offers {
-            // what was damaged or removed since is nothing to offer
-            let offered = view.clean.get(key);
-            let Some(s) = offered.filter(|s| s.intact() || mutant!(DamageOffered)) else {
+            // what was removed since is nothing to offer, nor is damage
+            let Some(s) = view.clean.get(key) else {
                 gone.push(key.clone());
                 continue;
             };
+            if !s.intact() && !mutant!(DamageOffered) {
+                damaged.push(key.clone());
+                continue;
+            }
             bytes += Limits::encoded_bound(key, s.record.content.value().len()) as u64;
             if bytes > room(&limits) && !items.is_empty() {
                 break;
@@ -161,7 +167,8 @@ async fn take_offers<S: Store>(
         };
         let parcel = Parcel {
             items,
-            atomic: false,
+            damaged,
+            ..Parcel::default()
         };
         (changes, parcel)
     };
@@ -221,6 +228,7 @@ fn select(view: &View, limits: &Limits, at_most: usize) -> Parcel {
             // may be a single record
             atomic: items.len() > 1 && !mutant!(BatchTornApart),
             items,
+            ..Parcel::default()
         };
     }
     let mut items: Vec<Option<Item>> = Vec::new();
@@ -250,7 +258,7 @@ fn select(view: &View, limits: &Limits, at_most: usize) -> Parcel {
     }
     Parcel {
         items: items.into_iter().flatten().collect(),
-        atomic: false,
+        ..Parcel::default()
     }
 }
 

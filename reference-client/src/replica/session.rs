@@ -47,6 +47,8 @@ pub struct Concluded {
     pub outcome: Outcome,
     /// Clean records that were dropped: deleted while the replica was away.
     pub dropped: Vec<Key>,
+    /// Clean records that neither side holds intact: removed.
+    pub damaged: Vec<Key>,
     /// Clean records that the server lost and gets again.
     pub offered: usize,
     /// Clean records that the server lost and that may not be written.
@@ -96,6 +98,12 @@ pub fn decide(view: &View, me: ReplicaId, c: &Conclusion) -> (Changes, Concluded
             // replaced or removed since it was found missing
             continue;
         };
+        if !stored.intact() && !mutant!(DamageOffered) {
+            // there is nothing to decide about, and nothing to give back
+            drop_clean(&mut changes, &mut concluded, key);
+            concluded.damaged.push(key.clone());
+            continue;
+        }
         let point = view.meta.point_of(stored);
         let status = status_of(view, c, key);
         let present = c.ancestry.contains(point, status.lineage);
@@ -126,7 +134,7 @@ pub fn decide(view: &View, me: ReplicaId, c: &Conclusion) -> (Changes, Concluded
         }
     }
     for key in &c.ahead {
-        if let Some(stored) = view.clean.get(key) {
+        if let Some(stored) = view.clean.get(key).filter(|s| s.intact()) {
             offer(view, c, &mut changes, &mut concluded, stored, meta.era);
         }
     }

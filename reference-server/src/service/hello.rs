@@ -79,7 +79,7 @@ impl Service {
                 .map(|&f| f as i32)
                 .filter(|f| request.features.contains(f))
                 .collect(),
-            server_time_ms: now_ms,
+            server_time_ms: standing.state.told_time(now_ms),
             limits: Some(self.limits().to_wire()),
             grants: access.to_wire(),
             position: Some(standing.state.position.to_wire()),

@@ -233,7 +233,7 @@ impl Batch {
                 _ if mutant!(PositionBeforePush) => before.to_wire(),
                 after => after.to_wire(),
             }),
-            server_time_ms: now_ms,
+            server_time_ms: standing.state.told_time(now_ms),
             held: standing.held_to_wire(),
         };
         Ok((response, !applied.is_empty() || healed_or_hidden))
@@ -248,12 +248,9 @@ impl Batch {
             .collect();
         let mut kept = tx.lookup(&keys)?.into_iter();
         let mut room = Room::of(&self.limits, standing);
-        let mut clock_ms = self.now_ms.max(standing.state.clock_ms);
+        let mut clock_ms = standing.state.clock_reading(self.now_ms);
         if mutant!(ClockFollowsRecords) {
             clock_ms = clock_ms.max(standing.state.newest_time.millis());
-        }
-        if mutant!(ClockForgotten) {
-            clock_ms = self.now_ms;
         }
         let newest_time = skew_bound(clock_ms, self.limits.max_clock_skew_ms);
         self.records

@@ -34,6 +34,9 @@ pub struct Watch {
     /// Beyond `delivered` when the last message ended inside a commit.
     read_until: u64,
     checkpoint_due: bool,
+    /// As the space was when it was read last.
+    clock_ms: u64,
+    generation: u64,
     finished: bool,
 }
 
@@ -51,7 +54,7 @@ impl Service {
             .iter()
             .map(|h| h.cursor.map_or(0, |c| c.point.sequence))
             .collect();
-        let watch = Watch {
+        let mut watch = Watch {
             service: self.clone(),
             read_until: starts.iter().copied().min().unwrap_or(0),
             ranges: RangeSet::union(held.iter().flat_map(|h| &h.ranges).cloned().collect()),
@@ -63,11 +66,15 @@ impl Service {
             until_caught_up: request.until_caught_up,
             delivered: None,
             checkpoint_due: true,
+            clock_ms: 0,
+            generation: 0,
             finished: false,
         };
         let mut tx = self.store().read(&watch.space)?;
-        watch.judge(&mut *tx)?;
+        let state = watch.judge(&mut *tx)?.state;
         drop(tx);
+        watch.clock_ms = state.told_time(0);
+        watch.generation = state.generation;
         Ok(watch)
     }
 }
@@ -105,7 +112,7 @@ impl Watch {
     /// A sign of life. For a watch that is caught up.
     pub fn heartbeat(&self, now_ms: u64) -> wire::WatchResponse {
         event(Event::Heartbeat(wire::Heartbeat {
-            server_time_ms: now_ms,
+            server_time_ms: self.clock_ms.max(now_ms),
             cursor: self.delivered.map(Cursor::to_wire),
         }))
     }
@@ -159,7 +166,15 @@ impl Watch {
     /// if the message holds one. `None` when there is nothing new.
     fn read_page(&mut self, now_ms: u64) -> Result<Option<Page>, Refusal> {
         let mut tx = self.service.store().read(&self.space)?;
-        let head = self.judge(&mut *tx)?.state.position.head;
+        let state = self.judge(&mut *tx)?.state;
+        let head = state.position.head;
+        self.clock_ms = state.told_time(0);
+        if self.generation != state.generation {
+            // records were set aside without a commit: whoever holds them
+            // learns from a checkpoint that they are missed
+            self.generation = state.generation;
+            self.checkpoint_due = true;
+        }
         if self.delivered == Some(head) {
             return Ok(None);
         }
@@ -243,7 +258,8 @@ impl Watch {
     /// yet.
     fn checkpoint(&self, now_ms: u64) -> Result<Option<wire::WatchResponse>, Refusal> {
         let (answer, _) = self.service.with_tree(&self.space, |tree, tx| {
-            let position = self.judge(tx)?.state.position;
+            let state = self.judge(tx)?.state;
+            let position = state.position;
             if self.delivered != Some(position.head) {
                 return Ok(None);
             }
@@ -254,7 +270,7 @@ impl Watch {
                     false => range_states(tree, ranges),
                     true => range_states(&Default::default(), ranges),
                 },
-                server_time_ms: now_ms,
+                server_time_ms: state.told_time(now_ms),
             }))))
         })?;
         answer

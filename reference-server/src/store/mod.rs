@@ -116,6 +116,24 @@ pub struct SpaceState {
 }
 
 impl SpaceState {
+    /// The clock by which this space judges versions: a wall clock that was set
+    /// back does not go back for those whose records it already took.
+    pub fn clock_reading(&self, wall_ms: u64) -> u64 {
+        match mutant!(ClockForgotten) {
+            false => self.clock_ms.max(wall_ms),
+            true => wall_ms,
+        }
+    }
+
+    /// The clock that replicas are told: the same, since they judge by it what
+    /// this space took.
+    pub fn told_time(&self, wall_ms: u64) -> u64 {
+        match mutant!(PresentClockTold) {
+            false => self.clock_reading(wall_ms),
+            true => wall_ms,
+        }
+    }
+
     /// The state of a space that nobody has written to.
     pub fn absent(epoch: Epoch) -> SpaceState {
         SpaceState {

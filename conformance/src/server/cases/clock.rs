@@ -89,6 +89,11 @@ pub const CASES: &[Case<Cx>] = &[
                 "afterwards the key can still be written above that version",
             ),
             positive(
+                "told",
+                &["CLOCK-013", "HELLO-012"],
+                "and the time that is told is the one that versions are judged by",
+            ),
+            positive(
                 "merge-first",
                 &["CLOCK-009"],
                 "what is UNCHANGED or SUPERSEDED is so whatever the clock",
@@ -194,9 +199,13 @@ async fn set_back(cx: Cx) -> Result<(), Stop> {
         cx.equal("ahead", Some((Applied, "")), verdict(&answer, 0));
         space.expect(&record);
         cx.set_server_clock(0).await?;
+        let told = server_time(&space).await?;
+        cx.check("told", told >= ahead, format!("at least {ahead}"), told);
         let above = Record::put("k", (ahead << 16) + 1, 1, "above");
         let answer = space.push(std::slice::from_ref(&above)).await.good()?;
         cx.equal("still-writable", Some((Applied, "")), verdict(&answer, 0));
+        let told = answer.server_time_ms;
+        cx.check("told", told >= ahead, format!("at least {ahead}"), told);
         space.expect(&above);
         let answer = space.push(std::slice::from_ref(&above)).await.good()?;
         cx.equal("merge-first", Some((Unchanged, "")), verdict(&answer, 0));

@@ -2,7 +2,7 @@
 //! what becomes of unsent writes.
 
 use super::rig::*;
-use crate::engine::{Event, Notice, Phase, Request};
+use crate::engine::{Event, Notice, Phase, Request, TokenNews};
 use crate::replica::Fate;
 use crate::replica::edit::Edit;
 use crate::store::Store as _;
@@ -298,4 +298,54 @@ fn damage_that_was_met_offline_is_healed_by_the_next_session() {
     rig.checkpoint_of(position(1, 2, 0), vec![7; 32]);
     heal(&mut rig, &all, position(1, 2, 0), same());
     assert_eq!(rig.clean(), all);
+}
+
+/// What rotted while the server was being refilled was written back as clean,
+/// under its old digest, and was offered by nobody: fingerprints differed for
+/// ever.
+#[test]
+fn damaged_records_are_removed_and_not_offered_to_a_server_that_lost_them() {
+    let mut rig = Rig::new();
+    let all = vec![record("a", 1, Some("v")), record("b", 2, Some("w"))];
+    rig.hold(all.clone(), cursor(5, 9));
+    rig.online();
+    let unknown = status(wire::Lineage::Unknown, false);
+    futures::executor::block_on(rig.store.damage(&[key("a")])).unwrap();
+    rig.greet(Greeting {
+        status: unknown,
+        ..Greeting::at(position(6, 0, 0))
+    });
+    heal(&mut rig, &[], position(6, 0, 0), unknown);
+    assert_eq!(rig.clean(), all[1..]);
+    assert!(rig.notices.contains(&Notice::Damaged(vec![key("a")])));
+    assert_eq!(rig.pushed().records, [all[1].clone().into()]);
+    rig.judge(position(6, 1, 0), vec![held(1)]);
+    rig.checkpoint(position(6, 1, 0));
+    assert!(rig.verified());
+}
+
+/// As above, where the damage came after the decision to offer.
+#[test]
+fn offers_that_were_damaged_since_are_removed() {
+    let mut rig = Rig::new();
+    let all = vec![record("a", 1, Some("v")), record("b", 2, Some("w"))];
+    rig.hold(all.clone(), cursor(5, 9));
+    rig.online();
+    let unknown = status(wire::Lineage::Unknown, false);
+    rig.greet(Greeting {
+        status: unknown,
+        ..Greeting::at(position(6, 0, 0))
+    });
+    heal(&mut rig, &[], position(6, 0, 0), unknown);
+    assert_eq!(rig.pushed().records.len(), 2);
+    futures::executor::block_on(rig.store.damage(&[key("a")])).unwrap();
+    rig.event(Event::Online(false));
+    rig.online();
+    rig.greet(Greeting::at(position(6, 0, 0)));
+    // found when the offers were taken: the session begins anew, without it
+    assert!(rig.notices.contains(&Notice::Damaged(vec![key("a")])));
+    assert_eq!(rig.clean(), all[1..]);
+    rig.event(Event::Token(TokenNews::Ready));
+    rig.greet(Greeting::at(position(6, 0, 0)));
+    assert_eq!(rig.pushed().records, [all[1].clone().into()]);
 }

@@ -144,6 +144,8 @@ fn a_version_too_far_ahead_is_refused_but_only_if_it_would_win() {
         NOW - 1_000_000,
     );
     assert_eq!(outcomes(&response), [Unchanged, Applied, Rejected]);
+    // and this reading is told, so that replicas accept what the server did
+    assert_eq!(response.server_time_ms, NOW);
     // record times do not move the bound
     let response = w.push_at(vec![put("d", NOW + skew + 1, "")], NOW);
     assert_eq!(reasons(&response), [Some(Reason::ClockSkew)]);

@@ -133,6 +133,10 @@ fn ranges_with_different_cursors_each_get_what_they_lack() {
         panic!()
     };
     assert_eq!(beat.cursor, Some(w.head()));
+    let Some(Event::Heartbeat(set_back)) = watch.heartbeat(NOW - 60_000).event else {
+        panic!()
+    };
+    assert_eq!(set_back.server_time_ms, NOW, "as versions are judged");
 }
 
 #[test]
@@ -148,7 +152,8 @@ fn damage_met_by_a_watch_is_set_aside_and_shows_in_the_checkpoint() {
         assert_eq!(keys(&changed(&events)), ["b"]);
         assert_eq!(checkpoint(&events).ranges[0].count, 1);
         assert_eq!(w.service.damage_found(), 1);
-        follower.want_checkpoint();
+        // nothing was committed: whoever holds the record learns all the same
+        // that it is missed
         let events = drain(&mut follower);
         assert_eq!(checkpoint(&events).ranges[0].count, 1);
         let (events, _) = w.snapshot(wire::SnapshotRequest {
@@ -327,6 +332,11 @@ fn hello_tells_where_the_space_stands_and_what_is_equal() {
     assert_eq!(answer.held.len(), 1);
     assert_eq!(answer.limits, Some(Limits::default().to_wire()));
     assert_eq!(answer.server_time_ms, NOW);
+    let set_back = w
+        .service
+        .hello(&Access::full(), request.clone(), NOW - 60_000)
+        .unwrap();
+    assert_eq!(set_back.server_time_ms, NOW, "as versions are judged");
     assert_eq!(answer.grants.len(), 1);
     request.horizon = 1;
     assert!(hello(&request).unwrap().equal.is_empty(), "another horizon");
