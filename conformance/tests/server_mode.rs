@@ -218,8 +218,9 @@ fn every_mutant_of_the_peer_is_either_caught_by_name_or_needs_tokens_or_control(
         Quirk::ReadersWrite,
         Quirk::PrefixIgnored,
         Quirk::TokenEchoed,
-        // needs a clock that can be moved
+        // need a clock that can be moved
         Quirk::ClockBeforeMerge,
+        Quirk::PresentClockTold,
     ];
     for quirk in Quirk::ALL {
         let named = CAUGHT_BY.iter().any(|(q, _, _)| q == quirk);
