@@ -83,6 +83,9 @@ fn take_varint(bytes: &mut &[u8]) -> Result<u64, String> {
             .split_first()
             .ok_or_else(|| "a column ends within a varint".to_owned())?;
         *bytes = rest;
+        if i == 9 && *byte > 1 {
+            return Err("a varint is over 64 bits".into());
+        }
         value |= u64::from(byte & 127) << (7 * i);
         if byte & 128 == 0 {
             return if *byte == 0 && i > 0 {
@@ -126,8 +129,8 @@ fn take_bound(lower: &[u8], bytes: &mut &[u8]) -> Result<Vec<u8>, String> {
     let mut upper = lower[..lower.len() - drop].to_vec();
     upper.extend(&bytes[..add]);
     *bytes = &bytes[add..];
-    if upper.as_slice() <= lower {
-        return Err("a bound is not above the lower one".into());
+    if upper.as_slice() <= lower || upper.len() > 513 {
+        return Err("a bound is not above the lower one, or too long".into());
     }
     Ok(upper)
 }
@@ -218,9 +221,6 @@ pub fn asked(request: &v1::ReconcileRequest) -> Result<Vec<Asked>, String> {
         } else {
             Some(take_bound(&start, &mut bounds)?)
         };
-        if end.as_ref().is_some_and(|e| e.len() > 513) {
-            return Err("a bound is too long".into());
-        }
         let (shorts, rest) = digests
             .split_at_checked(n * length)
             .ok_or_else(|| "shorts are missing".to_owned())?;

@@ -19,6 +19,20 @@ pub fn document_prefix(collection: &[u8], id: &[u8]) -> Vec<u8> {
     key
 }
 
+/// Why a replica refuses such names; `None` when it does not (DOC-002 to
+/// DOC-004).
+pub fn name_failure(collection: &str, id: &str, field: &str) -> Option<&'static str> {
+    if [collection, id, field].iter().any(|n| n.contains('\0')) {
+        Some("zero_in_name")
+    } else if collection.is_empty() || id.is_empty() {
+        Some("empty_name")
+    } else if document_key(collection.as_bytes(), id.as_bytes(), field.as_bytes()).len() > 512 {
+        Some("long_key")
+    } else {
+        None
+    }
+}
+
 /// A document as a reader sees it: its fields and their values.
 pub type Document = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -31,7 +45,8 @@ pub fn documents(records: &[Record], collection: &[u8]) -> BTreeMap<Vec<u8>, Doc
         .filter_map(|r| {
             let rest = r.key.strip_prefix(prefix.as_slice())?;
             let nul = rest.iter().position(|b| *b == 0)?;
-            Some((rest[..nul].to_vec(), rest[nul + 1..].to_vec(), r))
+            let text = std::str::from_utf8(&r.key).is_ok();
+            (nul > 0 && text).then(|| (rest[..nul].to_vec(), rest[nul + 1..].to_vec(), r))
         })
         .collect();
     let mut found = BTreeMap::new();

@@ -46,6 +46,31 @@ pub fn field(limits: &v1::Limits, name: &str) -> Option<u64> {
     })
 }
 
+/// How a replica reads what a server advertises (LIMIT-007): `Some(None)` for
+/// no limit at all, `None` for a field that does not exist.
+pub fn limit_means(name: &str, advertised: u64) -> Option<Option<u64>> {
+    let (_, floor) = FLOOR.iter().find(|(field, _)| *field == name)?;
+    Some(match (advertised, floor) {
+        (0, 0) => None,
+        _ => Some(advertised.max(*floor)),
+    })
+}
+
+/// The reason for which something is refused that measures `actual` where
+/// `allowed` is allowed; `None` when it is accepted.
+pub fn over_limit(limit: &str, allowed: u64, actual: u64) -> Option<&'static str> {
+    let within = actual <= allowed;
+    match limit {
+        "space_id" => (actual == 0 || !within).then_some("MALFORMED"),
+        "digest_len" => (actual != 0 && !(4..=32).contains(&actual)).then_some("MALFORMED"),
+        "max_key_bytes" if actual == 0 => Some("MALFORMED"),
+        _ if within || limit_means(limit, allowed) == Some(None) => None,
+        "max_space_records" | "max_space_bytes" => Some("QUOTA_EXCEEDED"),
+        "max_calls_per_second" => Some("RATE_LIMITED"),
+        _ => Some("LIMIT_EXCEEDED"),
+    }
+}
+
 /// Whether a text may be a space id.
 pub fn check_space_id(id: &str) -> bool {
     !id.is_empty()

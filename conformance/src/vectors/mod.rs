@@ -1,10 +1,13 @@
 //! Checks vector files (`spec/vectors/*.json`) against the oracle. The files
 //! come from another program in another language; both have to agree.
 
+mod clocks;
 mod content;
+mod descent;
 mod encoding;
+mod limits;
 
-use crate::oracle::{self, Issue, Merge, Record};
+use crate::oracle::{self, Merge, Record};
 use crate::schema::{from_text, hex, unhex};
 use serde_json::Value;
 use std::cmp::Ordering;
@@ -58,7 +61,8 @@ fn check_case(kind: &str, case: &Value) -> Result<(), String> {
     match kind {
         "digest" => digest(case),
         "order" => order(case),
-        "clock" => clock(case),
+        "clock" => clocks::one(case),
+        "clock_update" => clocks::update(case),
         "merge" => merge(case),
         "fingerprint" => fingerprint(case),
         "range" => range(case),
@@ -66,6 +70,8 @@ fn check_case(kind: &str, case: &Value) -> Result<(), String> {
         "messages" => message(case),
         "malformed" => malformed(case),
         "collisions" => collision(case),
+        "limits" => limits::check(case),
+        "descent" => descent::check(case),
         other => Err(format!("{other:?} is no kind of vector")),
     }
 }
@@ -107,13 +113,15 @@ fn record(case: &Value) -> Result<Record, String> {
     })
 }
 
-fn records(case: &Value) -> Result<Vec<Record>, String> {
-    case["records"]
+fn list<'a>(case: &'a Value, field: &str) -> Result<&'a [Value], String> {
+    case[field]
         .as_array()
-        .ok_or("records is no list")?
-        .iter()
-        .map(record)
-        .collect()
+        .map(Vec::as_slice)
+        .ok_or_else(|| format!("{field} is no list"))
+}
+
+fn records(case: &Value, field: &str) -> Result<Vec<Record>, String> {
+    list(case, field)?.iter().map(record).collect()
 }
 
 /// `failure` of an invalid vector; `None` for a valid one.
@@ -153,26 +161,6 @@ fn order(case: &Value) -> Result<(), String> {
     same("order", order, text(case, "order")?)
 }
 
-fn clock(case: &Value) -> Result<(), String> {
-    let now = number(case, "now_ms")?;
-    if case["skew_ms"].is_string() {
-        let bound = oracle::skew_bound(now, number(case, "skew_ms")?);
-        let refused = (number(case, "time")? > bound).then_some("CLOCK_SKEW");
-        return same("failure", refused, failure(case)?);
-    }
-    let replaces = match &case["replaces"] {
-        Value::Null => None,
-        _ => Some(number(case, "replaces")?),
-    };
-    match oracle::issue(now, number(case, "floor")?, replaces) {
-        Issue::Time(time) => {
-            same("failure", None, failure(case)?)?;
-            same("time", time, number(case, "time")?)
-        }
-        Issue::Exhausted => same("failure", Some("exhausted"), failure(case)?),
-    }
-}
-
 fn merge(case: &Value) -> Result<(), String> {
     let winner = match oracle::merge(&record(&case["a"])?, &record(&case["b"])?) {
         Merge::Wins => "a",
@@ -183,7 +171,7 @@ fn merge(case: &Value) -> Result<(), String> {
 }
 
 fn state(case: &Value, range: &crate::schema::v1::Range) -> Result<(), String> {
-    let records = records(case)?;
+    let records = records(case, "records")?;
     let (count, fingerprint) = oracle::range_state(&records, range, number(case, "horizon")?);
     same("count", Some(count), case["count"].as_u64())?;
     same(
@@ -217,16 +205,18 @@ fn range(case: &Value) -> Result<(), String> {
 
 fn documents(case: &Value) -> Result<(), String> {
     let collection = text(case, "collection")?;
-    if case["key"].is_string() {
-        let key = oracle::document_key(
-            collection.as_bytes(),
-            text(case, "id")?.as_bytes(),
-            text(case, "field")?.as_bytes(),
-        );
+    if !case["field"].is_null() {
+        let (id, field) = (text(case, "id")?, text(case, "field")?);
+        let refused = oracle::name_failure(collection, id, field);
+        same("failure", refused, failure(case)?)?;
+        if refused.is_some() {
+            return Ok(());
+        }
+        let key = oracle::document_key(collection.as_bytes(), id.as_bytes(), field.as_bytes());
         return same("key", hex(&key), text(case, "key")?.into());
     }
     let shown: serde_json::Map<String, Value> =
-        oracle::documents(&records(case)?, collection.as_bytes())
+        oracle::documents(&records(case, "records")?, collection.as_bytes())
             .into_iter()
             .map(|(id, fields)| {
                 let fields = fields

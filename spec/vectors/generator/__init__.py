@@ -1,0 +1,1 @@
+"""The vectors' rules and cases; `../regenerate.py` writes the files."""
