@@ -170,6 +170,13 @@ const CAUGHT_BY: &[(Quirk, &str, &str)] = &[
     (Quirk::SnapshotFingerprintOfRest, "snapshot/resume", "state"),
     (Quirk::SnapshotTotalsOfSpace, "snapshot/resume", "totals"),
     (Quirk::BigChunks, "snapshot/many-chunks", "size"),
+    (Quirk::StreamsBuffered, "http/not-buffered", "header"),
+    (Quirk::StreamsUntold, "http/concurrent-streams", "same"),
+    (Quirk::NoPreflight, "http/preflight", "method"),
+    (Quirk::StatusHidden, "http/preflight", "exposed"),
+    (Quirk::LongAfterKeyAccepted, "snapshot/after-key", "longer"),
+    (Quirk::OneTag, "history/tags", "distinct"),
+    (Quirk::TotalsOfSpace, "hello/totals", "counted"),
     (Quirk::BareErrors, "range/malformed", "inverted"),
     (Quirk::WrongStatus, "range/malformed", "inverted"),
 ];

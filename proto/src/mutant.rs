@@ -205,6 +205,14 @@ mutants! {
     Client VersionUnchecked "version-unchecked" ["HELLO-008"] "Any version that a server chooses is spoken.";
 }
 
+/// Those that no client and no server can see at the protocol, and why: they
+/// are the simulation's.
+#[cfg(feature = "mutants")]
+pub const UNSEEN: &[(Mutant, &str)] = &[(
+    Mutant::YoungTombstonesCompacted,
+    "the suite's compaction has no retention",
+)];
+
 /// Whether this mutant acts: in this process, or on this thread.
 #[cfg(not(feature = "mutants"))]
 pub const fn active(_: Mutant) -> bool {

@@ -3,16 +3,17 @@
 
 use anyhow::{Result, ensure};
 use gosync_conformance::schema::driver::Mutant;
-use gosync_proto::mutant::{ALL, Side, find, set_process};
+use gosync_proto::mutant::{ALL, Side, UNSEEN, find, set_process};
 
 fn is_of(side: Side, of: Side) -> bool {
     of == side || of == Side::Both
 }
 
-/// What an adapter of this side offers.
+/// What an adapter of this side offers: those that the protocol can show.
 pub fn list(side: Side) -> Vec<Mutant> {
     ALL.iter()
         .filter(|e| is_of(side, e.side))
+        .filter(|e| UNSEEN.iter().all(|(m, _)| *m != e.mutant))
         .map(|e| Mutant {
             name: e.name.to_owned(),
             about: e.about.to_owned(),

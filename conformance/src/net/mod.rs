@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod framing;
+pub mod plain;
 pub mod status;
 
 pub use client::{Call, Endpoint, Reply, Stream, Wire};

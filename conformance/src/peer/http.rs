@@ -153,14 +153,20 @@ async fn accept(listener: TcpListener, service: Service, shared: Arc<Shared>) {
 
 async fn connection(tcp: TcpStream, service: Service, shared: Arc<Shared>) {
     let _ = tcp.set_nodelay(true);
+    let told = service.limits().max_streams_per_connection as u32;
+    let streams = if service.quirk(super::Quirk::StreamsUntold) {
+        told * 7
+    } else {
+        told
+    };
     let handler = hyper::service::service_fn(move |request| {
         let (service, shared) = (service.clone(), shared.clone());
         async move { respond(request, service, shared).await }
     });
     // a broken connection is the other side's business here
-    let _ = auto::Builder::new(TokioExecutor::new())
-        .serve_connection(TokioIo::new(tcp), handler)
-        .await;
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http2().max_concurrent_streams(streams);
+    let _ = builder.serve_connection(TokioIo::new(tcp), handler).await;
 }
 
 /// One request on its way through.
@@ -184,6 +190,9 @@ async fn respond(
     shared: Arc<Shared>,
 ) -> Result<Response<Channel>, io::Error> {
     if request.method() == http::Method::OPTIONS {
+        if service.quirk(super::Quirk::NoPreflight) {
+            return Ok(head(405, &[]).map(|()| empty()));
+        }
         return Ok(with_cors(head(204, &[]), empty()));
     }
     let (head_parts, body) = request.into_parts();
@@ -286,7 +295,7 @@ async fn respond(
             }
             Ok(refuse(&turn, &status))
         }
-        Ok(answer) => Ok(stream(turn, action, answer)),
+        Ok(answer) => Ok(stream(&service, turn, action, answer)),
     }
 }
 
@@ -343,12 +352,18 @@ fn refuse(turn: &Turn, status: &Status) -> Response<Channel> {
 }
 
 /// Sends the messages of an answer with the script's deviation.
-fn stream(turn: Turn, action: Action, answer: Answer) -> Response<Channel> {
+fn stream(service: &Service, turn: Turn, action: Action, answer: Answer) -> Response<Channel> {
     let (sender, receiver) = mpsc::channel(4);
-    let fields = [(
+    let buffered = service.quirk(super::Quirk::StreamsBuffered);
+    let hidden = service.quirk(super::Quirk::StatusHidden);
+    let mut fields = vec![(
         "content-type".to_owned(),
         content_type(turn.wire).to_owned(),
     )];
+    if !buffered {
+        let value = "no-store, no-transform".to_owned();
+        fields.push(("cache-control".to_owned(), value));
+    }
     tokio::spawn(async move {
         let mut source = match answer {
             Answer::Stream(receiver) => receiver,
@@ -361,7 +376,13 @@ fn stream(turn: Turn, action: Action, answer: Answer) -> Response<Channel> {
         let end = send_all(&turn, &action, &mut source, &sender).await;
         turn.note(|s| s.end = end);
     });
-    with_cors(head(200, &fields), Channel(receiver))
+    let mut response = with_cors(head(200, &fields), Channel(receiver));
+    if hidden {
+        response
+            .headers_mut()
+            .remove("access-control-expose-headers");
+    }
+    response
 }
 
 async fn send_all(

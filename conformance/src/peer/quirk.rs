@@ -139,6 +139,20 @@ quirks! {
     BareErrors = "bare-errors" breaks "ERR-001";
     /// Refusals are all INTERNAL.
     WrongStatus = "wrong-status" breaks "ERR-002";
+    /// Streams do not tell proxies to leave them alone.
+    StreamsBuffered = "streams-buffered" breaks "TRANS-022";
+    /// The connection promises another number of streams than Hello.
+    StreamsUntold = "streams-untold" breaks "TRANS-016";
+    /// Pages are not answered.
+    NoPreflight = "no-preflight" breaks "TRANS-024";
+    /// Pages do not get to see the status.
+    StatusHidden = "status-hidden" breaks "TRANS-025";
+    /// An `after_key` may have any length.
+    LongAfterKeyAccepted = "long-after-key-accepted" breaks "SNAP-030";
+    /// Every commit has one tag.
+    OneTag = "one-tag" breaks "HIST-004";
+    /// total_records counts the whole space.
+    TotalsOfSpace = "totals-of-space" breaks "HELLO-022";
     /// Tokens are not checked.
     NoAuthentication = "no-authentication" breaks "SEC-001";
     /// Read grants may write.

@@ -354,6 +354,11 @@ impl Service {
         self.lock().quirk(quirk)
     }
 
+    /// Its limits.
+    pub fn limits(&self) -> v1::Limits {
+        self.lock().settings.limits
+    }
+
     /// Answers a call.
     ///
     /// # Errors
@@ -410,6 +415,7 @@ impl Service {
             .collect();
         let (now, limits) = (state.told(&request.space), state.settings.limits);
         let always_equal = state.quirk(Quirk::AlwaysEqual);
+        let totals_of_space = state.quirk(Quirk::TotalsOfSpace);
         let reconciles = state.reconciles();
         let space = state.space(&request.space);
         let states: Vec<v1::RangeState> = ranges.iter().map(|r| space.range_state(r)).collect();
@@ -443,7 +449,11 @@ impl Service {
             restore_points: space.lineage(),
             held: space.statuses(&request.held, request.newest_commit.as_ref()),
             equal,
-            total_records: states.iter().map(|s| s.count).sum(),
+            total_records: if totals_of_space {
+                space.records.len() as u64
+            } else {
+                states.iter().map(|s| s.count).sum()
+            },
         })
     }
 
@@ -477,7 +487,10 @@ impl Service {
         }
         let readers_write = state.quirk(Quirk::ReadersWrite);
         let sorted = state.quirk(Quirk::VerdictsSorted);
-        let (now, tag) = (state.now(), state.random());
+        let (now, mut tag) = (state.now(), state.random());
+        if state.quirk(Quirk::OneTag) {
+            tag = 1;
+        }
         let space = state.space(&request.space);
         let held = space.statuses(&request.held, request.newest_commit.as_ref());
         let may_write = |key: &[u8]| {
@@ -508,6 +521,11 @@ impl Service {
         state.admit(caller, &request.space, &request.held, false)?;
         if request.held.is_empty() {
             return Err(Refusal::new("MALFORMED", "held is empty"));
+        }
+        let after = request.after_key.as_ref().map_or(0, Vec::len);
+        if after > oracle::KEY_BYTES && !state.quirk(Quirk::LongAfterKeyAccepted) {
+            let text = "after_key is longer than a key";
+            return Err(Refusal::new("LIMIT_EXCEEDED", text));
         }
         let budget = budget(request.max_response_bytes, &state.settings.limits);
         let reconciles = state.reconciles();

@@ -54,7 +54,10 @@ impl Adapter {
                 Can::Tokens => Some(Need::Tokens),
                 Can::Revoke => Some(Need::Revoke),
                 Can::Wipe => Some(Need::Wipe),
-                Can::Damage | Can::Limits | Can::Unspecified => None,
+                Can::Damage => Some(Need::Damage),
+                Can::Limits => Some(Need::Limits),
+                Can::Retire => Some(Need::Retire),
+                Can::Unspecified => None,
             })
             .collect()
     }

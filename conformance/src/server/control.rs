@@ -49,13 +49,56 @@ impl Cx {
     /// # Errors
     /// [`Stop::Suite`].
     pub async fn start_server(&self) -> Result<(), Stop> {
-        let url = self
-            .adapter()?
-            .start_server(self.target().start.clone())
-            .await?;
+        self.start_as(self.target().start.clone()).await
+    }
+
+    /// Does something with the server started anew with these limits, and then
+    /// starts it as it was.
+    ///
+    /// # Errors
+    /// [`Stop::Suite`], and what is done says.
+    pub async fn with_limits<T, F: Future<Output = Result<T, Stop>>>(
+        &self,
+        limits: &[(&str, u64)],
+        act: impl FnOnce(Cx) -> F,
+    ) -> Result<T, Stop> {
+        let mut start = self.target().start.clone();
+        for (name, value) in limits {
+            start.limits.insert((*name).to_owned(), *value);
+        }
+        self.stop_server().await?;
+        self.start_as(start).await?;
+        let result = act(self.clone()).await;
+        self.stop_server().await?;
+        self.start_server().await?;
+        result
+    }
+
+    async fn start_as(&self, start: wire::StartServer) -> Result<(), Stop> {
+        let url = self.adapter()?.start_server(start).await?;
         let endpoint = Endpoint::parse(&url).map_err(Stop::Suite)?;
         self.target().moved(endpoint);
         Ok(())
+    }
+
+    /// Spoils the stored bytes of a record of the stopped server.
+    ///
+    /// # Errors
+    /// [`Stop::Suite`].
+    pub async fn damage_server(&self, space: &str, key: &[u8]) -> Result<(), Stop> {
+        let (space, key) = (space.to_owned(), key.to_vec());
+        self.control(Command::Damage(wire::DamageStore { space, key }))
+            .await
+    }
+
+    /// Deletes a space for good, as an operator does.
+    ///
+    /// # Errors
+    /// [`Stop::Suite`].
+    pub async fn retire(&self, space: &str) -> Result<(), Stop> {
+        let space = space.to_owned();
+        self.control(Command::Retire(wire::RetireSpace { space }))
+            .await
     }
 
     /// Makes a backup.

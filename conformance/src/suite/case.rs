@@ -80,8 +80,12 @@ pub enum Need {
     Online,
     /// A client that asks for a new token.
     TokenRefresh,
-    /// A client that can damage its store on demand.
+    /// A peer whose store can be damaged on demand.
     Damage,
+    /// A server that can be started with other limits.
+    Limits,
+    /// A server of which a space can be deleted for good.
+    Retire,
     /// A client whose store can be opened twice.
     TwoOpenings,
     /// A client that holds key ranges.

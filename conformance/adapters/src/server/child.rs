@@ -74,11 +74,14 @@ impl Commands {
             .lines()
             .map_while(std::result::Result::ok)
         {
+            // answered before it is obeyed: the process ends with it
+            let stop = line == "stop";
             let answer = match self.obey(&line) {
+                _ if stop => "ok".to_owned(),
                 Ok(()) => "ok".to_owned(),
                 Err(error) => format!("error {error:#}"),
             };
-            if say(&answer).is_err() {
+            if say(&answer).is_err() || stop {
                 break;
             }
         }
@@ -92,7 +95,6 @@ impl Commands {
             ["reload"] => {
                 self.auth.reload(true)?;
             }
-            ["stop"] => self.stop.cancel(),
             _ => bail!("unknown command {line:?}"),
         }
         Ok(())

@@ -16,7 +16,7 @@ use gosync_proto::history::Epoch;
 use gosync_proto::mutant::Side;
 use gosync_proto::{SpaceId, Time};
 use gosync_server::maintenance::{self, CompactOptions, Reach};
-use gosync_server::store::{self, sqlite::SqliteStore};
+use gosync_server::store::{self, Store, sqlite::SqliteStore};
 use process::{Process, Setup};
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// What the adapter can do.
-const CAPABILITIES: [ControlCapability; 10] = [
+const CAPABILITIES: [ControlCapability; 11] = [
     ControlCapability::Stop,
     ControlCapability::Kill,
     ControlCapability::Clock,
@@ -35,6 +35,7 @@ const CAPABILITIES: [ControlCapability; 10] = [
     ControlCapability::Wipe,
     ControlCapability::Damage,
     ControlCapability::Limits,
+    ControlCapability::Retire,
 ];
 
 /// Answers commands until the input ends.
@@ -139,6 +140,13 @@ impl Control {
                 remove_database(&self.database())?;
                 done
             }
+            Some(Command::Retire(retire)) => {
+                let store = SqliteStore::open_existing(&self.database())?;
+                let now_ms = self.now_ms()?;
+                let store: &dyn Store = &store;
+                store.write(&SpaceId::new(&retire.space)?, move |tx| tx.retire(now_ms))?;
+                done
+            }
             Some(Command::Damage(DamageStore { space, key })) => {
                 self.stopped()?;
                 damage(&self.database(), &space, &key)?;
@@ -149,7 +157,8 @@ impl Control {
 
     fn start(&mut self, start: StartServer) -> Result<String> {
         self.stopped()?;
-        crate::mutants::check(&start.mutant, Side::Server)?;
+        // what the adapter does to the store is the mutant's doing as well
+        crate::mutants::become_one(&start.mutant, Side::Server)?;
         let tokens = self.token_file();
         if start.authenticate && !tokens.exists() {
             std::fs::write(&tokens, "")?;
@@ -251,12 +260,17 @@ fn remove_database(path: &Path) -> Result<()> {
 /// the server's back.
 fn damage(database: &Path, space: &str, key: &[u8]) -> Result<()> {
     let db = rusqlite::Connection::open(database)?;
-    let hit = db.execute(
-        "UPDATE records SET value = CASE length(value) WHEN 0 THEN x'00'
-           ELSE CAST(char(unicode(substr(value, 1, 1)) + 1) AS BLOB) || substr(value, 2) END
-         WHERE key = ?2 AND space = (SELECT id FROM spaces WHERE name = ?1)",
-        rusqlite::params![space, key],
-    )?;
+    let which = "key = ?2 AND space = (SELECT id FROM spaces WHERE name = ?1)";
+    let read = format!("SELECT value FROM records WHERE {which}");
+    let mut value: Vec<u8> = db
+        .query_row(&read, rusqlite::params![space, key], |row| row.get(0))
+        .context("the store has no record of that key")?;
+    match value.first_mut() {
+        Some(first) => *first = !*first,
+        None => value.push(0),
+    }
+    let write = format!("UPDATE records SET value = ?3 WHERE {which}");
+    let hit = db.execute(&write, rusqlite::params![space, key, value])?;
     ensure!(hit == 1, "the store has no record of that key");
     Ok(())
 }

@@ -175,7 +175,7 @@ async fn records_do_not_move_it(cx: Cx) -> Result<(), Stop> {
     let answer = space.push(std::slice::from_ref(&near)).await.good()?;
     cx.equal("near-bound", Some((Applied, "")), verdict(&answer, 0));
     space.expect(&near);
-    let further = Record::put("k", (now + 2 * skew + 60_000) << 16, 1, "v");
+    let further = Record::put("k", (now + 2 * skew - 1_000) << 16, 1, "v");
     let answer = space.push(&[further]).await.good()?;
     let got = verdict(&answer, 0);
     let state = space.as_expected().await;

@@ -2,15 +2,20 @@
 
 mod auth;
 mod clock;
+mod compaction;
 mod conflict;
+mod figures;
 mod hello;
 mod history;
+mod http;
 mod malformed;
 mod push;
 mod ranges;
 mod reconcile;
 mod session;
+mod sessions;
 mod snapshot;
+mod storage;
 mod tombstone;
 mod watch;
 
@@ -19,10 +24,11 @@ use crate::suite::Case;
 
 /// All of them, in the order of the specification.
 pub fn all() -> Vec<&'static Case<Cx>> {
-    let areas: [&'static [Case<Cx>]; 12] = [
+    let areas: [&'static [Case<Cx>]; 17] = [
         hello::CASES,
         ranges::CASES,
         reconcile::CASES,
+        sessions::CASES,
         push::CASES,
         conflict::CASES,
         tombstone::CASES,
@@ -32,6 +38,10 @@ pub fn all() -> Vec<&'static Case<Cx>> {
         malformed::CASES,
         auth::CASES,
         history::CASES,
+        compaction::CASES,
+        figures::CASES,
+        http::CASES,
+        storage::CASES,
     ];
     areas.into_iter().flatten().collect()
 }

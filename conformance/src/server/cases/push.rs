@@ -188,7 +188,7 @@ pub const CASES: &[Case<Cx>] = &[
             negative(
                 "big-value",
                 "good-applied",
-                &["PUSH-010"],
+                &["PUSH-010", "LIMIT-004"],
                 "REJECTED LIMIT_EXCEEDED for a value over max_value_bytes",
             ),
             positive(

@@ -31,7 +31,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "ordered",
-                &["SNAP-009", "MODEL-006"],
+                &["SNAP-007", "SNAP-009", "MODEL-006"],
                 "all records in key order over all chunks",
             ),
             positive("size", &["SNAP-010"], "no chunk is larger than asked for"),
