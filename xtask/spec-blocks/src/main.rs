@@ -11,6 +11,7 @@ mod examples;
 mod messages;
 mod requirements;
 mod schema;
+mod story;
 mod tables;
 mod trace;
 mod world;
@@ -146,6 +147,7 @@ fn block(name: &str, arguments: &[&str]) -> Result<String> {
         "fingerprint-example" => examples::fingerprint(),
         "columns-example" => messages::columns(),
         "message" => messages::message(arguments.first().copied().unwrap_or_default()),
+        "session" => story::block(arguments.first().copied().unwrap_or_default()),
         _ => bail!("nothing makes it"),
     }
 }
