@@ -5,6 +5,7 @@
 //! protocol: those live in `proto/`.
 
 mod bench;
+mod book;
 mod build_wasm;
 mod check;
 mod conformance;
@@ -42,6 +43,7 @@ enum Command {
     Demo(demo::Args),
     Test(test::Args),
     Bench(bench::Args),
+    Book(book::Args),
     Check(check::Args),
     Generate(generate::Args),
     Package(package::Args),
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Book(args) => book::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Package(args) => package::run(&args),

@@ -9,7 +9,9 @@ use anyhow::Result;
 
 use crate::setup::{browser, node};
 use crate::steps::{self, Step};
-use crate::{build_wasm, conformance, demo, examples, package, process, web_tests, workspace};
+use crate::{
+    book, build_wasm, conformance, demo, examples, package, process, web_tests, workspace,
+};
 
 const STEPS: &[Step] = &[
     Step {
@@ -58,6 +60,11 @@ const STEPS: &[Step] = &[
         run: examples::run,
     },
     Step {
+        name: "book",
+        about: "the specification can be made into a book, whose links hold",
+        run: book,
+    },
+    Step {
         name: "browser",
         about: "the demo in Chromium, with real processes",
         run: chromium,
@@ -104,6 +111,10 @@ fn js() -> Result<()> {
 
 fn web() -> Result<()> {
     web_tests::run("gosync-client", "web", "contract")
+}
+
+fn book() -> Result<()> {
+    book::build().map(|_| ())
 }
 
 /// Tests that drive the page find the browser, the server's program and the page's files by variables.

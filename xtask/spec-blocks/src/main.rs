@@ -27,8 +27,9 @@ fn main() -> ExitCode {
     let result = match env::args().nth(1).as_deref() {
         Some("write") => write(),
         Some("check") => check(),
+        Some("trace") => trace::page(root()).map(|page| print!("{page}")),
         _ => Err(anyhow!(
-            "usage: spec-blocks write|check (`cargo xtask generate` and `check` call this)"
+            "usage: spec-blocks write|check|trace (`cargo xtask generate`, `check` and `book` call this)"
         )),
     };
     match result {

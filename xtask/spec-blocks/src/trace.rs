@@ -289,6 +289,38 @@ pub fn renew(root: &Path) -> Result<()> {
     write(root, COVERAGE, &facts.pruned(&coverage))
 }
 
+/// A page that says of each requirement what guards it.
+pub fn page(root: &Path) -> Result<String> {
+    let facts = Facts::read(root)?;
+    let coverage: Coverage = toml::from_str(&read(root, COVERAGE)?)?;
+    let mut out = String::from(
+        "# Requirements and checks\n\n\
+         What guards each requirement, on the side that it binds: checks of the conformance suite as *case (check)*, \
+         vectors, or the reason why nothing outside can tell. A *gap* still waits for its check.\n\n\
+         | Requirement | Server | Client |\n|---|---|---|\n",
+    );
+    for rule in &facts.rules {
+        let guard = |side: Side| {
+            if !Facts::sides(&rule.text).contains(&side) {
+                return String::new();
+            }
+            let mut by = facts.checks(&rule.id, side).to_vec();
+            by.extend(coverage.vectors.get(&rule.id).cloned());
+            if !by.is_empty() {
+                return by.join(", ");
+            }
+            match coverage.untestable.of(side).get(&rule.id) {
+                Some(reason) => format!("not testable: {reason}"),
+                None if coverage.gaps.of(side).contains(&rule.id) => "*gap*".to_owned(),
+                None => "permission: nothing to check".to_owned(),
+            }
+        };
+        let (server, client) = (guard(Side::Server), guard(Side::Client));
+        out += &format!("| {} | {server} | {client} |\n", rule.id);
+    }
+    Ok(out)
+}
+
 fn read(root: &Path, file: &str) -> Result<String> {
     fs::read_to_string(root.join(file)).with_context(|| format!("cannot read {file}"))
 }

@@ -63,7 +63,7 @@ fn broken(pages: &HashMap<PathBuf, String>, exists: impl Fn(&Path) -> bool) -> V
 }
 
 /// `target` as seen from `page`, relative to the root.
-fn resolve(page: &Path, target: &str) -> PathBuf {
+pub fn resolve(page: &Path, target: &str) -> PathBuf {
     let mut path = page.parent().unwrap_or(Path::new("")).to_path_buf();
     for part in Path::new(target).components() {
         match part {
@@ -88,7 +88,7 @@ fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// The targets of links and images within the project, with their line numbers.
-fn links(text: &str) -> Vec<(usize, &str)> {
+pub fn links(text: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
     for (number, line) in prose(text) {
         let mut rest = line;

@@ -6,7 +6,7 @@
 mod buf;
 mod comments;
 mod deps;
-mod docs;
+pub mod docs;
 mod layout;
 mod wasm;
 

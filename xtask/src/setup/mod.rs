@@ -1,6 +1,7 @@
 //! `cargo xtask setup`: the tools that other commands need, each fetched once and only where it is missing.
 
 pub mod browser;
+pub mod mdbook;
 pub mod node;
 pub mod python;
 mod system;
@@ -37,6 +38,8 @@ enum Tool {
     Browser,
     /// Node, buf, TypeScript and wasm-opt
     Node,
+    /// mdBook, for the specification as a book
+    Mdbook,
     /// Python and the packages of the examples
     Python,
 }
@@ -62,6 +65,7 @@ pub fn run(args: &Args) -> Result<()> {
                 env.extend(browser.env().map(|(name, path)| (name, path.to_owned())));
             }
             Tool::Node => eprintln!("node: ready ({})", node::ensure()?.describe()),
+            Tool::Mdbook => eprintln!("mdbook: ready ({})", mdbook::ensure()?.display()),
             Tool::Python => eprintln!("python: ready ({})", python::ensure()?.describe()),
         }
     }
