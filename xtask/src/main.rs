@@ -16,6 +16,7 @@ mod generate;
 mod package;
 mod process;
 mod setup;
+mod simulate;
 mod steps;
 mod test;
 mod web_tests;
@@ -48,6 +49,7 @@ enum Command {
     Generate(generate::Args),
     Package(package::Args),
     Setup(setup::Args),
+    Simulate(simulate::Args),
 }
 
 fn main() -> ExitCode {
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(&args),
         Command::Package(args) => package::run(&args),
         Command::Setup(args) => setup::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

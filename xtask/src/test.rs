@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::setup::{browser, node};
 use crate::steps::{self, Step};
 use crate::{
-    book, build_wasm, conformance, demo, examples, package, process, web_tests, workspace,
+    book, build_wasm, conformance, demo, examples, package, process, simulate, web_tests, workspace,
 };
 
 const STEPS: &[Step] = &[
@@ -18,6 +18,11 @@ const STEPS: &[Step] = &[
         name: "rust",
         about: "unit and integration tests of all crates",
         run: rust,
+    },
+    Step {
+        name: "simulation",
+        about: "client and server converge under every fault, in 2,000 simulated worlds",
+        run: simulate::test,
     },
     Step {
         name: "wasm",

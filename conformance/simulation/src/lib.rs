@@ -13,7 +13,9 @@
 //! | [`ledger`] | what must be true, kept by other means |
 //! | [`world`] | the kinds of worlds |
 //! | [`run`] | one run from the first fault to the last check |
+//! | [`campaign`] | many runs, on several threads, and what came of them |
 
+pub mod campaign;
 pub mod chance;
 pub mod device;
 pub mod executor;

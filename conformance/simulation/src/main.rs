@@ -1,20 +1,21 @@
-//! The program of the simulation: runs seeds of the simulated worlds and shows what
-//! fails, with a line that replays it.
+//! The program of the simulation: runs seeds of the simulated worlds and shows
+//! what fails, with a line that replays it.
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Parser;
-use gosync_simulation::run::{Outcome, run};
+use gosync_simulation::campaign::{CHUNK, Summary, go_on};
+use gosync_simulation::run::{Options, Outcome, run};
 use gosync_simulation::world::{self, WORLDS, World};
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Run simulated worlds: the real client and server in one thread, under one seed, in virtual time
 #[derive(Parser)]
-#[command(bin_name = "gosync-simulation")]
+#[command(bin_name = "cargo xtask simulate")]
 struct Args {
-    /// How many seeds of each world
+    /// How many seeds: each world in turn
     #[arg(long, default_value_t = 200)]
     seeds: u64,
     /// The first seed
@@ -32,6 +33,9 @@ struct Args {
     /// Threads, each with worlds of its own; by default as many as there are processors
     #[arg(long)]
     jobs: Option<usize>,
+    /// Keep the sums in this file, and go on where it ended
+    #[arg(long, value_name = "FILE")]
+    campaign: Option<PathBuf>,
     /// List the worlds
     #[arg(long)]
     list: bool,
@@ -55,88 +59,105 @@ fn simulate(args: &Args) -> Result<bool> {
         }
         return Ok(true);
     }
-    let mut worlds = Vec::new();
-    for name in &args.world {
-        match world::find(name) {
-            Some(world) => worlds.push(world),
-            None => bail!("there is no world {name:?}; --list shows them"),
+    let worlds = chosen(&args.world)?;
+    if args.trace {
+        return traced(args, &worlds);
+    }
+    let mut summary = match &args.campaign {
+        Some(file) if file.exists() => kept(file)?,
+        _ => Summary::new(args.from),
+    };
+    let jobs = args
+        .jobs
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let end = summary.from.saturating_add(args.seeds);
+    let keep_going = args.keep_going || args.campaign.is_some();
+    let bar = Bar::new(args.seeds);
+    let tell = |world: &'static World, outcome: &Outcome, sums: &Summary| {
+        let failed = !outcome.violations.is_empty();
+        if failed && (keep_going || sums.total().failed == 1) {
+            bar.clear();
+            report(world, outcome, keep_going);
+        }
+        bar.show(&sums.total());
+        keep_going || !failed
+    };
+    while summary.next < end {
+        let count = match args.campaign {
+            Some(_) => CHUNK.min(end - summary.next),
+            None => end - summary.next,
+        };
+        go_on(&mut summary, &worlds, count, jobs, &tell)?;
+        if let Some(file) = &args.campaign {
+            keep(file, &summary)?;
+        }
+        if summary.total().failed > 0 && !keep_going {
+            break;
         }
     }
-    if worlds.is_empty() {
-        worlds.extend(WORLDS);
+    bar.clear();
+    show(&summary);
+    Ok(summary.total().failed == 0)
+}
+
+fn chosen(names: &[String]) -> Result<Vec<&'static World>> {
+    if names.is_empty() {
+        return Ok(WORLDS.iter().collect());
     }
+    let find = |name: &String| match world::find(name) {
+        Some(world) => Ok(world),
+        None => bail!("there is no world {name:?}; --list shows them"),
+    };
+    names.iter().map(find).collect()
+}
+
+/// Each seed in each of the worlds, with everything that happens.
+fn traced(args: &Args, worlds: &[&'static World]) -> Result<bool> {
     let mut sound = true;
-    for world in worlds {
-        sound &= all_seeds(args, world)?;
+    for seed in args.from..args.from.saturating_add(args.seeds) {
+        for world in worlds {
+            let options = Options {
+                print: true,
+                ..Options::default()
+            };
+            let outcome = run(world, seed, &options)?;
+            println!("trace {}", outcome.hash);
+            if !outcome.violations.is_empty() {
+                report(world, &outcome, true);
+                sound = false;
+            }
+        }
     }
     Ok(sound)
 }
 
-/// Returns whether all went well.
-fn all_seeds(args: &Args, world: &'static World) -> Result<bool> {
-    let jobs = match args.jobs {
-        _ if args.trace => 1,
-        Some(jobs) => jobs.max(1),
-        None => std::thread::available_parallelism().map_or(1, usize::from),
-    };
-    let next = AtomicU64::new(args.from);
-    let stop = AtomicBool::new(false);
-    let sums = Mutex::new((0u64, 0u64, 0u64, 0u64));
-    let fault = Mutex::new(None);
-    let began = Instant::now();
-    std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= args.from.saturating_add(args.seeds) {
-                        return;
-                    }
-                    let outcome = match run(world, seed, args.trace) {
-                        Ok(outcome) => outcome,
-                        Err(error) => {
-                            stop.store(true, Ordering::Relaxed);
-                            *locked(&fault) = Some(error);
-                            return;
-                        }
-                    };
-                    let failed = !outcome.violations.is_empty();
-                    let mut sums = locked(&sums);
-                    sums.0 += 1;
-                    sums.1 += u64::from(failed);
-                    sums.2 += outcome.virtual_ms;
-                    sums.3 += outcome.writes;
-                    if failed {
-                        if !stop.load(Ordering::Relaxed) {
-                            report(world, &outcome, args.keep_going || args.trace);
-                        }
-                        stop.store(!args.keep_going, Ordering::Relaxed);
-                    }
-                    if args.trace {
-                        println!("trace {}", outcome.hash);
-                    }
-                }
-            });
-        }
-    });
-    if let Some(error) = locked(&fault).take() {
-        return Err(error);
-    }
-    let (seeds, failed, virtual_ms, writes) = *locked(&sums);
-    let seconds = began.elapsed().as_secs_f64();
-    println!(
-        "{:<14} {seeds:>6} seeds, {failed} failed, {writes} writes, {:.1} virtual hours in {seconds:.1} s: {:.0} times real time",
-        world.name,
-        virtual_ms as f64 / 3_600_000.0,
-        virtual_ms as f64 / 1_000.0 / seconds,
-    );
-    Ok(failed == 0)
+fn kept(file: &Path) -> Result<Summary> {
+    let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("{} is no summary", file.display()))
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+fn keep(file: &Path, summary: &Summary) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(summary)?;
+    text.push('\n');
+    // whole or not at all: it may be ended at any time
+    let new = file.with_extension("new");
+    std::fs::write(&new, text).with_context(|| format!("cannot write {}", new.display()))?;
+    std::fs::rename(&new, file).with_context(|| format!("cannot write {}", file.display()))
+}
+
+fn show(summary: &Summary) {
+    let total = summary.total();
+    let rows = summary.worlds.iter().map(|(name, sums)| (&name[..], sums));
+    for (name, s) in rows.chain([("all", &total)]) {
+        println!(
+            "{name:<14} {:>7} seeds, {} failed, {:>8} writes, {:>8.1} virtual hours: {:>5} times real time",
+            s.seeds,
+            s.failed,
+            s.writes,
+            s.virtual_seconds as f64 / 3_600.0,
+            s.times_real_time,
+        );
+    }
 }
 
 fn report(world: &World, outcome: &Outcome, brief: bool) {
@@ -151,7 +172,54 @@ fn report(world: &World, outcome: &Outcome, brief: bool) {
         println!("  - {violation}");
     }
     println!(
-        "  replay: cargo run --release -p gosync-simulation -- --world {} --from {} --seeds 1 --trace",
+        "  replay: cargo xtask simulate --world {} --from {} --seeds 1 --trace",
         world.name, outcome.seed
     );
+}
+
+/// How far it is, for people who wait.
+struct Bar {
+    of: u64,
+    began: Instant,
+    terminal: bool,
+}
+
+impl Bar {
+    fn new(of: u64) -> Bar {
+        Bar {
+            of,
+            began: Instant::now(),
+            terminal: std::io::stderr().is_terminal(),
+        }
+    }
+
+    fn show(&self, done: &gosync_simulation::campaign::Sums) {
+        let seconds = self.began.elapsed().as_secs();
+        let (of, seeds) = (self.of.max(1), done.seeds.min(self.of));
+        let mut to = std::io::stderr().lock();
+        // who does not wait in front of a terminal sees every tenth part
+        let _ = if self.terminal {
+            let full = "#".repeat((seeds * 30 / of) as usize);
+            write!(
+                to,
+                "\r[{full:<30}] {seeds}/{of} seeds, {} failed, {seconds} s ",
+                done.failed
+            )
+        } else if seeds * 10 / of > (seeds - 1) * 10 / of {
+            writeln!(
+                to,
+                "{seeds}/{of} seeds, {} failed, {seconds} s",
+                done.failed
+            )
+        } else {
+            return;
+        };
+        let _ = to.flush();
+    }
+
+    fn clear(&self) {
+        if self.terminal {
+            eprint!("\r{:78}\r", "");
+        }
+    }
 }

@@ -11,6 +11,7 @@ use crate::trace::Trace;
 use crate::world::World;
 use gosync_client::engine::Phase;
 use gosync_proto::limits::Limits;
+use gosync_proto::mutant::Mutant;
 use gosync_proto::{Key, Record, SpaceId};
 use std::collections::BTreeMap;
 
@@ -29,6 +30,15 @@ pub struct Outcome {
     pub violations: Vec<String>,
     /// The last lines of the trace.
     pub tail: Vec<String>,
+}
+
+/// How a run is carried out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Show the trace as it grows.
+    pub print: bool,
+    /// The implementations are made wrong in this way.
+    pub mutant: Option<Mutant>,
 }
 
 /// After the faults the last call that was lost is given up (60 s), the last
@@ -55,13 +65,14 @@ struct Stage {
     until_ms: u64,
 }
 
-/// Runs one seed of a world; `print` shows the trace as it grows.
+/// Runs one seed of a world.
 ///
 /// # Errors
 /// What belongs to this machine, not to the run: a folder that cannot be made.
-pub fn run(world: &'static World, seed: u64, print: bool) -> anyhow::Result<Outcome> {
+pub fn run(world: &'static World, seed: u64, options: &Options) -> anyhow::Result<Outcome> {
+    gosync_proto::mutant::set_thread(options.mutant);
     let chance = Chance::new(seed);
-    let trace = Trace::new(print);
+    let trace = Trace::new(options.print);
     let ledger = Ledger::default();
     let executor = Executor::new(chance.fork());
     let space = SpaceId::new("world")?;

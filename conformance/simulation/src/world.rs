@@ -62,7 +62,7 @@ pub struct World {
 const HABITS: Habits = Habits {
     hot_keys: 40,
     pause_ms: 20_000,
-    imports: 10,
+    imports: 4,
 };
 
 const BASE: World = World {

@@ -1,0 +1,191 @@
+//! Many runs: seeds spread over worlds and threads, and what came of them, as a
+//! summary that can be kept and gone on with. Knows nothing of what happens in
+//! a run.
+
+use crate::run::{Options, Outcome, run};
+use crate::world::World;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// So many runs of a campaign are carried out between two looks at its sums.
+pub const CHUNK: u64 = 200;
+/// So many failures are kept in full.
+const FAILURES: usize = 50;
+
+/// What came of the runs so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The first seed of the campaign.
+    pub from: u64,
+    /// The next seed to be run; all before it were.
+    pub next: u64,
+    /// World by world.
+    pub worlds: BTreeMap<String, Sums>,
+    /// The first failures.
+    pub failures: Vec<Failure>,
+}
+
+/// What came of the runs of one world.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sums {
+    /// Runs.
+    pub seeds: u64,
+    /// Runs in which something happened that must not.
+    pub failed: u64,
+    /// Writes that users made.
+    pub writes: u64,
+    /// Virtual time.
+    pub virtual_seconds: u64,
+    /// The time that it took, summed over threads.
+    pub seconds: f64,
+    /// Virtual seconds for each second.
+    pub times_real_time: u64,
+}
+
+/// A run in which something happened that must not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Where.
+    pub world: String,
+    /// Which run.
+    pub seed: u64,
+    /// What happened.
+    pub violations: Vec<String>,
+}
+
+impl Sums {
+    fn add(&mut self, outcome: &Outcome, seconds: f64) {
+        self.seeds += 1;
+        self.failed += u64::from(!outcome.violations.is_empty());
+        self.writes += outcome.writes;
+        self.virtual_seconds += outcome.virtual_ms / 1_000;
+        self.seconds += seconds;
+        self.times_real_time = (self.virtual_seconds as f64 / self.seconds.max(1e-6)) as u64;
+    }
+}
+
+impl Summary {
+    /// Of a campaign that begins with this seed.
+    pub fn new(from: u64) -> Summary {
+        Summary {
+            from,
+            next: from,
+            ..Summary::default()
+        }
+    }
+
+    /// All worlds together.
+    pub fn total(&self) -> Sums {
+        let mut total = Sums::default();
+        for sums in self.worlds.values() {
+            total.seeds += sums.seeds;
+            total.failed += sums.failed;
+            total.writes += sums.writes;
+            total.virtual_seconds += sums.virtual_seconds;
+            total.seconds += sums.seconds;
+        }
+        total.times_real_time = (total.virtual_seconds as f64 / total.seconds.max(1e-6)) as u64;
+        total
+    }
+
+    fn add(&mut self, world: &World, outcome: &Outcome, seconds: f64) {
+        let sums = self.worlds.entry(world.name.to_owned()).or_default();
+        sums.add(outcome, seconds);
+        if !outcome.violations.is_empty() && self.failures.len() < FAILURES {
+            self.failures.push(Failure {
+                world: world.name.to_owned(),
+                seed: outcome.seed,
+                violations: outcome.violations.iter().take(3).cloned().collect(),
+            });
+            self.failures.sort_by_key(|f| f.seed);
+        }
+    }
+}
+
+/// The world of a seed: each in turn.
+pub fn world_of(worlds: &[&'static World], seed: u64) -> &'static World {
+    worlds[(seed % worlds.len() as u64) as usize]
+}
+
+/// Runs `count` seeds from `summary.next` on, on so many threads, and adds them
+/// up. `tell` hears of each run, and of all that are over; it says whether to
+/// go on.
+///
+/// # Errors
+/// What belongs to this machine, not to a run.
+pub fn go_on(
+    summary: &mut Summary,
+    worlds: &[&'static World],
+    count: u64,
+    jobs: usize,
+    tell: &(dyn Fn(&'static World, &Outcome, &Summary) -> bool + Sync),
+) -> anyhow::Result<()> {
+    let end = summary.next.saturating_add(count);
+    let next = AtomicU64::new(summary.next);
+    let stop = AtomicBool::new(false);
+    let fault = Mutex::new(None);
+    let sums = Mutex::new(summary.clone());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    let world = world_of(worlds, seed);
+                    let began = Instant::now();
+                    match run(world, seed, &Options::default()) {
+                        Err(error) => {
+                            stop.store(true, Ordering::Relaxed);
+                            *locked(&fault) = Some(error);
+                        }
+                        Ok(outcome) => {
+                            let mut sums = locked(&sums);
+                            sums.add(world, &outcome, began.elapsed().as_secs_f64());
+                            if !tell(world, &outcome, &sums) {
+                                stop.store(true, Ordering::Relaxed);
+                            }
+                        }
+                    }
+                }
+            });
+        }
+    });
+    if let Some(error) = locked(&fault).take() {
+        return Err(error);
+    }
+    *summary = locked(&sums).clone();
+    summary.next = end;
+    Ok(())
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world;
+
+    #[test]
+    fn a_campaign_goes_on_where_it_ended() {
+        let worlds = [world::find("calm").unwrap()];
+        let all = |_: &'static World, _: &Outcome, _: &Summary| true;
+        let mut whole = Summary::new(3);
+        go_on(&mut whole, &worlds, 2, 2, &all).unwrap();
+        let mut parts = Summary::new(3);
+        for _ in 0..2 {
+            go_on(&mut parts, &worlds, 1, 1, &all).unwrap();
+            let kept = serde_json::to_string(&parts).unwrap();
+            parts = serde_json::from_str(&kept).unwrap();
+        }
+        let counted = |s: &Summary| (s.next, s.total().seeds, s.total().writes);
+        assert_eq!(counted(&whole), counted(&parts));
+        assert_eq!(whole.next, 5);
+    }
+}
