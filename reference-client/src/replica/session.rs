@@ -225,7 +225,9 @@ fn offer(
 /// compaction. Where a record stands, the ordinary merge has decided or will.
 /// Where nothing stands, the last put of a key gets the smallest version that
 /// beats every vanished tombstone and loses to any later one; a tombstone has
-/// nothing left to delete.
+/// nothing left to delete. The last: a later write at or above the horizon
+/// speaks for those below it, and might even bear the very version that they
+/// would get.
 fn restamp_old_writes(
     view: &View,
     me: ReplicaId,
@@ -238,10 +240,15 @@ fn restamp_old_writes(
         let standing = view.clean.get(key).filter(|s| s.intact());
         standing.is_some() && !gone.contains(key)
     };
-    let old: Vec<&Write> = view
-        .writes
-        .values()
-        .filter(|w| w.record.version.time < c.horizon)
+    let below = |w: &&Write| w.record.version.time < c.horizon;
+    // what was refused is sent only if its author wants it
+    let waiting = || view.writes.values().filter(|w| w.is_waiting());
+    let later: HashSet<&Key> = waiting()
+        .filter(|w| !below(w))
+        .map(|w| &w.record.key)
+        .collect();
+    let old: Vec<&Write> = waiting()
+        .filter(below)
         .filter(|w| status_of(view, c, &w.record.key).behind_compaction)
         .collect();
     // the fields of a document would fall below its existence record
@@ -258,8 +265,12 @@ fn restamp_old_writes(
     let mut last: BTreeMap<&Key, &Write> = BTreeMap::new();
     let mut earlier: Vec<&Write> = Vec::new();
     for w in old {
-        if !stands(&w.record.key) || revives(w) {
-            earlier.extend(last.insert(&w.record.key, w));
+        if stands(&w.record.key) && !revives(w) {
+            continue;
+        }
+        match later.contains(&w.record.key) {
+            true => earlier.push(w),
+            false => earlier.extend(last.insert(&w.record.key, w)),
         }
     }
     let settle = |w: &Write, fate| Settled {

@@ -208,6 +208,36 @@ fn unsent_writes_from_before_the_horizon_are_kept_where_nothing_stands() {
     assert!(!rig.notices.iter().any(|n| matches!(n, Notice::InDoubt(_))));
 }
 
+/// The later write was made in the very millisecond of the horizon, and both
+/// got one version: the server took the first for the second.
+#[test]
+fn unsent_writes_from_before_the_horizon_give_way_to_later_ones_above_it() {
+    let mut rig = Rig::new();
+    let h = Time::from_millis(NOON);
+    rig.now.wall_ms = NOON - 5;
+    rig.put("k", "first");
+    rig.put("other", "kept");
+    rig.now.wall_ms = NOON;
+    rig.put("k", "second");
+    assert_eq!(rig.writes()[2].record.version.time, h);
+    rig.hold(vec![record("x", h.0 + 1, Some("v"))], cursor(1, 1));
+    rig.online();
+    let behind = status(wire::Lineage::Same, true);
+    let greeting = Greeting {
+        status: behind,
+        total: 2,
+        ..Greeting::at(position(1, 50, h.0))
+    };
+    rig.greet(greeting.clone());
+    rig.greet(greeting);
+    let server = [record("x", h.0 + 1, Some("v"))];
+    heal(&mut rig, &server, position(1, 50, h.0), behind);
+    let sent = &rig.pushed().records;
+    let sent: Vec<_> = sent.iter().map(|r| (&r.key[..], &r.value[..])).collect();
+    assert_eq!(sent, [(&b"other"[..], &b"kept"[..]), (b"k", b"second")]);
+    assert_eq!(rig.fates(), [Fate::Superseded]);
+}
+
 #[test]
 fn an_answer_from_before_the_cursor_is_asked_again() {
     let mut rig = Rig::new();
