@@ -234,13 +234,15 @@ fn write(tree: &RwLock<Option<CachedTree>>) -> RwLockWriteGuard<'_, Option<Cache
 }
 
 /// Whether a tree can be brought from its state to a newer one by reading the
-/// changes between.
+/// changes between: not when a tombstone came and was compacted between, since
+/// it left no change to be read, and the tree would keep what it deleted.
 fn follows(tx: &mut dyn ReadTx, from: &MadeFrom, to: &SpaceState) -> Result<bool> {
     let (old, new) = (from.head, to.position.head);
     Ok(old.point.epoch == new.point.epoch
         && from.horizon == to.position.horizon
         && from.generation == to.generation
         && old.point.sequence <= new.point.sequence
+        && to.compacted_through <= old.point.sequence
         && (old.point.sequence == 0 || tx.tag_at(old.point.sequence)? == Some(old.tag)))
 }
 
@@ -274,8 +276,9 @@ fn build(tx: &mut dyn ReadTx, state: &SpaceState) -> Result<Tree> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::maintenance::{self, CompactOptions};
     use crate::store::memory::MemoryStore;
-    use crate::store::{Applied, Store};
+    use crate::store::{Applied, Store, contract};
     use gosync_proto::Key;
     use gosync_proto::history::Epoch;
     use gosync_proto::record::{Content, Record};
@@ -321,6 +324,62 @@ mod tests {
         let mut names: Vec<_> = spaces.iter().filter(|(_, s)| has(s)).collect();
         names.sort_by_key(|(id, _)| id.as_str().to_owned());
         names.into_iter().map(|(id, _)| id.to_string()).collect()
+    }
+
+    /// A replica that was behind the compaction confirmed a put that had been
+    /// deleted, since the tree still had it, and later offered it again.
+    #[test]
+    fn a_tombstone_that_came_and_was_compacted_since_is_not_missed() {
+        for make in [contract::memory, contract::sqlite] {
+            let subject = make();
+            let store = &*subject.store;
+            let space = id("s");
+            let write = |key: u8, time: u64, content| {
+                let record = Record {
+                    key: Key::new([key]).unwrap(),
+                    version: Version {
+                        time: Time(time),
+                        replica: ReplicaId(1),
+                    },
+                    content,
+                };
+                store
+                    .write(&space, move |tx| {
+                        let applied = Applied {
+                            digest: record.digest(),
+                            replaces: tx.lookup(&[&record.key])?.remove(0),
+                            record,
+                        };
+                        tx.commit(&[applied], 7, 1)
+                    })
+                    .unwrap();
+            };
+            let compact = || {
+                let options = CompactOptions {
+                    retention_ms: 0,
+                    ..CompactOptions::default()
+                };
+                maintenance::compact(store, &space, 10, options).unwrap()
+            };
+            write(1, 5, Content::Put(Default::default()));
+            write(2, 9, Content::Tombstone);
+            write(3, 15, Content::Put(Default::default()));
+            assert_eq!(compact().to, Time(10));
+            let spaces = Spaces::new(u64::MAX);
+            assert_eq!(count(&spaces, store, &space), 2);
+            write(1, 7, Content::Tombstone);
+            write(4, 20, Content::Put(Default::default()));
+            let compacted = compact();
+            assert_eq!((compacted.removed, compacted.to), (1, Time(10)));
+            let keys = |tree: &Tree| -> Vec<u8> {
+                let all = KeyRange::all();
+                tree.iter(&all).map(|(key, _)| key[0]).collect()
+            };
+            let (kept, _) = spaces
+                .with_tree(store, &space, |tree, _| keys(tree))
+                .unwrap();
+            assert_eq!(kept, [3, 4]);
+        }
     }
 
     #[test]
