@@ -191,7 +191,6 @@ mutants! {
     Client LastPositionAdopted "last-position-adopted" ["RECON-041"] "The cursor of a session is that of its last answer.";
     Client PointsNotConfirmed "points-not-confirmed" ["RECON-042"] "A session does not confirm the records that it found equal.";
     Client SnapshotLastPosition "snapshot-last-position" ["SNAP-017"] "A resumed snapshot's cursor is that of its last stream.";
-    Client SnapshotFromStart "snapshot-from-start" ["SNAP-015"] "A snapshot that broke off begins again.";
     Client SnapshotUncompared "snapshot-uncompared" ["SNAP-021"] "A snapshot is taken for equal without a comparison.";
 
     // ---- the client's manners ----

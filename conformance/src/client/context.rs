@@ -136,7 +136,10 @@ impl Cx {
             let tag = p.service.random();
             let limits = p.service.with_settings(|s| s.limits);
             p.service.with_space(&space, |s| {
+                // whatever its version: it is not to move the server's clock
+                let clock = s.clock;
                 s.push(&request, &limits, u64::MAX >> 20, tag, |_| true);
+                s.clock = clock;
             });
         })
         .await;
@@ -382,6 +385,38 @@ impl Replica {
             replica: self.name.clone(),
             key: key.as_ref().to_vec(),
             value: value.as_ref().to_vec(),
+        });
+        done(self.cx.command(command, self.cx.inner.patience).await?)
+    }
+
+    /// Writes several records as one batch.
+    ///
+    /// # Errors
+    /// [`Stop::Peer`] when the client refuses.
+    pub async fn batch<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        entries: &[(K, V)],
+    ) -> Result<(), Stop> {
+        let entry = |(key, value): &(K, V)| wire::Entry {
+            key: key.as_ref().to_vec(),
+            value: value.as_ref().to_vec(),
+            ..wire::Entry::default()
+        };
+        let command = Command::PutBatch(wire::PutBatch {
+            replica: self.name.clone(),
+            entries: entries.iter().map(entry).collect(),
+        });
+        done(self.cx.command(command, self.cx.inner.patience).await?)
+    }
+
+    /// Gives a write up, as a user does.
+    ///
+    /// # Errors
+    /// [`Stop`].
+    pub async fn discard(&self, key: impl AsRef<[u8]>) -> Result<(), Stop> {
+        let command = Command::Discard(wire::Discard {
+            replica: self.name.clone(),
+            key: key.as_ref().to_vec(),
         });
         done(self.cx.command(command, self.cx.inner.patience).await?)
     }

@@ -61,6 +61,7 @@ impl Driver {
                 Can::TwoOpenings => Some(Need::TwoOpenings),
                 Can::Ranges => Some(Need::Ranges),
                 Can::Discard => Some(Need::Discard),
+                Can::Batches => Some(Need::Batches),
                 Can::Unspecified => None,
             })
             .collect()

@@ -92,6 +92,8 @@ pub enum Need {
     Ranges,
     /// A client that gives writes up on demand.
     Discard,
+    /// A client that writes several records as one batch.
+    Batches,
 }
 
 /// How a check counts.

@@ -174,7 +174,12 @@ impl Engine {
             self.compare_at = Some(self.now.mono_ms + QUIET_MS);
             return Ok(());
         }
-        if self.equals(&checkpoint.ranges)? || mutant!(CheckpointBelieved) {
+        if self.tells_nothing(&checkpoint.ranges) {
+            // caught up is all that can be known
+            if self.sending.is_idle() {
+                self.in_sync();
+            }
+        } else if self.equals(&checkpoint.ranges)? || mutant!(CheckpointBelieved) {
             self.agreed();
         } else if !mutant!(DifferenceIgnored) {
             self.verified = false;
@@ -192,6 +197,12 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Whether there is nothing to compare: a server that does not offer
+    /// Reconcile may keep no fingerprints (EXT-001).
+    pub(super) fn tells_nothing(&self, ranges: &[wire::RangeState]) -> bool {
+        ranges.is_empty() && self.session.as_ref().is_some_and(|s| !s.reconcile)
     }
 
     /// Compares the fingerprints of all held ranges with the replica's own.
@@ -242,8 +253,13 @@ impl Engine {
     pub(super) fn compared(&mut self, hello: &wire::HelloResponse) {
         let ranges = self.meta.ranges.len();
         let equal = hello.equal.len() == ranges && hello.equal.iter().all(|e| *e);
-        if std::mem::take(&mut self.comparing) && equal {
+        if !std::mem::take(&mut self.comparing) {
+            return;
+        }
+        if equal {
             self.agreed();
+        } else if self.tells_nothing(&[]) && self.sending.is_idle() {
+            self.in_sync();
         }
     }
 

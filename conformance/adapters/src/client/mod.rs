@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::time::Duration;
 
-const CAPABILITIES: [Capability; 10] = [
+const CAPABILITIES: [Capability; 11] = [
     Capability::DurableStore,
     Capability::Clock,
     Capability::Online,
@@ -28,6 +28,7 @@ const CAPABILITIES: [Capability; 10] = [
     Capability::TwoOpenings,
     Capability::Ranges,
     Capability::Discard,
+    Capability::Batches,
 ];
 
 /// Answers commands until the input ends.
@@ -82,6 +83,11 @@ impl Driver {
             Some(Command::Open(open)) => self.open(open).await,
             Some(Command::Put(put)) => {
                 let written = self.find(&put.replica)?.put(put.key, put.value).await?;
+                Ok(written.map_or_else(refused, |()| Answer::Done(Done {})))
+            }
+            Some(Command::PutBatch(batch)) => {
+                let entries = batch.entries.into_iter().map(|e| (e.key, e.value));
+                let written = self.find(&batch.replica)?.put_batch(entries).await?;
                 Ok(written.map_or_else(refused, |()| Answer::Done(Done {})))
             }
             Some(Command::Delete(delete)) => {

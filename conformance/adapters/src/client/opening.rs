@@ -8,7 +8,7 @@ use gosync_client::client::{
     AuthError, Authenticate, Client, Config, Connection, Event, PendingWrite, Row, Status,
 };
 use gosync_client::engine::Phase;
-use gosync_client::replica::edit::WriteError as ClientError;
+use gosync_client::replica::edit::{Edit, WriteError as ClientError};
 use gosync_client::store::{MemoryStore, SqliteStore, Store, WriteState};
 use gosync_client::transport::{GrpcTransport, Token};
 use gosync_conformance::schema::driver::{
@@ -101,6 +101,23 @@ impl Opening {
             Err(e) => return Ok(Err(refusal(e.into()))),
         };
         Ok(on!(&self.client, c => c.put(key, value).await)
+            .map(drop)
+            .map_err(refusal))
+    }
+
+    /// Writes one batch; the inner error is the client's refusal.
+    pub async fn put_batch(
+        &self,
+        entries: impl Iterator<Item = (Vec<u8>, Vec<u8>)>,
+    ) -> Result<Result<(), WriteError>> {
+        let mut edits = Vec::new();
+        for (key, value) in entries {
+            match Key::new(key) {
+                Ok(key) => edits.push(Edit::Put(key, value.into())),
+                Err(e) => return Ok(Err(refusal(e.into()))),
+            }
+        }
+        Ok(on!(&self.client, c => c.batch(edits).await)
             .map(drop)
             .map_err(refusal))
     }

@@ -1,6 +1,6 @@
 //! Clocks that are wrong, here and there.
 
-use super::sync::held_of;
+use super::tools::held_of;
 use super::{same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::client::context::pushed;

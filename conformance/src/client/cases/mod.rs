@@ -5,8 +5,12 @@ mod clock;
 mod driver;
 mod faults;
 mod history;
+mod reconcile;
+mod streams;
 mod sync;
+mod tools;
 mod watch;
+mod writes;
 
 use super::context::{Cx, Replica};
 use crate::client::driver::Outcome;
@@ -16,7 +20,7 @@ use crate::suite::{Case, Stop};
 
 /// All of them.
 pub fn all() -> Vec<&'static Case<Cx>> {
-    let areas: [&'static [Case<Cx>]; 7] = [
+    let areas: [&'static [Case<Cx>]; 10] = [
         driver::CASES,
         sync::CASES,
         watch::CASES,
@@ -24,6 +28,9 @@ pub fn all() -> Vec<&'static Case<Cx>> {
         clock::CASES,
         auth::CASES,
         faults::CASES,
+        writes::CASES,
+        streams::CASES,
+        reconcile::CASES,
     ];
     areas.into_iter().flatten().collect()
 }

@@ -1,5 +1,6 @@
 //! Whole sessions: what is there is brought here, and what is here there.
 
+use super::tools::held_of;
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::client::context::pushed;
@@ -643,16 +644,4 @@ async fn ranges(cx: Cx) -> Result<(), Stop> {
         format!("{outside:?}"),
     );
     Ok(())
-}
-
-/// The `held` of any request.
-pub fn held_of(method: &str, message: &[u8]) -> Vec<v1::HeldRanges> {
-    match method {
-        "Hello" => v1::HelloRequest::decode(message).map(|m| m.held),
-        "Push" => v1::PushRequest::decode(message).map(|m| m.held),
-        "Watch" => v1::WatchRequest::decode(message).map(|m| m.held),
-        "Snapshot" => v1::SnapshotRequest::decode(message).map(|m| m.held),
-        _ => v1::ReconcileRequest::decode(message).map(|m| m.held),
-    }
-    .unwrap_or_default()
 }

@@ -1,6 +1,6 @@
 //! Following the server: cursors, live changes, silence.
 
-use super::sync::held_of;
+use super::tools::held_of;
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::oracle::Record;

@@ -70,6 +70,33 @@ fn an_empty_replica_takes_a_snapshot() {
     assert_eq!(rig.engine.meta().snapshot, None);
 }
 
+/// Regression: a server of profile `core` was taken to break the protocol, for
+/// ever. Found by the conformance suite (EXT-001).
+#[test]
+fn a_server_without_reconcile_tells_no_fingerprints_and_is_followed() {
+    let mut rig = Rig::new();
+    rig.online();
+    rig.greet(Greeting {
+        total: 1,
+        features: vec![],
+        ..Greeting::at(position(1, 9, 0))
+    });
+    snapshot_start(&mut rig, 9, 1);
+    chunk(&mut rig, &["a"]);
+    rig.snapshot(Snap::Complete(wire::SnapshotComplete::default()));
+    rig.snapshot(Snap::End(wire::StreamEnd::default()));
+    assert_eq!(rig.phase(), Phase::CatchingUp);
+    rig.watch(wire::watch_response::Event::Checkpoint(wire::Checkpoint {
+        position: Some(position(1, 9, 0).to_wire()),
+        ranges: vec![],
+        server_time_ms: NOON,
+    }));
+    assert_eq!(rig.phase(), Phase::Live);
+    assert!(rig.notices.contains(&Notice::InSync));
+    assert!(!rig.verified(), "nothing was compared");
+    assert_eq!(rig.engine.meta().ranges[0].cursor, Some(cursor(1, 9)));
+}
+
 #[test]
 fn a_broken_snapshot_goes_on_after_the_last_key_even_after_a_restart() {
     let mut rig = Rig::new();

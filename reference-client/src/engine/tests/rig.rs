@@ -94,6 +94,7 @@ pub struct Greeting {
     pub total: u64,
     pub restore_points: Vec<wire::RestorePoint>,
     pub access: wire::Access,
+    pub features: Vec<i32>,
 }
 
 impl Greeting {
@@ -105,6 +106,7 @@ impl Greeting {
             total: 0,
             restore_points: vec![],
             access: wire::Access::Write,
+            features: vec![1, 2],
         }
     }
 
@@ -228,7 +230,7 @@ impl Rig {
         let same_horizon = hello.horizon == greeting.position.horizon.0;
         let response = wire::HelloResponse {
             version: 1,
-            features: vec![1, 2],
+            features: greeting.features,
             server_time_ms: NOON,
             limits: Some(Limits::default().to_wire()),
             grants: vec![wire::Grant {

@@ -1,0 +1,103 @@
+//! What several areas need: calls by name, cursors that were sent, answers bent
+//! on their way, waiting for what the client does by itself.
+
+use crate::client::context::Cx;
+use crate::peer::{Action, Seen};
+use crate::schema::v1;
+use crate::suite::Stop;
+use prost::Message;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The `held` of a request that has one.
+pub fn held_of(method: &str, message: &[u8]) -> Vec<v1::HeldRanges> {
+    match method {
+        "Hello" => v1::HelloRequest::decode(message).map(|r| r.held),
+        "Push" => v1::PushRequest::decode(message).map(|r| r.held),
+        "Watch" => v1::WatchRequest::decode(message).map(|r| r.held),
+        "Snapshot" => v1::SnapshotRequest::decode(message).map(|r| r.held),
+        _ => v1::ReconcileRequest::decode(message).map(|r| r.held),
+    }
+    .unwrap_or_default()
+}
+
+/// Every cursor that the client sent, with the call that it came in.
+pub fn cursors(seen: &[Seen]) -> Vec<(usize, v1::Cursor)> {
+    seen.iter()
+        .enumerate()
+        .flat_map(|(i, s)| {
+            let held = held_of(&s.method, &s.message);
+            held.into_iter().filter_map(move |h| Some((i, h.cursor?)))
+        })
+        .collect()
+}
+
+/// The calls of a method.
+pub fn calls<'a>(seen: &'a [Seen], method: &str) -> Vec<&'a Seen> {
+    seen.iter().filter(|s| s.method == method).collect()
+}
+
+/// The Reconcile requests, decoded.
+pub fn reconciles(seen: &[Seen]) -> Vec<v1::ReconcileRequest> {
+    calls(seen, "Reconcile")
+        .into_iter()
+        .filter_map(|s| v1::ReconcileRequest::decode(s.message.as_slice()).ok())
+        .collect()
+}
+
+/// Changes each message of an answer.
+pub fn bend<T: Message + Default>(
+    change: impl Fn(usize, &mut T) + Send + Sync + 'static,
+) -> Action {
+    Action::Rewrite(Arc::new(move |i, bytes| {
+        match T::decode(bytes.as_slice()) {
+            Ok(mut message) => {
+                change(i, &mut message);
+                vec![message.encode_to_vec()]
+            }
+            Err(_) => vec![bytes],
+        }
+    }))
+}
+
+/// Changes the Changes messages of a Watch.
+pub fn bend_changes(change: impl Fn(&mut v1::Changes) + Send + Sync + 'static) -> Action {
+    bend(move |_, message: &mut v1::WatchResponse| {
+        if let Some(v1::watch_response::Event::Changes(changes)) = &mut message.event {
+            change(changes);
+        }
+    })
+}
+
+/// Looks again and again at what the server has seen, until it is enough or
+/// patience runs out.
+pub async fn until(cx: &Cx, enough: impl Fn(&[Seen]) -> bool) -> Result<bool, Stop> {
+    let deadline = Instant::now() + cx.patience();
+    while Instant::now() < deadline {
+        if enough(&cx.seen().await) {
+            return Ok(true);
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    Ok(false)
+}
+
+/// Takes records out of the server's store as a fault does: without a commit.
+pub async fn server_loses(cx: &Cx, keys: &[&str]) {
+    let space = cx.space().to_owned();
+    cx.server(|p| {
+        p.service.with_space(&space, |s| {
+            for key in keys {
+                s.records.remove(key.as_bytes());
+            }
+        });
+    })
+    .await;
+}
+
+/// The cursor of the server's head.
+pub async fn head(cx: &Cx) -> v1::Cursor {
+    let space = cx.space().to_owned();
+    cx.server(|p| p.service.with_space(&space, |s| s.head()))
+        .await
+}

@@ -1,0 +1,682 @@
+//! Writes of the application: their versions and order, batches, what becomes of
+//! those that are old, refused or beaten.
+
+use super::tools::{bend, cursors, until};
+use super::{others, same_as_server, sync_patiently, time};
+use crate::client::Cx;
+use crate::client::context::pushed;
+use crate::oracle::Record;
+use crate::peer::{Action, Seen};
+use crate::schema::v1;
+use crate::suite::{Case, Need, Profile, Stop, negative, positive};
+use prost::Message;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The cases of this area.
+pub const CASES: &[Case<Cx>] = &[
+    Case {
+        name: "writes/batch",
+        profile: Profile::Core,
+        needs: &[Need::Batches],
+        about: "The application writes three records as one batch, between single writes.",
+        checks: &[
+            positive(
+                "whole",
+                &["PUSH-024", "CLIENT-009"],
+                "they are pushed together, with `atomic`",
+            ),
+            positive("done", &["CLIENT-013"], "everything arrives"),
+        ],
+        run: |cx| Box::pin(batch(cx)),
+    },
+    Case {
+        name: "writes/batch-too-large",
+        profile: Profile::Hardened,
+        needs: &[Need::Batches],
+        about: "A batch with as many records as one Push may have, and one with more.",
+        checks: &[
+            positive("largest", &["PUSH-024"], "the largest is taken and arrives"),
+            negative(
+                "larger",
+                "largest",
+                &["PUSH-025"],
+                "the larger is refused to the application, and nothing of it is seen",
+            ),
+        ],
+        run: |cx| Box::pin(batch_too_large(cx)),
+    },
+    Case {
+        name: "writes/one-key-unsent",
+        profile: Profile::Core,
+        needs: &[],
+        about: "Several writes of each of two keys, before anything is sent.",
+        checks: &[
+            positive(
+                "one-each",
+                &["PUSH-006"],
+                "no Push holds two writes of one key",
+            ),
+            positive(
+                "last-counts",
+                &["PUSH-005"],
+                "the last of each is what the server holds",
+            ),
+        ],
+        run: |cx| Box::pin(one_key_unsent(cx)),
+    },
+    Case {
+        name: "writes/verdict-first",
+        profile: Profile::Core,
+        needs: &[],
+        about: "The answer to a write is lost; the same key is written again.",
+        checks: &[
+            positive(
+                "awaited",
+                &["CLIENT-014", "CLIENT-012"],
+                "the first write is sent again before the second is sent",
+            ),
+            positive(
+                "same-version",
+                &["PUSH-031"],
+                "with the version that it had",
+            ),
+            positive("done", &["CLIENT-013"], "the second wins"),
+        ],
+        run: |cx| Box::pin(verdict_first(cx)),
+    },
+    Case {
+        name: "writes/above-replaced",
+        profile: Profile::Core,
+        needs: &[],
+        about: "The record that is overwritten is dated four minutes ahead.",
+        checks: &[positive(
+            "above",
+            &["CLOCK-002"],
+            "the write's version is above it",
+        )],
+        run: |cx| Box::pin(above_replaced(cx)),
+    },
+    Case {
+        name: "writes/restamped-in-order",
+        profile: Profile::Core,
+        needs: &[Need::ClientClock],
+        about: "Five keys are written while the clock is a day ahead.",
+        checks: &[
+            positive(
+                "ascending",
+                &["CLIENT-018"],
+                "their new versions ascend in the order in which they were made",
+            ),
+            positive("within", &["CLIENT-018"], "at the server's time"),
+        ],
+        run: |cx| Box::pin(restamped_in_order(cx)),
+    },
+    Case {
+        name: "writes/beaten-on-the-way",
+        profile: Profile::Live,
+        needs: &[Need::Live, Need::ClientClock],
+        about: "While a write waits for its answer, a newer record of its key arrives.",
+        checks: &[
+            positive("removed", &["CLIENT-015"], "the write is no longer pending"),
+            positive("shown", &["MODEL-018"], "the newer record is shown"),
+        ],
+        run: |cx| Box::pin(beaten_on_the_way(cx)),
+    },
+    Case {
+        name: "writes/rejected",
+        profile: Profile::Core,
+        needs: &[],
+        about: "The server lowers a limit, and rejects one of three writes for it.",
+        checks: &[
+            positive(
+                "told",
+                &["CLIENT-010", "PUSH-027", "LIMIT-009"],
+                "it is kept, and told with its reason",
+            ),
+            positive("others", &["CLIENT-016"], "the others arrive"),
+            positive(
+                "not-again",
+                &["ERR-009"],
+                "and the rejected one is not dropped by syncing again",
+            ),
+        ],
+        run: |cx| Box::pin(rejected(cx)),
+    },
+    Case {
+        name: "writes/discarded",
+        profile: Profile::Core,
+        needs: &[Need::Discard],
+        about: "The user gives a rejected write up.",
+        checks: &[
+            positive("pending", &["CLIENT-010"], "before, it is told"),
+            positive(
+                "gone",
+                &["CLIENT-011"],
+                "then it is gone, and what the server holds is shown",
+            ),
+        ],
+        run: |cx| Box::pin(discarded(cx)),
+    },
+    Case {
+        name: "writes/limits-below-floor",
+        profile: Profile::Hardened,
+        needs: &[],
+        about: "Hello advertises limits far below their floors.",
+        checks: &[positive(
+            "floor",
+            &["LIMIT-007"],
+            "values and batches at the floor are written and pushed",
+        )],
+        run: |cx| Box::pin(below_floor(cx)),
+    },
+    Case {
+        name: "writes/old-and-behind",
+        profile: Profile::Heal,
+        needs: &[Need::ClientClock],
+        about: "Writes older than the horizon; meanwhile their keys were deleted and the tombstones compacted.",
+        checks: &[
+            positive(
+                "at-horizon",
+                &["CLIENT-022", "CLIENT-023"],
+                "the put is pushed with the horizon as its time",
+            ),
+            positive(
+                "deletes-nothing",
+                &["CLIENT-022"],
+                "the tombstone is not pushed",
+            ),
+            positive("arrives", &["HIST-043"], "the put arrives"),
+        ],
+        run: |cx| Box::pin(old_and_behind(cx)),
+    },
+    Case {
+        name: "writes/cursor-stays",
+        profile: Profile::Core,
+        needs: &[],
+        about: "The client pushes although it has not followed what others committed.",
+        checks: &[
+            positive(
+                "not-moved",
+                &["PUSH-029"],
+                "the next Watch begins at the cursor from before the push",
+            ),
+            positive(
+                "complete",
+                &["WATCH-012"],
+                "nothing of the others is missed",
+            ),
+        ],
+        run: |cx| Box::pin(cursor_stays(cx)),
+    },
+    Case {
+        name: "writes/offline-for-long",
+        profile: Profile::Core,
+        needs: &[],
+        about: "Two hundred writes and deletions wait while there is no server.",
+        checks: &[
+            positive(
+                "at-once",
+                &["CLIENT-007"],
+                "each is taken without the network",
+            ),
+            positive(
+                "limits",
+                &["LIMIT-006"],
+                "they arrive in Pushes within the limits",
+            ),
+            positive("all", &["CLIENT-013"], "and the server holds all of them"),
+        ],
+        run: |cx| Box::pin(offline_for_long(cx)),
+    },
+    Case {
+        name: "writes/odd-bytes",
+        profile: Profile::Hardened,
+        needs: &[],
+        about: "A key of the greatest allowed length, an empty value, and bytes that are no text.",
+        checks: &[positive(
+            "bytes",
+            &["MODEL-007", "MODEL-016"],
+            "they arrive byte for byte",
+        )],
+        run: |cx| Box::pin(odd_bytes(cx)),
+    },
+];
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as u64)
+}
+
+fn pushes(seen: &[Seen]) -> Vec<v1::PushRequest> {
+    seen.iter()
+        .filter(|s| s.method == "Push")
+        .filter_map(|s| v1::PushRequest::decode(s.message.as_slice()).ok())
+        .collect()
+}
+
+async fn batch(cx: Cx) -> Result<(), Stop> {
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, &cx).await?;
+    replica.put("single-1", "v").await?;
+    replica
+        .batch(&[("b1", "v"), ("b2", "v"), ("b3", "v")])
+        .await?;
+    replica.put("single-2", "v").await?;
+    sync_patiently(&replica, &cx).await?;
+    let seen = cx.seen().await;
+    let with: Vec<v1::PushRequest> = pushes(&seen)
+        .into_iter()
+        .filter(|p| p.records.iter().any(|r| r.key.starts_with(b"b")))
+        .collect();
+    let whole = with.iter().all(|p| {
+        p.atomic && p.records.len() == 3 && p.records.iter().all(|r| r.key.starts_with(b"b"))
+    });
+    cx.check(
+        "whole",
+        whole && !with.is_empty(),
+        "one atomic Push of exactly the three",
+        format!("{with:?}"),
+    );
+    same_as_server(&cx, "done", &replica).await
+}
+
+async fn batch_too_large(cx: Cx) -> Result<(), Stop> {
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, &cx).await?;
+    let keys =
+        |name: &str, n: usize| -> Vec<String> { (0..n).map(|i| format!("{name}{i:03}")).collect() };
+    let as_batch = |keys: &[String]| -> Vec<(String, String)> {
+        keys.iter().map(|k| (k.clone(), "v".to_owned())).collect()
+    };
+    let largest = replica.batch(&as_batch(&keys("l", 200))).await;
+    cx.check("largest", largest.is_ok(), "taken", format!("{largest:?}"));
+    let larger = replica.batch(&as_batch(&keys("m", 201))).await;
+    let seen = replica.entries().await?;
+    let none = seen.iter().all(|(k, _)| !k.starts_with('m'));
+    cx.check(
+        "larger",
+        larger.is_err() && none,
+        "refused, and nothing of it seen",
+        format!("{larger:?}, {none}"),
+    );
+    sync_patiently(&replica, &cx).await?;
+    same_as_server(&cx, "largest", &replica).await
+}
+
+async fn one_key_unsent(cx: Cx) -> Result<(), Stop> {
+    let replica = cx.open("a").await?;
+    for i in 0..4 {
+        replica.put("k", format!("k {i}")).await?;
+        replica.put("l", format!("l {i}")).await?;
+    }
+    replica.delete("l").await?;
+    sync_patiently(&replica, &cx).await?;
+    for push in pushes(&cx.seen().await) {
+        let mut keys: Vec<_> = push.records.iter().map(|r| r.key.clone()).collect();
+        let n = keys.len();
+        keys.sort();
+        keys.dedup();
+        cx.equal("one-each", n, keys.len());
+    }
+    let there = cx.server_records().await;
+    let k = there
+        .iter()
+        .find(|r| r.key == b"k")
+        .map(|r| r.value.clone());
+    let l = there
+        .iter()
+        .find(|r| r.key == b"l")
+        .map(Record::is_tombstone);
+    cx.equal("last-counts", (Some(b"k 3".to_vec()), Some(true)), (k, l));
+    Ok(())
+}
+
+async fn verdict_first(cx: Cx) -> Result<(), Stop> {
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, &cx).await?;
+    replica.put("k", "first").await?;
+    cx.server(|p| p.script(|s| s.always("Push", Action::Reset)))
+        .await;
+    let _ = replica.try_sync(Duration::from_millis(700)).await?;
+    replica.put("k", "second").await?;
+    cx.server(|p| p.script(crate::peer::Script::clear)).await;
+    let before = cx.seen().await.len();
+    sync_patiently(&replica, &cx).await?;
+    sync_patiently(&replica, &cx).await?;
+    let sent = pushed(&cx.seen().await);
+    let at = |value: &[u8]| {
+        sent.iter()
+            .filter(|(_, r)| r.value == value)
+            .map(|(i, _)| *i)
+            .collect::<Vec<_>>()
+    };
+    let (first, second) = (at(b"first"), at(b"second"));
+    let attempted = first.iter().any(|i| *i < before);
+    let again = first.iter().find(|i| **i >= before);
+    let awaited = match (again, second.first()) {
+        (Some(again), Some(second)) => again < second,
+        _ => false,
+    };
+    // a client that never sent the first may send the second alone
+    cx.check(
+        "awaited",
+        awaited || !attempted,
+        "the first again, then the second",
+        format!("{first:?}, {second:?}"),
+    );
+    let mut versions: Vec<(u64, u64)> = sent
+        .iter()
+        .filter(|(_, r)| r.value == b"first")
+        .map(|(_, r)| (r.time, r.replica))
+        .collect();
+    versions.dedup();
+    cx.check(
+        "same-version",
+        versions.len() <= 1,
+        "one version",
+        format!("{versions:?}"),
+    );
+    same_as_server(&cx, "done", &replica).await
+}
+
+async fn above_replaced(cx: Cx) -> Result<(), Stop> {
+    let ahead = (now() + 240_000) << 16;
+    cx.server_writes(&[Record::put("k", ahead, 77, "ahead")])
+        .await;
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, &cx).await?;
+    replica.put("k", "mine").await?;
+    sync_patiently(&replica, &cx).await?;
+    let sent: Vec<u64> = pushed(&cx.seen().await)
+        .into_iter()
+        .map(|(_, r)| r.time)
+        .collect();
+    let above = !sent.is_empty() && sent.iter().all(|t| *t > ahead);
+    cx.check(
+        "above",
+        above,
+        format!("above {ahead}"),
+        format!("{sent:?}"),
+    );
+    Ok(())
+}
+
+async fn restamped_in_order(cx: Cx) -> Result<(), Stop> {
+    cx.set_clock(now() + 86_400_000).await?;
+    let replica = cx.open("a").await?;
+    for key in ["e", "d", "c", "b", "a"] {
+        replica.put(key, "v").await?;
+    }
+    sync_patiently(&replica, &cx).await?;
+    sync_patiently(&replica, &cx).await?;
+    let there = cx.server_records().await;
+    let times: Vec<u64> = ["e", "d", "c", "b", "a"]
+        .iter()
+        .filter_map(|k| there.iter().find(|r| r.key == k.as_bytes()).map(|r| r.time))
+        .collect();
+    let ascending = times.len() == 5 && times.windows(2).all(|w| w[0] < w[1]);
+    cx.check(
+        "ascending",
+        ascending,
+        "five times, ascending",
+        format!("{times:?}"),
+    );
+    let bound = crate::oracle::skew_bound(now(), 300_000);
+    cx.check(
+        "within",
+        times.iter().all(|t| *t <= bound),
+        format!("at most {bound}"),
+        format!("{times:?}"),
+    );
+    Ok(())
+}
+
+async fn beaten_on_the_way(cx: Cx) -> Result<(), Stop> {
+    cx.server_writes(&others(3)).await;
+    cx.set_clock(now() - 3_600_000).await?;
+    let replica = cx.open("a").await?;
+    replica.watch().await?;
+    replica.await_idle().await?;
+    cx.server(|p| p.script(|s| s.next("Push", Action::Delay(Duration::from_secs(4)))))
+        .await;
+    replica.put("k", "mine, an hour ago").await?;
+    until(&cx, |seen| seen.iter().any(|s| s.method == "Push")).await?;
+    cx.server_writes(&[Record::put("k", now() << 16, 77, "theirs, now")])
+        .await;
+    let deadline = std::time::Instant::now() + Duration::from_millis(2_500);
+    let (mut pending, mut shown) = (usize::MAX, String::new());
+    while std::time::Instant::now() < deadline && pending != 0 {
+        let contents = replica.contents().await?;
+        pending = contents.pending.len();
+        let entry = contents.entries.iter().find(|e| e.key == b"k");
+        shown = entry.map_or(String::new(), |e| e.value.escape_ascii().to_string());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    cx.equal("removed", 0, pending);
+    cx.equal("shown", "theirs, now".to_owned(), shown);
+    Ok(())
+}
+
+async fn rejected(cx: Cx) -> Result<(), Stop> {
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, &cx).await?;
+    // within the limits that the client knows, not within those to come
+    replica.put("k", vec![b'v'; 200_000]).await?;
+    for key in ["l", "m"] {
+        replica.put(key, "v").await?;
+    }
+    cx.server(|p| {
+        p.service
+            .with_settings(|s| s.limits.max_value_bytes = 64 << 10)
+    })
+    .await;
+    sync_patiently(&replica, &cx).await?;
+    let told = |contents: &crate::schema::driver::StoreContents| -> Vec<(Vec<u8>, String)> {
+        contents
+            .pending
+            .iter()
+            .map(|p| (p.key.clone(), p.rejected.clone()))
+            .collect()
+    };
+    let want = vec![(b"k".to_vec(), "LIMIT_EXCEEDED".to_owned())];
+    let contents = replica.contents().await?;
+    cx.equal("told", want.clone(), told(&contents));
+    let there = cx.server_records().await;
+    let others = ["l", "m"]
+        .iter()
+        .all(|k| there.iter().any(|r| r.key == k.as_bytes()));
+    cx.check("others", others, "l and m at the server", "not both");
+    sync_patiently(&replica, &cx).await?;
+    cx.equal("not-again", want, told(&replica.contents().await?));
+    Ok(())
+}
+
+async fn discarded(cx: Cx) -> Result<(), Stop> {
+    cx.server_writes(&[Record::put("k", time(1), 77, "theirs")])
+        .await;
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, &cx).await?;
+    cx.server(|p| {
+        p.script(|s| {
+            s.next(
+                "Push",
+                Action::Refuse(crate::peer::Refusal::new("UNAVAILABLE", "later")),
+            )
+        })
+    })
+    .await;
+    replica.put("k", "mine").await?;
+    let pending = replica.contents().await?.pending.len();
+    cx.equal("pending", 1, pending);
+    replica.discard("k").await?;
+    let contents = replica.contents().await?;
+    let shown: Vec<Vec<u8>> = contents.entries.iter().map(|e| e.value.clone()).collect();
+    cx.equal(
+        "gone",
+        (0, vec![b"theirs".to_vec()]),
+        (contents.pending.len(), shown),
+    );
+    Ok(())
+}
+
+async fn below_floor(cx: Cx) -> Result<(), Stop> {
+    cx.server(|p| {
+        p.script(|s| {
+            s.always(
+                "Hello",
+                bend(|_, m: &mut v1::HelloResponse| {
+                    if let Some(limits) = &mut m.limits {
+                        limits.max_value_bytes = 10;
+                        limits.max_push_records = 1;
+                        limits.max_message_bytes = 100;
+                        limits.max_response_bytes = 100;
+                    }
+                }),
+            );
+        });
+    })
+    .await;
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, &cx).await?;
+    let written = replica.put("k", vec![b'v'; 64 << 10]).await;
+    cx.check(
+        "floor",
+        written.is_ok(),
+        "64 KiB are written",
+        format!("{written:?}"),
+    );
+    for i in 0..20 {
+        replica.put(format!("l{i:02}"), "v").await?;
+    }
+    sync_patiently(&replica, &cx).await?;
+    same_as_server(&cx, "floor", &replica).await
+}
+
+async fn old_and_behind(cx: Cx) -> Result<(), Stop> {
+    cx.server_writes(&others(10)).await;
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, &cx).await?;
+    // the same day as the records, long ago
+    cx.set_clock(time(500) >> 16).await?;
+    replica.put("k001", "written long ago").await?;
+    replica.delete("k002").await?;
+    cx.server_writes(&[
+        Record::tombstone("k001", time(60_000), 77),
+        Record::tombstone("k002", time(60_000), 77),
+    ])
+    .await;
+    cx.server_writes(&[Record::put("later", time(200_000), 77, "v")])
+        .await;
+    let space = cx.space().to_owned();
+    cx.server(|p| p.service.with_space(&space, |s| s.compact(time(100_000))))
+        .await;
+    let horizon = cx
+        .server(|p| p.service.with_space(&space, |s| s.horizon))
+        .await;
+    cx.set_clock(0).await?;
+    for _ in 0..3 {
+        sync_patiently(&replica, &cx).await?;
+    }
+    let sent = pushed(&cx.seen().await);
+    let last = sent
+        .iter()
+        .rev()
+        .find(|(_, r)| r.key == b"k001")
+        .map(|(_, r)| r.time);
+    cx.equal("at-horizon", Some(horizon), last);
+    let there = cx.server_records().await;
+    let gone = !there.iter().any(|r| r.key == b"k002");
+    cx.check(
+        "deletes-nothing",
+        gone,
+        "no tombstone of k002 at the server",
+        "one",
+    );
+    let arrived = there
+        .iter()
+        .any(|r| r.key == b"k001" && r.value == b"written long ago");
+    cx.check("arrives", arrived, "the put at the server", "it is missing");
+    Ok(())
+}
+
+async fn cursor_stays(cx: Cx) -> Result<(), Stop> {
+    cx.server_writes(&others(5)).await;
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, &cx).await?;
+    let seen = cx.seen().await;
+    let known = cursors(&seen)
+        .last()
+        .map(|(_, c)| c.sequence)
+        .unwrap_or(0)
+        .max(super::tools::head(&cx).await.sequence);
+    let before = seen.len();
+    cx.server_writes(&[Record::put("theirs", time(9_000), 77, "v")])
+        .await;
+    replica.put("mine", "v").await?;
+    sync_patiently(&replica, &cx).await?;
+    let seen = cx.seen().await;
+    let push = seen
+        .iter()
+        .skip(before)
+        .position(|s| s.method == "Push")
+        .map(|i| i + before);
+    let next = push.and_then(|at| {
+        cursors(&seen)
+            .into_iter()
+            .find(|(i, _)| *i > at && seen[*i].method == "Watch")
+    });
+    cx.check(
+        "not-moved",
+        next.is_none_or(|(_, c)| c.sequence <= known),
+        format!("at most {known}"),
+        format!("{next:?}"),
+    );
+    same_as_server(&cx, "complete", &replica).await
+}
+
+async fn offline_for_long(cx: Cx) -> Result<(), Stop> {
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, &cx).await?;
+    cx.server_down().await;
+    for i in 0..200 {
+        let key = format!("k{:03}", i % 150);
+        let written = match i % 10 {
+            9 => replica.delete(&key).await,
+            _ => replica.put(&key, format!("value {i}")).await,
+        };
+        cx.check("at-once", written.is_ok(), "taken", format!("{written:?}"));
+    }
+    cx.server(|p| p.service.with_settings(|s| s.limits.max_push_records = 100))
+        .await;
+    cx.server_up().await?;
+    sync_patiently(&replica, &cx).await?;
+    sync_patiently(&replica, &cx).await?;
+    let most = pushes(&cx.seen().await)
+        .iter()
+        .map(|p| p.records.len())
+        .max()
+        .unwrap_or(0);
+    cx.check("limits", most <= 100, "at most 100 records in a Push", most);
+    same_as_server(&cx, "all", &replica).await?;
+    cx.equal("all", 150, cx.server_records().await.len());
+    Ok(())
+}
+
+async fn odd_bytes(cx: Cx) -> Result<(), Stop> {
+    let replica = cx.open("a").await?;
+    let long = vec![0xff; 512];
+    let all: Vec<u8> = (0..=255).collect();
+    replica.put(&long, "long").await?;
+    replica.put([0u8], "zero").await?;
+    replica.put("empty", "").await?;
+    replica.put("all", &all).await?;
+    sync_patiently(&replica, &cx).await?;
+    let there = cx.server_records().await;
+    let value = |key: &[u8]| there.iter().find(|r| r.key == key).map(|r| r.value.clone());
+    cx.equal("bytes", Some(b"long".to_vec()), value(&long));
+    cx.equal("bytes", Some(b"zero".to_vec()), value(&[0]));
+    cx.equal("bytes", Some(vec![]), value(b"empty"));
+    cx.equal("bytes", Some(all), value(b"all"));
+    Ok(())
+}
