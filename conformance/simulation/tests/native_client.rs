@@ -25,7 +25,12 @@ struct Server {
 
 impl Server {
     async fn start(db: &Path, listen: &str) -> Server {
+        Server::start_with(db, listen, None).await
+    }
+
+    async fn start_with(db: &Path, listen: &str, tls: Option<config::TlsConfig>) -> Server {
         let config = config::Config {
+            tls,
             listen: listen.parse().unwrap(),
             db: config::Database::Sqlite(db.to_owned()),
             limits: Limits {
@@ -71,9 +76,13 @@ impl Drop for Server {
 }
 
 async fn open<S: Store>(store: S, url: &str) -> Client<S> {
+    open_over(store, GrpcTransport::new(url).unwrap()).await
+}
+
+async fn open_over<S: Store>(store: S, transport: GrpcTransport) -> Client<S> {
     Client::open(
         store,
-        GrpcTransport::new(url).unwrap(),
+        transport,
         TokioRuntime::current().unwrap(),
         Config::new("test").unwrap(),
     )
@@ -252,4 +261,35 @@ async fn what_an_emptied_server_got_back_no_longer_counts_as_pending() {
         s.connection == Connection::Online && s.verified && s.pending == 0
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_syncs_over_tls_with_an_authority_that_it_was_given_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    let (cert, private) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&private, made.signing_key.serialize_pem()).unwrap();
+    let tls = config::TlsConfig { cert, key: private };
+    let db = dir.path().join("s.db");
+    let server = Server::start_with(&db, "127.0.0.1:0", Some(tls)).await;
+    let port = server.url.rsplit_once(':').unwrap().1;
+    let url = format!("https://localhost:{port}");
+
+    let client = open_over(
+        MemoryStore::new(),
+        GrpcTransport::with_authority(&url, &made.cert.pem()).unwrap(),
+    )
+    .await;
+    let w = client.put(key("k"), "v").await.unwrap();
+    assert_eq!(soon(w.server()).await, Ok(Fate::Applied));
+
+    let stranger = open(MemoryStore::new(), &url).await;
+    let failed = soon(stranger.sync()).await.unwrap_err();
+    assert_eq!(
+        stranger.status().connection,
+        Connection::Offline,
+        "{failed}"
+    );
+    assert!(values(&stranger).await.is_empty());
 }

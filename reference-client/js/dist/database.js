@@ -42,9 +42,9 @@ export class Database {
             if (database)
                 database.#event(kind, said, news);
         };
-        const { name, url, space, auth } = options;
+        const { name, url, space, auth, allowPlaintextTokens } = options;
         try {
-            const replica = (await Replica.open(name, url, space, auth, listener));
+            const replica = (await Replica.open(name, url, space, auth, listener, undefined, allowPlaintextTokens));
             database = new Database(replica, name, sentinel.check(replica.isNew()));
             return database;
         }

@@ -56,9 +56,17 @@ export class Database {
     const listener: Listener = (kind, said, news) => {
       if (database) database.#event(kind, said, news);
     };
-    const { name, url, space, auth } = options;
+    const { name, url, space, auth, allowPlaintextTokens } = options;
     try {
-      const replica = (await Replica.open(name, url, space, auth, listener)) as Replica;
+      const replica = (await Replica.open(
+        name,
+        url,
+        space,
+        auth,
+        listener,
+        undefined,
+        allowPlaintextTokens,
+      )) as Replica;
       database = new Database(replica, name, sentinel.check(replica.isNew()));
       return database;
     } catch (error) {

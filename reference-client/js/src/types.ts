@@ -15,6 +15,11 @@ export interface OpenOptions {
    * {@link Database.sync} tries again.
    */
   auth?: (refused: boolean) => string | undefined | Promise<string | undefined>;
+  /**
+   * Send the token even where others can read it on the way: to a server that is neither on this device nor reached
+   * by `https:`. Default: false; the status is `needs-auth` then.
+   */
+  allowPlaintextTokens?: boolean;
   /** Ask the browser not to evict the store when space runs short. Default: true. */
   persist?: boolean;
 }

@@ -13,6 +13,7 @@ pub type GrpcWebTransport = TonicTransport<Client>;
 impl GrpcWebTransport {
     /// Nothing is sent yet.
     pub fn new(url: &str) -> GrpcWebTransport {
-        GrpcWebTransport::over(Client::new(url.trim_end_matches('/').to_owned()))
+        let url = url.trim_end_matches('/');
+        GrpcWebTransport::over(Client::new(url.to_owned()), url)
     }
 }

@@ -5,7 +5,7 @@ use super::{AUTHORIZATION, Answers, CallError, CallMetadata, GOSYNC_VERSION, Tra
 use crate::platform::{MaybeSend, MaybeSync};
 use ::tonic::body::Body;
 use ::tonic::client::GrpcService;
-use ::tonic::codegen::{Body as HttpBody, StdError};
+use ::tonic::codegen::{Body as HttpBody, StdError, http};
 use ::tonic::metadata::{Ascii, MetadataValue};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -20,6 +20,8 @@ const MAX_DECODED: usize = 64 << 20;
 #[derive(Clone, Debug)]
 pub struct TonicTransport<S> {
     client: SyncServiceClient<S>,
+    /// Whether a token may be sent (TRANS-007).
+    tokens: bool,
 }
 
 impl<S> TonicTransport<S>
@@ -29,14 +31,59 @@ where
     S::ResponseBody: HttpBody<Data = Bytes> + Send + 'static,
     <S::ResponseBody as HttpBody>::Error: Into<StdError> + Send,
 {
-    /// Through a connection, or what makes them.
-    pub(super) fn over(service: S) -> TonicTransport<S> {
+    /// Through a connection to `url`, or what makes them.
+    pub(super) fn over(service: S, url: &str) -> TonicTransport<S> {
         TonicTransport {
             client: SyncServiceClient::new(service)
                 .max_decoding_message_size(MAX_DECODED)
                 .max_encoding_message_size(MAX_DECODED),
+            tokens: confidential(url),
         }
     }
+}
+
+impl<S> TonicTransport<S> {
+    /// Sends tokens although others can read them on the way. Without this, a
+    /// call with a token over a connection without TLS to anything but this
+    /// machine fails before anything is sent (TRANS-007).
+    pub fn allow_plaintext_tokens(self) -> TonicTransport<S> {
+        TonicTransport {
+            tokens: true,
+            ..self
+        }
+    }
+
+    fn request<M>(
+        &self,
+        metadata: &CallMetadata,
+        message: M,
+    ) -> Result<tonic::Request<M>, CallError> {
+        if metadata.token.is_some() && !self.tokens {
+            // as a server would answer: no token that can be used
+            return Err(CallError::from_grpc(
+                16,
+                "the token was not sent, since others could read it on the way: use https://, or allow plaintext tokens explicitly",
+                &[],
+            ));
+        }
+        request(metadata, message)
+    }
+}
+
+/// Whether nobody else can read what is sent to that address: by TLS, or
+/// because it does not leave the machine.
+fn confidential(url: &str) -> bool {
+    let Ok(url) = url.parse::<http::Uri>() else {
+        return false;
+    };
+    let host = url.host().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    url.scheme() == Some(&http::uri::Scheme::HTTPS)
+        || host == "localhost"
+        || host.ends_with(".localhost")
+        || address
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|a| a.is_loopback())
 }
 
 fn request<M>(metadata: &CallMetadata, message: M) -> Result<tonic::Request<M>, CallError> {
@@ -84,7 +131,11 @@ where
         metadata: &CallMetadata,
         message: wire::HelloRequest,
     ) -> Result<wire::HelloResponse, CallError> {
-        one(self.client.clone().hello(request(metadata, message)?).await)
+        one(self
+            .client
+            .clone()
+            .hello(self.request(metadata, message)?)
+            .await)
     }
 
     async fn push(
@@ -92,7 +143,11 @@ where
         metadata: &CallMetadata,
         message: wire::PushRequest,
     ) -> Result<wire::PushResponse, CallError> {
-        one(self.client.clone().push(request(metadata, message)?).await)
+        one(self
+            .client
+            .clone()
+            .push(self.request(metadata, message)?)
+            .await)
     }
 
     async fn reconcile(
@@ -100,7 +155,7 @@ where
         metadata: &CallMetadata,
         message: wire::ReconcileRequest,
     ) -> Result<wire::ReconcileResponse, CallError> {
-        let request = request(metadata, message)?;
+        let request = self.request(metadata, message)?;
         one(self.client.clone().reconcile(request).await)
     }
 
@@ -109,7 +164,12 @@ where
         metadata: &CallMetadata,
         message: wire::WatchRequest,
     ) -> Result<Answers<wire::WatchResponse>, CallError> {
-        many(self.client.clone().watch(request(metadata, message)?).await)
+        many(
+            self.client
+                .clone()
+                .watch(self.request(metadata, message)?)
+                .await,
+        )
     }
 
     async fn snapshot(
@@ -117,7 +177,54 @@ where
         metadata: &CallMetadata,
         message: wire::SnapshotRequest,
     ) -> Result<Answers<wire::SnapshotResponse>, CallError> {
-        let request = request(metadata, message)?;
+        let request = self.request(metadata, message)?;
         many(self.client.clone().snapshot(request).await)
+    }
+}
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use super::*;
+    use crate::transport::{GrpcTransport, Token};
+
+    #[test]
+    fn only_tls_and_loopback_keep_a_token_from_others() {
+        for url in [
+            "https://sync.example.com",
+            "https://192.0.2.7:4000/",
+            "http://127.0.0.1:4000",
+            "http://127.8.9.10",
+            "http://[::1]:4000",
+            "http://localhost:4000",
+            "http://app.localhost",
+        ] {
+            assert!(confidential(url), "{url}");
+        }
+        for url in [
+            "http://sync.example.com",
+            "http://192.0.2.7:4000",
+            "http://[2001:db8::1]:4000",
+            "http://127.0.0.1.example.com",
+            "http://localhost.example.com",
+            "/sync",
+            "",
+        ] {
+            assert!(!confidential(url), "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_is_sent_in_the_clear_only_when_the_application_asked_for_it() {
+        let with_token = CallMetadata {
+            token: Some(Token::new("t")),
+            version: None,
+        };
+        let transport = GrpcTransport::new("http://sync.example.com").unwrap();
+        let refused = transport.request(&with_token, ()).unwrap_err();
+        assert!(refused.message.contains("https://"), "{refused}");
+        assert!(transport.request(&CallMetadata::default(), ()).is_ok());
+        let transport = transport.allow_plaintext_tokens();
+        let sent = transport.request(&with_token, ()).unwrap();
+        assert_eq!(sent.metadata().get(AUTHORIZATION).unwrap(), "Bearer t");
     }
 }

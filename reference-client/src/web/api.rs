@@ -41,6 +41,7 @@ impl Replica {
     /// of it, if anything. Kinds: `changed` (names of collections as JSON, or
     /// `null` for any), `status`, `news` (only for other tabs). `prefixes`,
     /// where given: only keys that begin with one of them are held.
+    /// `plaintext_tokens`: tokens may be sent where others can read them.
     pub fn open(
         name: String,
         url: String,
@@ -48,6 +49,7 @@ impl Replica {
         token: Option<Function>,
         listener: Function,
         prefixes: Option<Vec<Uint8Array>>,
+        plaintext_tokens: Option<bool>,
     ) -> Promise {
         promise(async move {
             let mut config = Config::new(&space)?;
@@ -59,7 +61,10 @@ impl Replica {
             config.auth = token.map(authenticate);
             let store = IndexedDbStore::open(&name).await?;
             let is_new = store.is_new().await?;
-            let transport = GrpcWebTransport::new(&url);
+            let mut transport = GrpcWebTransport::new(&url);
+            if plaintext_tokens == Some(true) {
+                transport = transport.allow_plaintext_tokens();
+            }
             let client = Client::open(store, transport, WebRuntime::start(), config).await?;
             let repairs = Rc::new(RefCell::new(Repairs::default()));
             pump(&client, repairs.clone(), listener);
