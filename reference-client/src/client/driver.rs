@@ -8,15 +8,18 @@ use crate::engine::{
 };
 use crate::platform::{BoxFuture, BoxStream, Runtime};
 use crate::replica::edit::Author;
-use crate::replica::{Fate, Settled, ops};
-use crate::store::{Changes, Reads, Store};
+use crate::replica::ops::{self, Op};
+use crate::replica::{Fate, Settled};
+use crate::store::{Changes, Reads, Store, StoreError};
 use crate::transport::{CallError, CallMetadata, Token, Transport};
 use futures::channel::{mpsc, oneshot};
-use futures::{StreamExt, stream};
+use futures::future::MaybeDone;
+use futures::{FutureExt, StreamExt, stream};
 use gosync_proto::{Key, ReplicaId};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -39,6 +42,8 @@ pub(super) enum Command {
 #[error("not in sync: {0}")]
 pub struct Interrupted(pub String);
 
+type Call = BoxFuture<'static, Result<Answer, CallError>>;
+
 pub(super) struct Driver<S, T, R> {
     pub store: Arc<S>,
     pub transport: Arc<T>,
@@ -49,7 +54,8 @@ pub(super) struct Driver<S, T, R> {
     pub auth: Option<Authenticate>,
     pub commands: mpsc::UnboundedReceiver<Command>,
     token: Option<Token>,
-    call: Option<(CallId, BoxFuture<'static, Result<Answer, CallError>>)>,
+    /// Goes on while the store works, so it may be done before anybody looks.
+    call: Option<(CallId, MaybeDone<Call>)>,
     stream: Option<(CallId, BoxStream<'static, Streamed>)>,
     authenticating: Option<BoxFuture<'static, Result<Token, AuthError>>>,
     syncs: Vec<oneshot::Sender<Result<(), Interrupted>>>,
@@ -143,7 +149,8 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
         timer: Option<&mut BoxFuture<'static, ()>>,
     ) -> Poll<Event> {
         if let Some((id, call)) = &mut self.call
-            && let Poll::Ready(answer) = call.as_mut().poll(cx)
+            && call.poll_unpin(cx).is_ready()
+            && let Some(answer) = Pin::new(call).take_output()
         {
             let id = *id;
             self.call = None;
@@ -225,7 +232,7 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
                             replica: self.replica,
                             now_ms: self.runtime.moment().wall_ms,
                         };
-                        let reply = ops::run(&*self.store, author, op).await;
+                        let reply = self.work(author, op).await;
                         // an answer that settles nothing but offers has no
                         // other news to count anew for
                         self.recount |= matches!(reply, Ok(ops::Reply::Settled(..)));
@@ -238,6 +245,20 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
                 }
             }
         }
+    }
+
+    /// Has the store do something, and lets the network go on meanwhile.
+    async fn work(&mut self, author: Author, op: Op) -> Result<ops::Reply, StoreError> {
+        let mut work = pin!(ops::run(&*self.store, author, op));
+        let call = &mut self.call;
+        poll_fn(|cx| {
+            if let Some((_, call)) = call {
+                // its answer waits until the engine has heard of the store's
+                let _ = call.poll_unpin(cx);
+            }
+            work.as_mut().poll(cx)
+        })
+        .await
     }
 
     fn authenticate(&mut self, refused: bool) -> Option<Event> {
@@ -277,37 +298,29 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
             version,
         };
         let transport = Arc::clone(&self.transport);
-        match request {
+        let call: Call = match request {
             Request::Hello(r) => {
-                self.call = Some((
-                    id,
-                    Box::pin(async move { transport.hello(&metadata, r).await.map(Answer::Hello) }),
-                ));
+                Box::pin(async move { transport.hello(&metadata, r).await.map(Answer::Hello) })
             }
             Request::Push(r) => {
-                self.call = Some((
-                    id,
-                    Box::pin(async move { transport.push(&metadata, r).await.map(Answer::Push) }),
-                ));
+                Box::pin(async move { transport.push(&metadata, r).await.map(Answer::Push) })
             }
-            Request::Reconcile(r) => {
-                self.call = Some((
-                    id,
-                    Box::pin(async move {
-                        let answer = transport.reconcile(&metadata, r).await;
-                        answer.map(Answer::Reconcile)
-                    }),
-                ));
-            }
+            Request::Reconcile(r) => Box::pin(async move {
+                let answer = transport.reconcile(&metadata, r).await;
+                answer.map(Answer::Reconcile)
+            }),
             Request::Watch(r) => {
                 let opening = async move { transport.watch(&metadata, r).await };
                 self.stream = Some((id, messages(opening, Streamed::Watch)));
+                return;
             }
             Request::Snapshot(r) => {
                 let opening = async move { transport.snapshot(&metadata, r).await };
                 self.stream = Some((id, messages(opening, Streamed::Snapshot)));
+                return;
             }
-        }
+        };
+        self.call = Some((id, MaybeDone::Future(call)));
     }
 
     async fn count(&mut self) {

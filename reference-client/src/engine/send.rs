@@ -1,5 +1,7 @@
-//! Pushing: one parcel at a time, first before the replica catches up, then
-//! beside Watch.
+//! Pushing: one call at a time, first before the replica catches up, then
+//! beside Watch. While a parcel is on its way the next one is taken from the
+//! store, and while an answer is settled the next parcel is on its way; the
+//! server still judges one before it is sent the next.
 
 use super::{Engine, Notice, Phase, Request, check};
 use crate::replica::ops::Op;
@@ -14,8 +16,13 @@ use gosync_proto::{Reason, Record, mutant, wire};
 pub(super) struct Sending {
     /// Sent, not answered.
     parcel: Option<Parcel>,
-    /// A parcel is being taken from the store, or settled in it.
-    busy: bool,
+    /// Taken from the store while `parcel` is on its way: sent next, provided
+    /// that the server accepts all of `parcel`.
+    next: Option<Parcel>,
+    /// A parcel is being taken from the store.
+    taking: bool,
+    /// An answer is being brought into the store.
+    settling: bool,
     /// There may be more to send.
     more: bool,
     /// There may be clean records that the server does not hold yet.
@@ -31,7 +38,9 @@ impl Default for Sending {
     fn default() -> Self {
         Sending {
             parcel: None,
-            busy: false,
+            next: None,
+            taking: false,
+            settling: false,
             more: true,
             offers: true,
             cap: usize::MAX,
@@ -44,8 +53,15 @@ impl Sending {
     /// The call is gone; what was sent is still in the store.
     pub(super) fn interrupt(&mut self) {
         self.parcel = None;
-        self.busy = false;
+        self.next = None;
+        self.taking = false;
+        self.settling = false;
         self.more = true;
+    }
+
+    /// What was taken ahead is not sent as it is: it is taken anew.
+    fn forget_next(&mut self) {
+        self.more |= self.next.take().is_some();
     }
 
     /// Clean records were queued for the server.
@@ -66,7 +82,8 @@ impl Sending {
 
     /// Whether everything was sent and answered.
     pub(super) fn is_idle(&self) -> bool {
-        self.parcel.is_none() && !self.busy && !self.more
+        let under_way = self.parcel.is_some() || self.next.is_some();
+        !under_way && !self.taking && !self.settling && !self.more
     }
 }
 
@@ -86,27 +103,42 @@ impl Engine {
         self.push_next();
     }
 
-    /// Sends the next parcel, if there is one and none is under way.
+    /// Takes the next parcel from the store, to be sent at once or, while
+    /// another is on its way, after that one.
     pub(super) fn push_next(&mut self) {
         let pushing = matches!(self.phase, Phase::Pushing | Phase::CatchingUp | Phase::Live);
-        if !pushing || self.sending.busy || self.sending.parcel.is_some() {
+        let sending = &mut self.sending;
+        if !pushing || sending.taking || sending.settling || sending.next.is_some() {
             return;
         }
         let Some(session) = &self.session else {
             return;
         };
-        self.sending.busy = true;
-        self.sending.more = false;
+        let behind = match &sending.parcel {
+            // what is written meanwhile is better sent as one
+            Some(parcel) if !parcel.more => return,
+            Some(parcel) => parcel.items.iter().filter_map(|i| i.write).max(),
+            None => {
+                sending.more = false;
+                None
+            }
+        };
+        sending.taking = true;
         self.ops
-            .push_back(Op::Take(session.limits, self.sending.cap));
+            .push_back(Op::Take(session.limits, sending.cap, behind));
     }
 
     pub(super) fn parcel_taken(&mut self, parcel: Parcel) {
-        self.sending.busy = false;
+        self.sending.taking = false;
         if !parcel.damaged.is_empty() {
             // without them, the session begins anew
             self.sending.more = true;
             self.ops.push_back(Op::RemoveDamaged(parcel.damaged));
+            return;
+        }
+        if self.sending.parcel.is_some() {
+            // an empty one is confirmed once the other is settled
+            self.sending.next = Some(parcel).filter(|p| !p.items.is_empty());
             return;
         }
         // offers are taken before anything else
@@ -119,23 +151,28 @@ impl Engine {
                 self.follow();
             }
             Phase::Pushing | Phase::CatchingUp | Phase::Live if !parcel.items.is_empty() => {
-                let (held, _) = self.held(None);
-                self.call(Request::Push(wire::PushRequest {
-                    space: self.settings.space.to_string(),
-                    records: parcel
-                        .items
-                        .iter()
-                        .map(|i| wire::Record::from(i.record.clone()))
-                        .collect(),
-                    atomic: parcel.atomic,
-                    held,
-                    newest_commit: self.newest_commit(),
-                }));
-                self.sending.parcel = Some(parcel);
+                self.send(parcel);
+                self.push_next();
             }
             Phase::CatchingUp | Phase::Live if self.sending.more => self.push_next(),
             _ => {}
         }
+    }
+
+    fn send(&mut self, parcel: Parcel) {
+        let (held, _) = self.held(None);
+        self.call(Request::Push(wire::PushRequest {
+            space: self.settings.space.to_string(),
+            records: parcel
+                .items
+                .iter()
+                .map(|i| wire::Record::from(i.record.clone()))
+                .collect(),
+            atomic: parcel.atomic,
+            held,
+            newest_commit: self.newest_commit(),
+        }));
+        self.sending.parcel = Some(parcel);
     }
 
     pub(super) fn push_answered(&mut self, response: wire::PushResponse) {
@@ -146,12 +183,22 @@ impl Engine {
             Err(error) => self.fail(error),
             Ok((answer, statuses)) => {
                 self.server_clock(answer.server_now_ms);
-                let same_epoch = self.session.as_ref().is_some_and(|s| {
-                    s.position.head.point.epoch == answer.position.head.point.epoch
-                });
-                self.sending.busy = true;
+                let same_history = statuses.iter().all(HistoryStatus::in_order)
+                    && self.session.as_ref().is_some_and(|s| {
+                        s.position.head.point.epoch == answer.position.head.point.epoch
+                    });
+                let all_held = answer
+                    .rulings
+                    .iter()
+                    .all(|ruling| matches!(ruling, Ruling::Held(_)));
+                self.sending.settling = true;
                 self.ops.push_back(Op::Settle(parcel, answer));
-                if !same_epoch || !statuses.iter().all(HistoryStatus::in_order) {
+                if !(same_history && all_held) {
+                    self.sending.forget_next();
+                } else if let Some(next) = self.sending.next.take() {
+                    self.send(next);
+                }
+                if !same_history {
                     // what was pushed counts; then the session starts again
                     self.sending.more = false;
                     self.restart_after_settling();
@@ -226,7 +273,7 @@ impl Engine {
     }
 
     pub(super) fn parcel_settled(&mut self, aftermath: Aftermath) {
-        self.sending.busy = false;
+        self.sending.settling = false;
         let accepted = aftermath.accepted;
         self.publish(aftermath.outcome);
         if !matches!(self.phase, Phase::Pushing | Phase::CatchingUp | Phase::Live) {
@@ -271,6 +318,7 @@ impl Engine {
         let Some(parcel) = self.sending.parcel.take() else {
             return self.fail(error);
         };
+        self.sending.forget_next();
         let reason = error.reason();
         let blames_records =
             error.action() == Action::Report && !matches!(reason, None | Some(Reason::NoAccess));
@@ -284,14 +332,14 @@ impl Engine {
             self.sending.more = true;
             return self.push_next();
         }
-        self.sending.busy = true;
+        self.sending.settling = true;
         self.ops
             .push_back(Op::Refuse(parcel, reason, error.message));
     }
 
     /// The writes of a refused call were marked; the next ones may pass.
     pub(super) fn parcel_refused(&mut self) {
-        self.sending.busy = false;
+        self.sending.settling = false;
         self.push_next();
     }
 

@@ -7,7 +7,7 @@ use super::push::{Aftermath, Answer, Parcel};
 use super::session::{Concluded, Conclusion};
 use super::upkeep::{Horizon, Loaded, Verified};
 use super::{Outcome, merge, push, session, upkeep};
-use crate::store::{Meta, Store, StoreError};
+use crate::store::{Meta, Store, StoreError, WriteId};
 use gosync_proto::limits::Limits;
 use gosync_proto::{Key, Reason};
 
@@ -19,8 +19,9 @@ pub enum Op {
     Activate,
     /// Merge what the server sent.
     Merge(Incoming),
-    /// Take what is to be pushed next: at most so many records.
-    Take(Limits, usize),
+    /// Take what is to be pushed next: at most so many records. With a write:
+    /// only writes behind it, which is on its way.
+    Take(Limits, usize, Option<WriteId>),
     /// Bring the answer to a push into the store.
     Settle(Parcel, Answer),
     /// Mark every write of a parcel as refused.
@@ -67,7 +68,9 @@ pub async fn run<S: Store>(store: &S, author: Author, op: Op) -> Result<Reply, S
             let (merged, meta) = merge::merge(store, me, incoming).await?;
             Reply::Merged(merged, meta)
         }
-        Op::Take(limits, at_most) => Reply::Taken(push::take(store, me, limits, at_most).await?),
+        Op::Take(limits, at_most, behind) => {
+            Reply::Taken(push::take(store, me, limits, at_most, behind).await?)
+        }
         Op::Settle(parcel, answer) => {
             let (aftermath, meta) = push::settle(store, author, parcel, answer).await?;
             Reply::Settled(aftermath, meta)

@@ -19,6 +19,9 @@ pub struct Parcel {
     pub atomic: bool,
     /// Clean records that were to be offered and are damaged: to be removed.
     pub damaged: Vec<Key>,
+    /// Other writes wait behind these, for want of room or because a batch is
+    /// sent alone.
+    pub more: bool,
 }
 
 /// One record of a parcel.
@@ -41,7 +44,8 @@ const OFFERS: usize = 5_000;
 
 /// Takes what is to be pushed next, and notes durably that it may have been
 /// sent. `at_most` bounds the number of records further than the limits do.
-/// An empty parcel means that there is nothing to push.
+/// An empty parcel means that there is nothing to push. With `behind`, a write
+/// that is on its way, only writes that come after it are taken.
 ///
 /// # Errors
 /// [`StoreError::Displaced`], or the store failed.
@@ -50,13 +54,16 @@ pub async fn take<S: Store>(
     me: ReplicaId,
     limits: Limits,
     at_most: usize,
+    behind: Option<WriteId>,
 ) -> Result<Parcel, StoreError> {
     let at_most = at_most.min(usize::try_from(limits.max_push_records).unwrap_or(usize::MAX));
-    let offers = take_offers(store, me, limits, at_most).await?;
-    if !offers.items.is_empty() || !offers.damaged.is_empty() {
-        return Ok(offers);
+    if behind.is_none() {
+        let offers = take_offers(store, me, limits, at_most).await?;
+        if !offers.items.is_empty() || !offers.damaged.is_empty() {
+            return Ok(offers);
+        }
     }
-    let mut after = None;
+    let mut after = behind;
     let mut run = Run::default();
     loop {
         let page = store.writes(after, PAGE).await?;
@@ -69,12 +76,13 @@ pub async fn take<S: Store>(
         if run.ids.is_empty() {
             return Ok(Parcel::default());
         }
-        let parcel = take_writes(store, me, limits, at_most, run.ids).await?;
+        let mut parcel = take_writes(store, me, limits, at_most, run.ids).await?;
         if !parcel.items.is_empty() {
+            parcel.more = !open;
             return Ok(parcel);
         }
         // another opening changed them meanwhile: look again
-        after = None;
+        after = behind;
         run = Run::default();
     }
 }
@@ -557,7 +565,7 @@ mod tests {
     }
 
     fn taken(store: &MemoryStore, at_most: usize) -> (usize, bool, Vec<u8>) {
-        let parcel = block_on(take(store, ME, Limits::default(), at_most)).unwrap();
+        let parcel = block_on(take(store, ME, Limits::default(), at_most, None)).unwrap();
         let first = parcel.items.first();
         let key = first.map_or(vec![], |i| i.record.key.as_bytes().to_vec());
         (parcel.items.len(), parcel.atomic, key)
@@ -584,6 +592,22 @@ mod tests {
         let store = written(&lists);
         assert_eq!(taken(&store, PAGE + 20).0, PAGE + 20);
         assert_eq!(taken(&store, usize::MAX).0, PAGE + 50);
+    }
+
+    #[test]
+    fn what_waits_behind_a_parcel_is_taken_without_it() {
+        let store = written(&[&keys("a", 3), &keys("b", 2), &keys("c", 1)]);
+        let take = |behind| block_on(take(&store, ME, Limits::default(), usize::MAX, behind));
+        let first = take(None).unwrap();
+        assert!(first.more && first.atomic);
+        let last = |p: &Parcel| p.items.iter().filter_map(|i| i.write).max();
+        let second = take(last(&first)).unwrap();
+        assert_eq!(second.items[0].record.key.as_bytes(), b"b00000");
+        let third = take(last(&second)).unwrap();
+        assert!(!third.more && !third.atomic);
+        assert_eq!(third.items[0].record.key.as_bytes(), b"c00000");
+        assert_eq!(take(last(&third)).unwrap(), Parcel::default());
+        assert_eq!(take(None).unwrap(), first);
     }
 
     #[test]
