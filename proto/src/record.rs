@@ -125,15 +125,30 @@ impl Record {
     }
 
     /// How this record fares against `held`, the record now under the same
-    /// key.
+    /// key: last writer wins by version; at equal versions (a faulty replica) a
+    /// tombstone beats a put, then the greater value hash wins. A total order,
+    /// so the merge is commutative, associative and idempotent.
     pub fn merge_against(&self, held: &Record) -> Merge {
         debug_assert_eq!(self.key, held.key);
-        let rank = |r: &Record| Rank {
-            version: r.version,
-            tombstone: r.is_tombstone(),
-            value_hash: r.content.value_hash(),
+        let by_kind = || match self.is_tombstone().cmp(&held.is_tombstone()) {
+            order if mutant!(TombstoneLosesTie) => order.reverse(),
+            order => order,
         };
-        rank(self).against(&rank(held))
+        let by_hash = || match self.content.value_hash().cmp(&held.content.value_hash()) {
+            order if mutant!(SmallerHashWins) => order.reverse(),
+            order => order,
+        };
+        let order = (self.version.cmp(&held.version))
+            .then_with(by_kind)
+            .then_with(|| match self.content == held.content {
+                true => Ordering::Equal,
+                false => by_hash(),
+            });
+        match order {
+            Ordering::Greater => Merge::Wins,
+            Ordering::Equal => Merge::Same,
+            Ordering::Less => Merge::Loses,
+        }
     }
 }
 
@@ -172,51 +187,6 @@ pub enum Merge {
     Same,
     /// The held record wins and stays.
     Loses,
-}
-
-/// What the merge compares, for stores that do not want to load values: last
-/// writer wins by version; at equal versions (a faulty replica) a tombstone
-/// beats a put, then the greater value hash wins. A total order, so the merge
-/// is commutative, associative and idempotent.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Rank {
-    /// Compared first.
-    pub version: Version,
-    /// Compared second: `true` wins.
-    pub tombstone: bool,
-    /// Compared last: the greater wins.
-    pub value_hash: Digest,
-}
-
-impl Rank {
-    /// How a record of this rank fares against a held one.
-    pub fn against(&self, held: &Rank) -> Merge {
-        if mutant!(TombstoneLosesTie)
-            && self.version == held.version
-            && self.tombstone != held.tombstone
-        {
-            return if self.tombstone {
-                Merge::Loses
-            } else {
-                Merge::Wins
-            };
-        }
-        if mutant!(SmallerHashWins)
-            && self.version == held.version
-            && self.tombstone == held.tombstone
-        {
-            return match held.value_hash.cmp(&self.value_hash) {
-                Ordering::Greater => Merge::Wins,
-                Ordering::Equal => Merge::Same,
-                Ordering::Less => Merge::Loses,
-            };
-        }
-        match self.cmp(held) {
-            Ordering::Greater => Merge::Wins,
-            Ordering::Equal => Merge::Same,
-            Ordering::Less => Merge::Loses,
-        }
-    }
 }
 
 #[cfg(test)]

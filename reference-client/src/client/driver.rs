@@ -62,11 +62,20 @@ pub(super) struct Driver<S, T, R> {
     verifications: Vec<oneshot::Sender<Result<Report, Interrupted>>>,
     /// The store's counts may have changed.
     recount: bool,
+    /// When they were counted last.
+    counted_ms: Option<u64>,
 }
+
+/// How long a change of the counts may wait to be told. Counting takes a look
+/// at all that waits; while thousands of writes are pushed, it is not done for
+/// each answer.
+const RECOUNT_MS: u64 = 50;
 
 enum Input {
     Command(Command),
     Event(Event),
+    /// A change of the counts has waited long enough.
+    Count,
     /// Nobody holds the client any more.
     Abandoned,
 }
@@ -99,16 +108,17 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
             syncs: Vec::new(),
             verifications: Vec::new(),
             recount: false,
+            counted_ms: None,
         }
     }
 
     pub(super) async fn run(mut self) {
         let closed = loop {
-            if self.recount {
-                self.recount = false;
+            if self.recount && self.recount_at() <= self.runtime.moment().mono_ms {
                 self.count().await;
             }
             match self.next_input().await {
+                Input::Count => self.count().await,
                 Input::Abandoned => break None,
                 Input::Command(Command::Close(done)) => break Some(done),
                 Input::Command(command) => self.obey(command).await,
@@ -124,10 +134,10 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
 
     async fn next_input(&mut self) -> Input {
         let now = self.runtime.moment().mono_ms;
-        let mut timer = self
-            .engine
-            .wake_at()
-            .map(|at| self.runtime.sleep(at.saturating_sub(now)));
+        let sleep_until = |at: u64| self.runtime.sleep(at.saturating_sub(now));
+        let mut timer = self.engine.wake_at().map(sleep_until);
+        let count_at = self.recount.then(|| self.recount_at());
+        let mut count = count_at.map(sleep_until);
         poll_fn(|cx| {
             // the stream comes last: a flood of messages delays nothing else
             match self.commands.poll_next_unpin(cx) {
@@ -137,6 +147,11 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
             }
             if let Poll::Ready(event) = self.poll_network(cx, timer.as_mut()) {
                 return Poll::Ready(Input::Event(event));
+            }
+            if let Some(count) = &mut count
+                && count.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Input::Count);
             }
             Poll::Pending
         })
@@ -241,7 +256,13 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
                     Effect::Authenticate { refused } => {
                         events.extend(self.authenticate(refused));
                     }
-                    Effect::Notify(notice) => self.tell(notice),
+                    Effect::Notify(notice) => {
+                        if notice == Notice::InSync && self.recount {
+                            // whoever waited for it looks at the counts next
+                            self.count().await;
+                        }
+                        self.tell(notice);
+                    }
                 }
             }
         }
@@ -323,7 +344,13 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
         self.call = Some((id, MaybeDone::Future(call)));
     }
 
+    fn recount_at(&self) -> u64 {
+        self.counted_ms.map_or(0, |at| at + RECOUNT_MS)
+    }
+
     async fn count(&mut self) {
+        self.recount = false;
+        self.counted_ms = Some(self.runtime.moment().mono_ms);
         // a store that cannot count is reported by its next operation
         if let Ok(counts) = self.store.counts().await {
             self.feed.update_status(|status| status.count(counts));

@@ -75,6 +75,9 @@ fn prepare(c: &mut Connection, name: &str) -> Result<(), StoreError> {
         .map_err(|e| at(name, e))?;
     c.pragma_update(None, "synchronous", "FULL")
         .map_err(|e| at(name, e))?;
+    // pages that change often are copied back less often: 16 MiB of log
+    c.pragma_update(None, "wal_autocheckpoint", 4096)
+        .map_err(|e| at(name, e))?;
     let tx = c
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(|e| at(name, e))?;
