@@ -1,9 +1,10 @@
 //! The way of a session when all goes well.
 
 use super::rig::*;
-use crate::engine::{Event, Notice, Phase, Request};
+use crate::engine::{Answer, Effect, Event, Notice, Phase, Request};
 use crate::replica::Fate;
 use crate::replica::edit::Edit;
+use crate::replica::ops::Op;
 use crate::store::WriteState;
 use gosync_proto::{Key, Reason, Record, wire};
 use wire::snapshot_response::Event as Snap;
@@ -306,6 +307,57 @@ fn a_batch_is_pushed_alone_and_refused_as_a_whole() {
             .iter()
             .all(|s| matches!(s, WriteState::Rejected { .. }))
     );
+}
+
+/// Two batches that both write `x` and another key.
+fn two_batches(rig: &mut Rig) {
+    for (other, value) in [("y", "1"), ("z", "2")] {
+        let edit = |k: &str| Edit::Put(key(k), value.into());
+        rig.write(vec![edit("x"), edit(other)]);
+    }
+    rig.live_with_pending();
+}
+
+#[test]
+fn the_next_parcel_is_sent_before_the_answer_is_settled() {
+    let mut rig = Rig::new();
+    two_batches(&mut rig);
+    let answer = wire::PushResponse {
+        verdicts: vec![held(1), held(1)],
+        position: Some(position(1, 1, 0).to_wire()),
+        server_time_ms: NOON,
+        held: vec![same(); rig.pushed().held.len()],
+    };
+    let id = rig.last_call().0;
+    let event = Event::Answered(id, Box::new(Ok(Answer::Push(answer))));
+    let effects = rig.engine.handle(event, rig.now);
+    let first = |is: fn(&Effect) -> bool| effects.iter().position(is).unwrap();
+    let sent = first(
+        |e| matches!(e, Effect::Call { request, .. } if matches!(**request, Request::Push(_))),
+    );
+    let settled = first(|e| matches!(e, Effect::Store(Op::Settle(..))));
+    assert!(sent < settled);
+}
+
+#[test]
+fn a_parcel_that_was_taken_ahead_is_taken_anew_after_a_verdict_that_changes_it() {
+    let mut rig = Rig::new();
+    two_batches(&mut rig);
+    let second = rig.writes()[2].record.clone();
+    let winner = record("x", second.version.time.0 + 1, Some("theirs"));
+    let beaten = wire::Verdict {
+        outcome: wire::Outcome::Superseded as i32,
+        sequence: 1,
+        winner: Some(winner.clone().into()),
+        ..wire::Verdict::default()
+    };
+    rig.judge(position(1, 2, 0), vec![beaten, held(2)]);
+    // the winner beats the second batch's write as well
+    let keys: Vec<&[u8]> = rig.pushed().records.iter().map(|r| &r.key[..]).collect();
+    assert_eq!(keys, [b"z"]);
+    rig.judge(position(1, 3, 0), vec![held(3)]);
+    assert!(rig.writes().is_empty());
+    assert_eq!(rig.clean()[0], winner);
 }
 
 #[test]
