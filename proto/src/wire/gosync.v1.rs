@@ -334,7 +334,9 @@ pub struct HelloResponse {
     /// The features in force.
     #[prost(enumeration = "Feature", repeated, tag = "2")]
     pub features: ::prost::alloc::vec::Vec<i32>,
-    /// The server's wall clock, Unix milliseconds.
+    /// The clock by which the server judges versions, Unix milliseconds: the
+    /// higher of its wall clock and the highest reading of it that it stored with
+    /// a commit of the space.
     #[prost(uint64, tag = "3")]
     pub server_time_ms: u64,
     #[prost(message, optional, tag = "4")]
@@ -441,7 +443,8 @@ pub struct PushResponse {
     #[prost(message, repeated, tag = "1")]
     pub verdicts: ::prost::alloc::vec::Vec<Verdict>,
     /// The state after the push. Its head is this push's commit if anything was
-    /// applied; the replica may adopt it as `newest_commit`, never as a cursor.
+    /// applied; the replica may adopt it as `newest_commit`, and as a cursor only
+    /// where nothing of others lies between (PUSH-037).
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<Position>,
     #[prost(uint64, tag = "3")]

@@ -181,7 +181,7 @@ impl Engine {
         };
         match self.read_answer(&parcel, response) {
             Err(error) => self.fail(error),
-            Ok((answer, statuses)) => {
+            Ok((mut answer, statuses)) => {
                 self.server_clock(answer.server_now_ms);
                 let same_history = statuses.iter().all(HistoryStatus::in_order)
                     && self.session.as_ref().is_some_and(|s| {
@@ -191,6 +191,7 @@ impl Engine {
                     .rulings
                     .iter()
                     .all(|ruling| matches!(ruling, Ruling::Held(_)));
+                answer.moves_cursors = same_history && self.phase == Phase::Pushing;
                 self.sending.settling = true;
                 self.ops.push_back(Op::Settle(parcel, answer));
                 if !(same_history && all_held) {
@@ -238,6 +239,7 @@ impl Engine {
         let answer = Answer {
             rulings,
             position,
+            moves_cursors: false,
             server_now_ms: response.server_time_ms,
         };
         Ok((answer, statuses))

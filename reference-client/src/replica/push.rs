@@ -8,7 +8,7 @@ use gosync_proto::history::{Cursor, Point, Position};
 use gosync_proto::limits::Limits;
 use gosync_proto::reason::Action;
 use gosync_proto::{Key, Reason, Record, ReplicaId, mutant};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Records for one Push.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -300,6 +300,9 @@ pub struct Answer {
     pub rulings: Vec<Ruling>,
     /// Where the server stands after the push.
     pub position: Position,
+    /// Cursors may follow it: the server places all of them in its history,
+    /// and no Watch moves them meanwhile.
+    pub moves_cursors: bool,
     /// Its clock.
     pub server_now_ms: u64,
 }
@@ -338,6 +341,7 @@ pub async fn settle<S: Store>(
 fn decide(view: &View, author: Author, parcel: &Parcel, answer: Answer) -> (Changes, Aftermath) {
     let mut merger = Merger::new(view);
     let mut aftermath = Aftermath::default();
+    let mut known = BTreeSet::new();
     let mut refused: Vec<(&Item, Option<Reason>, String)> = Vec::new();
     let at = |sequence| Point {
         epoch: answer.position.head.point.epoch,
@@ -347,6 +351,7 @@ fn decide(view: &View, author: Author, parcel: &Parcel, answer: Answer) -> (Chan
         match ruling {
             Ruling::Held(sequence) => {
                 aftermath.accepted += 1;
+                known.insert(sequence);
                 merger.take(item.record.clone(), at(sequence));
                 if item.write.is_none() {
                     confirm_offer(view, &mut merger.changes, item, at(sequence));
@@ -354,6 +359,7 @@ fn decide(view: &View, author: Author, parcel: &Parcel, answer: Answer) -> (Chan
             }
             Ruling::Beaten(winner, sequence) => {
                 aftermath.accepted += 1;
+                known.insert(sequence);
                 merger.take(winner, at(sequence));
             }
             Ruling::Refused { reason, detail } => refused.push((item, reason, detail)),
@@ -403,8 +409,11 @@ fn decide(view: &View, author: Author, parcel: &Parcel, answer: Answer) -> (Chan
         meta = stamped.meta.unwrap_or(meta);
     }
     meta.newest_commit = newer(meta.newest_commit, answer.position.head);
-    if mutant!(PushMovesCursor) {
-        for held in &mut meta.ranges {
+    for held in &mut meta.ranges {
+        let joins = held
+            .cursor
+            .is_some_and(|c| leads_to(c, answer.position.head, &known));
+        if (answer.moves_cursors && joins) || mutant!(PushMovesCursor) {
             held.cursor = Some(answer.position.head);
         }
     }
@@ -412,6 +421,16 @@ fn decide(view: &View, author: Author, parcel: &Parcel, answer: Answer) -> (Chan
         changes.meta = Some(meta);
     }
     (changes, aftermath)
+}
+
+/// Whether the replica, which holds everything up to `cursor`, holds everything
+/// up to `head` as well: every sequence between them is one that the answer
+/// named. Sequences have no gaps, so nothing of others lies there (PUSH-037).
+fn leads_to(cursor: Cursor, head: Cursor, known: &BTreeSet<u64>) -> bool {
+    let (from, to) = (cursor.point.sequence, head.point.sequence);
+    cursor.point.epoch == head.point.epoch
+        && from < to
+        && known.range(from + 1..=to).count() as u64 == to - from
 }
 
 /// A clean record that the server took again was acknowledged there and then.
@@ -608,6 +627,28 @@ mod tests {
         assert_eq!(third.items[0].record.key.as_bytes(), b"c00000");
         assert_eq!(take(last(&third)).unwrap(), Parcel::default());
         assert_eq!(take(None).unwrap(), first);
+    }
+
+    #[test]
+    fn a_cursor_follows_a_push_only_over_sequences_that_the_answer_named() {
+        let at = |epoch, sequence| Cursor {
+            point: Point {
+                epoch: gosync_proto::history::Epoch(epoch),
+                sequence,
+            },
+            tag: 0,
+        };
+        let known = |s: &[u64]| s.iter().copied().collect();
+        assert!(leads_to(at(1, 4), at(1, 6), &known(&[5, 6])));
+        // an earlier push of its own, of which the answer was lost
+        assert!(leads_to(at(1, 4), at(1, 6), &known(&[2, 5, 6])));
+        // somebody else's commit lies between, or behind
+        assert!(!leads_to(at(1, 4), at(1, 7), &known(&[5, 7])));
+        assert!(!leads_to(at(1, 4), at(1, 7), &known(&[5, 6])));
+        // nothing was applied; another history; behind the cursor
+        assert!(!leads_to(at(1, 4), at(1, 5), &known(&[])));
+        assert!(!leads_to(at(1, 4), at(2, 5), &known(&[5])));
+        assert!(!leads_to(at(1, 6), at(1, 5), &known(&[5])));
     }
 
     #[test]

@@ -340,6 +340,24 @@ fn the_next_parcel_is_sent_before_the_answer_is_settled() {
 }
 
 #[test]
+fn what_was_pushed_before_the_watch_is_not_asked_for_again() {
+    let watched_from = |head: u64| {
+        let mut rig = Rig::new();
+        rig.put("a", "1");
+        rig.put("b", "2");
+        rig.live_with_pending();
+        rig.judge(position(1, head, 0), vec![held(1), held(2)]);
+        let Request::Watch(watch) = rig.last_call().1 else {
+            panic!("no watch: {:?}", rig.last_call());
+        };
+        watch.held[0].cursor.map(|c| c.sequence)
+    };
+    assert_eq!(watched_from(2), Some(2));
+    // somebody else wrote meanwhile
+    assert_eq!(watched_from(3), Some(0));
+}
+
+#[test]
 fn a_parcel_that_was_taken_ahead_is_taken_anew_after_a_verdict_that_changes_it() {
     let mut rig = Rig::new();
     two_batches(&mut rig);
