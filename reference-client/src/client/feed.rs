@@ -7,9 +7,9 @@ use crate::engine::{Healed, Report};
 use crate::replica::{Fate, Settled};
 use crate::store::{Write, WriteId};
 use futures::Stream;
-use futures::channel::oneshot;
 use gosync_proto::{Key, KeyRange, Version};
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -198,7 +198,54 @@ impl Told for RangeChanges {
 struct Waiting {
     key: Key,
     version: Version,
-    told: Vec<oneshot::Sender<Fate>>,
+    told: Weak<Mutex<Ballot>>,
+}
+
+/// What has become of the writes of one transaction so far.
+#[derive(Debug)]
+struct Ballot {
+    /// How many writes have no fate yet.
+    open: usize,
+    verdict: Option<Fate>,
+    waker: Option<Waker>,
+    closed: bool,
+}
+
+impl Ballot {
+    /// One verdict for all: refused if any was, applied if any was.
+    fn cast(&mut self, fate: Fate) {
+        self.open = self.open.saturating_sub(1);
+        self.verdict = Some(match (self.verdict.take(), fate) {
+            (Some(refused @ Fate::Rejected { .. }), _) => refused,
+            (_, refused @ Fate::Rejected { .. }) => refused,
+            (Some(Fate::Applied), _) | (_, Fate::Applied) => Fate::Applied,
+            (Some(earlier), _) => earlier,
+            (None, fate) => fate,
+        });
+    }
+}
+
+/// Resolves to the common fate of the writes of one transaction; to `None` when
+/// the client was closed before all of them had one. Dropping it ends the
+/// waiting.
+#[derive(Debug)]
+pub(super) struct Verdict(Arc<Mutex<Ballot>>);
+
+impl Future for Verdict {
+    type Output = Option<Fate>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Fate>> {
+        let mut ballot = lock(&self.0);
+        if ballot.open == 0 {
+            // nothing was written: the server holds all of it
+            return Poll::Ready(Some(ballot.verdict.take().unwrap_or(Fate::Applied)));
+        }
+        if ballot.closed {
+            return Poll::Ready(None);
+        }
+        ballot.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
 }
 
 /// Everybody who is told something.
@@ -287,31 +334,29 @@ impl Feed {
         self.ranges.tell(|r| r.changes = Changes::All);
     }
 
-    /// Somebody waits for the fates of these writes.
-    pub(super) fn await_fates(&self, writes: &[Write]) -> Vec<oneshot::Receiver<Fate>> {
-        let mut fates = lock(&self.fates);
-        writes
-            .iter()
-            .map(|w| {
-                let (told, fate) = oneshot::channel();
-                let waiting = fates.entry(w.id).or_insert_with(|| Waiting {
-                    key: w.record.key.clone(),
-                    version: w.record.version,
-                    told: Vec::new(),
-                });
-                waiting.told.retain(|w| !w.is_canceled());
-                waiting.told.push(told);
-                fate
-            })
-            .collect()
+    /// Somebody waits for the fate of these writes, made in one transaction.
+    pub(super) fn await_fate(&self, writes: &[Write]) -> Verdict {
+        let ballot = Arc::new(Mutex::new(Ballot {
+            open: writes.len(),
+            verdict: None,
+            waker: None,
+            closed: false,
+        }));
+        let waiting = writes.iter().map(|w| {
+            let waiting = Waiting {
+                key: w.record.key.clone(),
+                version: w.record.version,
+                told: Arc::downgrade(&ballot),
+            };
+            (w.id, waiting)
+        });
+        lock(&self.fates).extend(waiting);
+        Verdict(ballot)
     }
 
     /// Forgets waiters that no longer wait.
     pub(super) fn forget_abandoned(&self) {
-        lock(&self.fates).retain(|_, waiting| {
-            waiting.told.retain(|w| !w.is_canceled());
-            !waiting.told.is_empty()
-        });
+        lock(&self.fates).retain(|_, waiting| waiting.told.strong_count() > 0);
     }
 
     /// The writes whose fates somebody waits for.
@@ -322,10 +367,19 @@ impl Feed {
     }
 
     pub(super) fn settle(&self, settled: &Settled) {
-        let waiting = lock(&self.fates).remove(&settled.id);
-        for told in waiting.into_iter().flat_map(|w| w.told) {
-            // whoever waited may have gone
-            let _ = told.send(settled.fate.clone());
+        let Some(waiting) = lock(&self.fates).remove(&settled.id) else {
+            return;
+        };
+        // whoever waited may have gone
+        let Some(ballot) = waiting.told.upgrade() else {
+            return;
+        };
+        let mut ballot = lock(&ballot);
+        ballot.cast(settled.fate.clone());
+        if ballot.open == 0
+            && let Some(waker) = ballot.waker.take()
+        {
+            waker.wake();
         }
     }
 
@@ -334,6 +388,15 @@ impl Feed {
         self.statuses.each(|m| m.closed = true);
         self.events.each(|m| m.closed = true);
         self.ranges.each(|m| m.closed = true);
-        lock(&self.fates).clear();
+        for (_, waiting) in lock(&self.fates).drain() {
+            let Some(ballot) = waiting.told.upgrade() else {
+                continue;
+            };
+            let mut ballot = lock(&ballot);
+            ballot.closed = true;
+            if let Some(waker) = ballot.waker.take() {
+                waker.wake();
+            }
+        }
     }
 }

@@ -20,7 +20,7 @@ use crate::store::{Changes as StoreChanges, Counts, Reads, Store, StoreError, Vi
 use crate::transport::{Token, Transport};
 use bytes::Bytes;
 use driver::{Command, Driver};
-use feed::Feed;
+use feed::{Feed, Verdict};
 use futures::channel::{mpsc, oneshot};
 use gosync_proto::{Invalid, Key, KeyRange, RangeSet, Record, ReplicaId, SpaceId};
 use std::sync::Arc;
@@ -215,7 +215,7 @@ impl std::fmt::Debug for Clock {
 pub struct WriteHandle {
     ids: Vec<WriteId>,
     keys: Vec<Key>,
-    fates: Vec<oneshot::Receiver<Fate>>,
+    verdict: Verdict,
 }
 
 impl WriteHandle {
@@ -236,20 +236,7 @@ impl WriteHandle {
     /// The client was closed before there was one. The write stays in the
     /// store and is sent by the next opening.
     pub async fn server(self) -> Result<Fate, Closed> {
-        let mut verdict = None;
-        for fate in self.fates {
-            let fate = fate.await.map_err(|_| Closed)?;
-            verdict = match (verdict, fate) {
-                (None, fate) => Some(fate),
-                (Some(Fate::Rejected { reason, detail }), _) => {
-                    Some(Fate::Rejected { reason, detail })
-                }
-                (_, Fate::Rejected { reason, detail }) => Some(Fate::Rejected { reason, detail }),
-                (Some(Fate::Applied), _) | (_, Fate::Applied) => Some(Fate::Applied),
-                (Some(earlier), _) => Some(earlier),
-            };
-        }
-        Ok(verdict.unwrap_or(Fate::Applied))
+        self.verdict.await.ok_or(Closed)
     }
 }
 
@@ -371,7 +358,7 @@ impl<S: Store> Client<S> {
                 let (changes, written) = edit::decide(view, author, edits);
                 // before the commit: the fate may be known right after it
                 let handle = written.map(|w| WriteHandle {
-                    fates: feed.await_fates(&changes.put_writes),
+                    verdict: feed.await_fate(&changes.put_writes),
                     ids: w.ids,
                     keys: w.keys,
                 });

@@ -73,17 +73,12 @@ pub async fn take<S: Store>(
         if more && open {
             continue;
         }
-        if run.ids.is_empty() {
+        if run.writes.is_empty() {
             return Ok(Parcel::default());
         }
-        let mut parcel = take_writes(store, me, limits, at_most, run.ids).await?;
-        if !parcel.items.is_empty() {
-            parcel.more = !open;
-            return Ok(parcel);
-        }
-        // another opening changed them meanwhile: look again
-        after = behind;
-        run = Run::default();
+        let mut parcel = take_writes(store, me, limits, at_most, run.writes).await?;
+        parcel.more = !open;
+        return Ok(parcel);
     }
 }
 
@@ -95,7 +90,7 @@ const PAGE: usize = 1_024;
 /// wait, no more are read than are sent.
 #[derive(Default)]
 struct Run {
-    ids: Vec<WriteId>,
+    writes: Vec<Write>,
     batch: Option<WriteId>,
     bytes: u64,
 }
@@ -106,7 +101,7 @@ impl Run {
         if !write.is_waiting() {
             return true;
         }
-        let first = self.ids.is_empty();
+        let first = self.writes.is_empty();
         if first {
             self.batch = write.batch;
         }
@@ -114,11 +109,11 @@ impl Run {
         self.bytes += Limits::encoded_bound(&write.record.key, value.len()) as u64;
         // a batch is sent whole: it was made within the limits
         let fits =
-            self.batch.is_some() || (self.bytes <= room(limits) && self.ids.len() <= at_most);
+            self.batch.is_some() || (self.bytes <= room(limits) && self.writes.len() <= at_most);
         if write.batch != self.batch || !(first || fits) {
             return false;
         }
-        self.ids.push(write.id);
+        self.writes.push(write);
         true
     }
 }
@@ -184,19 +179,17 @@ async fn take_offers<S: Store>(
     Ok(parcel)
 }
 
+/// Only the mark is written: one that is discarded in this very moment is as
+/// one that is discarded on its way.
 async fn take_writes<S: Store>(
     store: &S,
     me: ReplicaId,
     limits: Limits,
     at_most: usize,
-    writes: Vec<WriteId>,
+    writes: Vec<Write>,
 ) -> Result<Parcel, StoreError> {
-    let reads = Reads {
-        writes,
-        ..Reads::default()
-    };
     let take = move |view: &View| {
-        let parcel = select(view, &limits, at_most);
+        let parcel = select(writes, view.meta.attempted, &limits, at_most);
         let mut meta = view.meta.clone();
         let sent = parcel.items.iter().filter_map(|i| i.write);
         meta.attempted = sent.map(|id| id.0).fold(meta.attempted, u64::max);
@@ -214,53 +207,40 @@ async fn take_writes<S: Store>(
         }
         (changes, parcel)
     };
-    let (parcel, _) = fenced(store, me, reads, take).await?;
+    let (parcel, _) = fenced(store, me, Reads::meta(), take).await?;
     Ok(parcel)
 }
 
-/// The next parcel out of a view's writes, which begin with the oldest that
-/// waits: one batch, or single writes up to the next batch or limit. Of
-/// several writes to a key that were never sent, the last speaks for all.
-fn select(view: &View, limits: &Limits, at_most: usize) -> Parcel {
-    let mut waiting = view.writes.values().filter(|w| w.is_waiting()).peekable();
-    let Some(first) = waiting.peek() else {
-        return Parcel::default();
-    };
-    if let Some(batch) = first.batch {
-        let items: Vec<Item> = waiting
-            .take_while(|w| w.batch == Some(batch))
-            .map(item)
-            .collect();
+/// The parcel that a [`Run`]'s writes make. Of several single writes to a key
+/// that were never sent, the last speaks for all.
+fn select(run: Vec<Write>, attempted: u64, limits: &Limits, at_most: usize) -> Parcel {
+    if run.first().is_some_and(|w| w.batch.is_some()) {
         return Parcel {
             // what is left of a batch after its other writes were superseded
             // may be a single record
-            atomic: items.len() > 1 && !mutant!(BatchTornApart),
-            items,
+            atomic: run.len() > 1 && !mutant!(BatchTornApart),
+            items: run.into_iter().map(item).collect(),
             ..Parcel::default()
         };
     }
     let mut items: Vec<Option<Item>> = Vec::new();
-    let mut place: HashMap<&Key, (usize, WriteId)> = HashMap::new();
+    let mut place: HashMap<Key, (usize, WriteId)> = HashMap::new();
     let mut bytes = 0;
     let mut count = 0;
-    for w in waiting.take_while(|w| w.batch.is_none()) {
+    for w in run {
         let size = Limits::encoded_bound(&w.record.key, w.record.content.value().len()) as u64;
         if bytes + size > room(limits) && count > 0 {
             break;
         }
         match place.get(&w.record.key) {
             // the fate of a write that was sent has to be learnt first
-            Some((_, earlier))
-                if earlier.0 <= view.meta.attempted && !mutant!(VerdictNotAwaited) =>
-            {
-                break;
-            }
+            Some((_, earlier)) if earlier.0 <= attempted && !mutant!(VerdictNotAwaited) => break,
             Some(_) if mutant!(TwoOfOneKey) => {}
             Some((i, _)) => items[*i] = None,
             None if count == at_most => break,
             None => count += 1,
         }
-        place.insert(&w.record.key, (items.len(), w.id));
+        place.insert(w.record.key.clone(), (items.len(), w.id));
         items.push(Some(item(w)));
         bytes += size;
     }
@@ -270,9 +250,9 @@ fn select(view: &View, limits: &Limits, at_most: usize) -> Parcel {
     }
 }
 
-fn item(w: &Write) -> Item {
+fn item(w: Write) -> Item {
     Item {
-        record: w.record.clone(),
+        record: w.record,
         write: Some(w.id),
     }
 }
