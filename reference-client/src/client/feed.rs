@@ -8,7 +8,7 @@ use crate::replica::{Fate, Settled};
 use crate::store::{Write, WriteId};
 use futures::Stream;
 use gosync_proto::{Key, KeyRange, Version};
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -255,7 +255,8 @@ pub(super) struct Feed {
     statuses: Hub<LatestStatus>,
     events: Hub<EventQueue>,
     ranges: Hub<RangeChanges>,
-    fates: Mutex<HashMap<WriteId, Waiting>>,
+    /// Ordered: a push settles neighbours.
+    fates: Mutex<BTreeMap<WriteId, Waiting>>,
 }
 
 impl Feed {
@@ -388,7 +389,7 @@ impl Feed {
         self.statuses.each(|m| m.closed = true);
         self.events.each(|m| m.closed = true);
         self.ranges.each(|m| m.closed = true);
-        for (_, waiting) in lock(&self.fates).drain() {
+        for waiting in std::mem::take(&mut *lock(&self.fates)).into_values() {
             let Some(ballot) = waiting.told.upgrade() else {
                 continue;
             };

@@ -5,9 +5,10 @@
 
 use super::{Engine, Notice, Phase, Request, check};
 use crate::replica::ops::Op;
-use crate::replica::push::{Aftermath, Answer, Parcel, Ruling};
+use crate::replica::push::{Aftermath, Answer, Parcel, Room, Ruling};
 use crate::transport::{CallError, Cause};
 use gosync_proto::history::HistoryStatus;
+use gosync_proto::limits::Limits;
 use gosync_proto::reason::Action;
 use gosync_proto::{Reason, Record, mutant, wire};
 
@@ -64,6 +65,13 @@ impl Sending {
         self.more |= self.next.take().is_some();
     }
 
+    fn room(&self, limits: Limits) -> Room {
+        Room {
+            limits,
+            at_most: self.cap,
+        }
+    }
+
     /// Clean records were queued for the server.
     pub(super) fn offered(&mut self) {
         self.offers = true;
@@ -114,18 +122,18 @@ impl Engine {
         let Some(session) = &self.session else {
             return;
         };
+        let room = sending.room(session.limits);
         let behind = match &sending.parcel {
             // what is written meanwhile is better sent as one
             Some(parcel) if !parcel.more => return,
-            Some(parcel) => parcel.items.iter().filter_map(|i| i.write).max(),
+            Some(parcel) => parcel.last_write(),
             None => {
                 sending.more = false;
                 None
             }
         };
         sending.taking = true;
-        self.ops
-            .push_back(Op::Take(session.limits, sending.cap, behind));
+        self.ops.push_back(Op::Take(room, behind));
     }
 
     pub(super) fn parcel_taken(&mut self, parcel: Parcel) {
@@ -192,13 +200,16 @@ impl Engine {
                     .iter()
                     .all(|ruling| matches!(ruling, Ruling::Held(_)));
                 answer.moves_cursors = same_history && self.phase == Phase::Pushing;
-                self.sending.settling = true;
-                self.ops.push_back(Op::Settle(parcel, answer));
+                let mut ahead = None;
                 if !(same_history && all_held) {
                     self.sending.forget_next();
                 } else if let Some(next) = self.sending.next.take() {
+                    let room = self.session.as_ref().map(|s| self.sending.room(s.limits));
+                    ahead = room.zip(next.last_write()).filter(|_| next.more);
                     self.send(next);
                 }
+                self.sending.settling = true;
+                self.ops.push_back(Op::Settle(parcel, answer, ahead));
                 if !same_history {
                     // what was pushed counts; then the session starts again
                     self.sending.more = false;
@@ -276,6 +287,8 @@ impl Engine {
 
     pub(super) fn parcel_settled(&mut self, aftermath: Aftermath) {
         self.sending.settling = false;
+        let next = aftermath.next;
+        self.sending.next = Some(next).filter(|p| !p.items.is_empty());
         let accepted = aftermath.accepted;
         self.publish(aftermath.outcome);
         if !matches!(self.phase, Phase::Pushing | Phase::CatchingUp | Phase::Live) {

@@ -3,7 +3,7 @@
 
 use super::edit::Author;
 use super::merge::{Incoming, Merged};
-use super::push::{Aftermath, Answer, Parcel};
+use super::push::{Aftermath, Answer, Parcel, Room};
 use super::session::{Concluded, Conclusion};
 use super::upkeep::{Horizon, Loaded, Verified};
 use super::{Outcome, merge, push, session, upkeep};
@@ -19,11 +19,12 @@ pub enum Op {
     Activate,
     /// Merge what the server sent.
     Merge(Incoming),
-    /// Take what is to be pushed next: at most so many records. With a write:
-    /// only writes behind it, which is on its way.
-    Take(Limits, usize, Option<WriteId>),
-    /// Bring the answer to a push into the store.
-    Settle(Parcel, Answer),
+    /// Take what is to be pushed next. With a write: only writes behind it,
+    /// which is on its way.
+    Take(Room, Option<WriteId>),
+    /// Bring the answer to a push into the store. With a write: and take what
+    /// is to be pushed behind it, which is on its way.
+    Settle(Parcel, Answer, Option<(Room, WriteId)>),
     /// Mark every write of a parcel as refused.
     Refuse(Parcel, Option<Reason>, String),
     /// End a reconciliation.
@@ -68,11 +69,9 @@ pub async fn run<S: Store>(store: &S, author: Author, op: Op) -> Result<Reply, S
             let (merged, meta) = merge::merge(store, me, incoming).await?;
             Reply::Merged(merged, meta)
         }
-        Op::Take(limits, at_most, behind) => {
-            Reply::Taken(push::take(store, me, limits, at_most, behind).await?)
-        }
-        Op::Settle(parcel, answer) => {
-            let (aftermath, meta) = push::settle(store, author, parcel, answer).await?;
+        Op::Take(room, behind) => Reply::Taken(push::take(store, me, room, behind).await?),
+        Op::Settle(parcel, answer, ahead) => {
+            let (aftermath, meta) = push::settle(store, author, parcel, answer, ahead).await?;
             Reply::Settled(aftermath, meta)
         }
         Op::Refuse(parcel, reason, detail) => {

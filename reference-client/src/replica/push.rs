@@ -24,6 +24,13 @@ pub struct Parcel {
     pub more: bool,
 }
 
+impl Parcel {
+    /// The newest write in it: what waits behind the parcel comes after.
+    pub fn last_write(&self) -> Option<WriteId> {
+        self.items.iter().filter_map(|i| i.write).max()
+    }
+}
+
 /// One record of a parcel.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Item {
@@ -42,44 +49,58 @@ pub fn room(limits: &Limits) -> u64 {
 /// How many offers are looked at for one parcel.
 const OFFERS: usize = 5_000;
 
+/// What a parcel may hold at most.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Room {
+    /// The server's limits.
+    pub limits: Limits,
+    /// Bounds the number of records further than the limits do.
+    pub at_most: usize,
+}
+
+impl Room {
+    fn records(&self) -> usize {
+        let limit = usize::try_from(self.limits.max_push_records).unwrap_or(usize::MAX);
+        self.at_most.min(limit)
+    }
+}
+
 /// Takes what is to be pushed next, and notes durably that it may have been
-/// sent. `at_most` bounds the number of records further than the limits do.
-/// An empty parcel means that there is nothing to push. With `behind`, a write
-/// that is on its way, only writes that come after it are taken.
+/// sent. An empty parcel means that there is nothing to push. With `behind`, a
+/// write that is on its way, only writes that come after it are taken.
 ///
 /// # Errors
 /// [`StoreError::Displaced`], or the store failed.
 pub async fn take<S: Store>(
     store: &S,
     me: ReplicaId,
-    limits: Limits,
-    at_most: usize,
+    room: Room,
     behind: Option<WriteId>,
 ) -> Result<Parcel, StoreError> {
-    let at_most = at_most.min(usize::try_from(limits.max_push_records).unwrap_or(usize::MAX));
     if behind.is_none() {
-        let offers = take_offers(store, me, limits, at_most).await?;
+        let offers = take_offers(store, me, room).await?;
         if !offers.items.is_empty() || !offers.damaged.is_empty() {
             return Ok(offers);
         }
     }
-    let mut after = behind;
-    let mut run = Run::default();
-    loop {
-        let page = store.writes(after, PAGE).await?;
-        after = page.last().map(|w| w.id).or(after);
-        let more = page.len() == PAGE;
-        let open = page.into_iter().all(|w| run.extend(w, &limits, at_most));
-        if more && open {
-            continue;
-        }
-        if run.writes.is_empty() {
-            return Ok(Parcel::default());
-        }
-        let mut parcel = take_writes(store, me, limits, at_most, run.writes).await?;
-        parcel.more = !open;
-        return Ok(parcel);
+    let run = Run::behind(behind, room, store).await?;
+    if run.writes.is_empty() {
+        return Ok(Parcel::default());
     }
+    let take = move |view: &View| {
+        let mut meta = view.meta.clone();
+        let parcel = run.select(&mut meta);
+        let mut changes = Changes {
+            meta: (meta != view.meta).then_some(meta),
+            ..Changes::default()
+        };
+        if mutant!(SentIsAccepted) {
+            changes.remove_writes = parcel.items.iter().filter_map(|i| i.write).collect();
+        }
+        (changes, parcel)
+    };
+    let (parcel, _) = fenced(store, me, Reads::meta(), take).await?;
+    Ok(parcel)
 }
 
 /// How many writes are looked at in one go.
@@ -88,16 +109,43 @@ const PAGE: usize = 1_024;
 /// The writes that one parcel may hold at most: the first that waits, and
 /// those behind it up to a limit or the edge of a batch. Of thousands that
 /// wait, no more are read than are sent.
-#[derive(Default)]
+#[derive(Debug)]
 struct Run {
     writes: Vec<Write>,
     batch: Option<WriteId>,
     bytes: u64,
+    room: Room,
+    /// Other writes wait behind these.
+    more: bool,
 }
 
 impl Run {
+    async fn behind<S: Store>(
+        behind: Option<WriteId>,
+        room: Room,
+        store: &S,
+    ) -> Result<Run, StoreError> {
+        let mut run = Run {
+            writes: Vec::new(),
+            batch: None,
+            bytes: 0,
+            room,
+            more: false,
+        };
+        let mut after = behind;
+        loop {
+            let page = store.writes(after, PAGE).await?;
+            after = page.last().map(|w| w.id).or(after);
+            let last = page.len() < PAGE;
+            run.more = !page.into_iter().all(|w| run.extend(w));
+            if last || run.more {
+                return Ok(run);
+            }
+        }
+    }
+
     /// Whether writes behind this one may belong to the run.
-    fn extend(&mut self, write: Write, limits: &Limits, at_most: usize) -> bool {
+    fn extend(&mut self, write: Write) -> bool {
         if !write.is_waiting() {
             return true;
         }
@@ -108,24 +156,88 @@ impl Run {
         let value = write.record.content.value();
         self.bytes += Limits::encoded_bound(&write.record.key, value.len()) as u64;
         // a batch is sent whole: it was made within the limits
-        let fits =
-            self.batch.is_some() || (self.bytes <= room(limits) && self.writes.len() <= at_most);
+        let fits = self.batch.is_some()
+            || (self.bytes <= room(&self.room.limits) && self.writes.len() <= self.room.records());
         if write.batch != self.batch || !(first || fits) {
             return false;
         }
         self.writes.push(write);
         true
     }
+
+    /// The parcel that the writes make, noted as one that may have been sent.
+    /// One that is discarded in this very moment is as one that is discarded
+    /// on its way. Of several single writes to a key that were never sent, the
+    /// last speaks for all.
+    fn select(self, meta: &mut Meta) -> Parcel {
+        let more = self.more;
+        let attempted = meta.attempted;
+        let mut parcel = match self.batch {
+            Some(_) => Parcel {
+                // what is left of a batch after its other writes were
+                // superseded may be a single record
+                atomic: self.writes.len() > 1 && !mutant!(BatchTornApart),
+                items: self.writes.into_iter().map(item).collect(),
+                more,
+                ..Parcel::default()
+            },
+            None => Parcel {
+                items: self.singles(attempted),
+                more,
+                ..Parcel::default()
+            },
+        };
+        let sent = parcel.items.iter().filter_map(|i| i.write);
+        meta.attempted = sent.map(|id| id.0).fold(attempted, u64::max);
+        for item in &mut parcel.items {
+            let sent_before = item.write.is_some_and(|id| id.0 <= attempted);
+            item.record.version.time.0 += u64::from(sent_before && mutant!(RetryRestamped));
+        }
+        parcel
+    }
+
+    fn singles(self, attempted: u64) -> Vec<Item> {
+        let mut items: Vec<Option<Item>> = Vec::new();
+        let mut place: HashMap<Key, (usize, WriteId)> = HashMap::new();
+        let mut bytes = 0;
+        let mut count = 0;
+        for w in self.writes {
+            let size = Limits::encoded_bound(&w.record.key, w.record.content.value().len()) as u64;
+            if bytes + size > room(&self.room.limits) && count > 0 {
+                break;
+            }
+            match place.get(&w.record.key) {
+                // the fate of a write that was sent has to be learnt first
+                Some((_, earlier)) if earlier.0 <= attempted && !mutant!(VerdictNotAwaited) => {
+                    break;
+                }
+                Some(_) if mutant!(TwoOfOneKey) => {}
+                Some((i, _)) => items[*i] = None,
+                None if count == self.room.records() => break,
+                None => count += 1,
+            }
+            place.insert(w.record.key.clone(), (items.len(), w.id));
+            items.push(Some(item(w)));
+            bytes += size;
+        }
+        items.into_iter().flatten().collect()
+    }
+}
+
+fn item(w: Write) -> Item {
+    Item {
+        record: w.record,
+        write: Some(w.id),
+    }
 }
 
 async fn take_offers<S: Store>(
     store: &S,
     me: ReplicaId,
-    limits: Limits,
-    at_most: usize,
+    limit: Room,
 ) -> Result<Parcel, StoreError> {
     let reads = Reads {
-        offers: at_most.min(OFFERS),
+        offers: limit.records().min(OFFERS),
         ..Reads::default()
     };
     let keys: Vec<Key> = store
@@ -152,7 +264,7 @@ async fn take_offers<S: Store>(
                 continue;
             }
             bytes += Limits::encoded_bound(key, s.record.content.value().len()) as u64;
-            if bytes > room(&limits) && !items.is_empty() {
+            if bytes > room(&limit.limits) && !items.is_empty() {
                 break;
             }
             let mut record = s.record.clone();
@@ -177,84 +289,6 @@ async fn take_offers<S: Store>(
     };
     let (parcel, _) = fenced(store, me, Reads::keys(keys), take).await?;
     Ok(parcel)
-}
-
-/// Only the mark is written: one that is discarded in this very moment is as
-/// one that is discarded on its way.
-async fn take_writes<S: Store>(
-    store: &S,
-    me: ReplicaId,
-    limits: Limits,
-    at_most: usize,
-    writes: Vec<Write>,
-) -> Result<Parcel, StoreError> {
-    let take = move |view: &View| {
-        let parcel = select(writes, view.meta.attempted, &limits, at_most);
-        let mut meta = view.meta.clone();
-        let sent = parcel.items.iter().filter_map(|i| i.write);
-        meta.attempted = sent.map(|id| id.0).fold(meta.attempted, u64::max);
-        let mut changes = Changes {
-            meta: (meta != view.meta).then_some(meta),
-            ..Changes::default()
-        };
-        if mutant!(SentIsAccepted) {
-            changes.remove_writes = parcel.items.iter().filter_map(|i| i.write).collect();
-        }
-        let mut parcel = parcel;
-        for item in &mut parcel.items {
-            let sent_before = item.write.is_some_and(|id| id.0 <= view.meta.attempted);
-            item.record.version.time.0 += u64::from(sent_before && mutant!(RetryRestamped));
-        }
-        (changes, parcel)
-    };
-    let (parcel, _) = fenced(store, me, Reads::meta(), take).await?;
-    Ok(parcel)
-}
-
-/// The parcel that a [`Run`]'s writes make. Of several single writes to a key
-/// that were never sent, the last speaks for all.
-fn select(run: Vec<Write>, attempted: u64, limits: &Limits, at_most: usize) -> Parcel {
-    if run.first().is_some_and(|w| w.batch.is_some()) {
-        return Parcel {
-            // what is left of a batch after its other writes were superseded
-            // may be a single record
-            atomic: run.len() > 1 && !mutant!(BatchTornApart),
-            items: run.into_iter().map(item).collect(),
-            ..Parcel::default()
-        };
-    }
-    let mut items: Vec<Option<Item>> = Vec::new();
-    let mut place: HashMap<Key, (usize, WriteId)> = HashMap::new();
-    let mut bytes = 0;
-    let mut count = 0;
-    for w in run {
-        let size = Limits::encoded_bound(&w.record.key, w.record.content.value().len()) as u64;
-        if bytes + size > room(limits) && count > 0 {
-            break;
-        }
-        match place.get(&w.record.key) {
-            // the fate of a write that was sent has to be learnt first
-            Some((_, earlier)) if earlier.0 <= attempted && !mutant!(VerdictNotAwaited) => break,
-            Some(_) if mutant!(TwoOfOneKey) => {}
-            Some((i, _)) => items[*i] = None,
-            None if count == at_most => break,
-            None => count += 1,
-        }
-        place.insert(w.record.key.clone(), (items.len(), w.id));
-        items.push(Some(item(w)));
-        bytes += size;
-    }
-    Parcel {
-        items: items.into_iter().flatten().collect(),
-        ..Parcel::default()
-    }
-}
-
-fn item(w: Write) -> Item {
-    Item {
-        record: w.record,
-        write: Some(w.id),
-    }
 }
 
 /// What the server said about one record.
@@ -288,7 +322,7 @@ pub struct Answer {
 }
 
 /// What the answer leads to, beyond what was changed.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Aftermath {
     /// What changed.
     pub outcome: Outcome,
@@ -300,10 +334,14 @@ pub struct Aftermath {
     pub restamped: usize,
     /// Records that the server accepted.
     pub accepted: usize,
+    /// What is to be pushed next but one, if that was asked for and the server
+    /// accepted everything.
+    pub next: Parcel,
 }
 
 /// Brings an answer into the store: in one transaction, what the server holds
-/// becomes clean, and what it refused is marked.
+/// becomes clean, and what it refused is marked. With `ahead`, writes behind
+/// one that is on its way are taken in the same transaction.
 ///
 /// # Errors
 /// [`StoreError::Displaced`], or the store failed; nothing changed.
@@ -312,9 +350,21 @@ pub async fn settle<S: Store>(
     author: Author,
     parcel: Parcel,
     answer: Answer,
+    ahead: Option<(Room, WriteId)>,
 ) -> Result<(Aftermath, Meta), StoreError> {
+    let run = match ahead {
+        Some((room, behind)) => Some(Run::behind(Some(behind), room, store).await?),
+        None => None,
+    };
     let reads = Reads::keys(parcel.items.iter().map(|i| i.record.key.clone()));
-    let settle = move |view: &View| decide(view, author, &parcel, answer);
+    let settle = move |view: &View| {
+        let (mut changes, mut aftermath) = decide(view, author, &parcel, answer);
+        if let Some(run) = run.filter(|_| aftermath.accepted == parcel.items.len()) {
+            let meta = changes.meta.get_or_insert_with(|| view.meta.clone());
+            aftermath.next = run.select(meta);
+        }
+        (changes, aftermath)
+    };
     fenced(store, author.replica, reads, settle).await
 }
 
@@ -564,7 +614,11 @@ mod tests {
     }
 
     fn taken(store: &MemoryStore, at_most: usize) -> (usize, bool, Vec<u8>) {
-        let parcel = block_on(take(store, ME, Limits::default(), at_most, None)).unwrap();
+        let room = Room {
+            limits: Limits::default(),
+            at_most,
+        };
+        let parcel = block_on(take(store, ME, room, None)).unwrap();
         let first = parcel.items.first();
         let key = first.map_or(vec![], |i| i.record.key.as_bytes().to_vec());
         (parcel.items.len(), parcel.atomic, key)
@@ -596,16 +650,19 @@ mod tests {
     #[test]
     fn what_waits_behind_a_parcel_is_taken_without_it() {
         let store = written(&[&keys("a", 3), &keys("b", 2), &keys("c", 1)]);
-        let take = |behind| block_on(take(&store, ME, Limits::default(), usize::MAX, behind));
+        let room = Room {
+            limits: Limits::default(),
+            at_most: usize::MAX,
+        };
+        let take = |behind| block_on(take(&store, ME, room, behind));
         let first = take(None).unwrap();
         assert!(first.more && first.atomic);
-        let last = |p: &Parcel| p.items.iter().filter_map(|i| i.write).max();
-        let second = take(last(&first)).unwrap();
+        let second = take(first.last_write()).unwrap();
         assert_eq!(second.items[0].record.key.as_bytes(), b"b00000");
-        let third = take(last(&second)).unwrap();
+        let third = take(second.last_write()).unwrap();
         assert!(!third.more && !third.atomic);
         assert_eq!(third.items[0].record.key.as_bytes(), b"c00000");
-        assert_eq!(take(last(&third)).unwrap(), Parcel::default());
+        assert_eq!(take(third.last_write()).unwrap(), Parcel::default());
         assert_eq!(take(None).unwrap(), first);
     }
 
