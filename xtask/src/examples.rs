@@ -5,15 +5,32 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::setup::python;
+use crate::setup::{node, python};
 use crate::{conformance, process, test, workspace};
 
 /// Judges each example for the profiles and transports that it claims.
 pub fn run() -> Result<()> {
     test::programs()?;
     python_client()?;
-    python_server()
+    python_server()?;
+    typescript_client()
 }
+
+fn typescript_client() -> Result<()> {
+    let dir = workspace::root().join("conformance/examples/typescript");
+    node::packages(&dir)?;
+    process::run(
+        Command::new("npm")
+            .current_dir(&dir)
+            .args(["run", "--silent", "build"]),
+    )?;
+    let driver = dir.join("dist/driver.js");
+    let exec = format!("node {}", conformance::word(&driver));
+    conformance::suite("client", &["--exec", &exec], CLIENT)
+}
+
+/// What the example clients claim.
+const CLIENT: &[&str] = &["--profile", "core,heal,live", "--transport", "grpc"];
 
 fn python_client() -> Result<()> {
     let python = python::ensure()?;
@@ -23,11 +40,7 @@ fn python_client() -> Result<()> {
         conformance::word(python.interpreter()),
         conformance::word(&driver)
     );
-    conformance::suite(
-        "client",
-        &["--exec", &exec],
-        &["--profile", "core,heal", "--transport", "grpc"],
-    )
+    conformance::suite("client", &["--exec", &exec], CLIENT)
 }
 
 fn python_server() -> Result<()> {

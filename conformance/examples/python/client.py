@@ -8,15 +8,16 @@ import random
 import secrets
 import threading
 import time
+from functools import partial
 
 import wire
-from rules import (Column, Malformed, Record, clock_bound, fingerprint, inside, issue_time, parse, pb, prefix_range,
-                   put_bound, put_varint, range_message, separator, short, types)
+from reconcile import Part, question, understand
+from rules import (Malformed, Record, clock_bound, fingerprint, inside, issue_time, parse, pb, prefix_range,
+                   range_message, types)
 from store import Cursor, Held, Store, in_ranges
 from wire import Fail
 
 SAME, REWOUND, UNKNOWN = types.LINEAGE_SAME, types.LINEAGE_REWOUND, types.LINEAGE_UNKNOWN
-ITEMS_AT_ONCE = 64  # a part with no more records than this is listed (section 7.8)
 ENTRIES = 20_000
 WOKEN = object()  # in the inbox: there may be something to push, or to stop for
 
@@ -75,16 +76,6 @@ def cursor_of(message) -> Cursor:
 
 def cursor_message(cursor):
     return types.Cursor(epoch=cursor.epoch, sequence=cursor.sequence, tag=cursor.tag) if cursor else None
-
-
-class Part:
-    """A piece of the key space that is still open in a reconcile session."""
-
-    def __init__(self, low, high, differs=False, full=False, fine=False):
-        self.low, self.high = low, high
-        self.differs = differs  # fingerprints of it were seen to differ
-        self.full = full  # is asked with digests of 32 bytes (RECON-037)
-        self.fine = fine  # the server cannot split it (RECON-051)
 
 
 class Replica:
@@ -331,7 +322,8 @@ class Replica:
         return pb.FEATURE_RECONCILE in self.features
 
     def heal(self, held: Held, standing: Standing):
-        if self.heals() and self.store.all_clean(held.low, held.high):
+        begun = held.low in self.snapshots
+        if not begun and self.heals() and self.store.all_clean(held.low, held.high):
             self.reconcile(held)
         else:
             self.snapshot(held)
@@ -365,7 +357,7 @@ class Replica:
                         self.store.offer(key)
                     elif key in lacking:
                         self.store.quarantine(record, "NO_ACCESS")
-                else:
+                elif not self.store.is_offered(key):  # an offer is not confirmed (RECON-042)
                     self.store.set_point(key, standing.head)
             if standing.behind:
                 self.restamp_below(held, standing.horizon)
@@ -481,8 +473,11 @@ class Replica:
             now = [p for p in todo if p.full == full]
             later = [p for p in todo if p.full != full]
             horizon = self.store.get("horizon", 0)
-            request, asked, unasked = self.question(held, now, full, salt, horizon)
-            answer = self.server.call("Reconcile", request)
+            length, room = 32 if full else 5, min(self.limits.max_reconcile_entries, ENTRIES)
+            columns, asked, unasked = question(now, partial(self.store.leaves, horizon=horizon), salt, length, room)
+            answer = self.server.call("Reconcile", pb.ReconcileRequest(
+                space=self.space, held=self.held_messages([held]), newest_commit=self.newest(), horizon=horizon,
+                salt=salt, digest_len=length, turns_left=2, **columns))  # fmt: skip
             if len(answer.held) != 1:
                 raise Malformed("Reconcile answered another number of ranges")
             standing = Standing(answer.position, answer.restore_points, answer.held[0])
@@ -492,7 +487,8 @@ class Replica:
             if standing.horizon != horizon or (worst and (standing.head.epoch != worst.head.epoch
                                                           or standing.worse_than(worst))):  # fmt: skip
                 raise Fail(wire.RESYNC, detail="the history changed within a session")  # RECON-034
-            again, lacks, records, closed = self.understand(answer, asked, salt, 32 if full else 5, worst, standing)
+            records, moved = self.accept(answer.records), worst is not None and worst.head != standing.head
+            again, lacks, closed = understand(answer, records, asked, salt, length, moved)
             with self.store:
                 self.merge(records, standing.head.epoch, standing.head.sequence)
                 sent = {r.key for r in records}
@@ -507,101 +503,6 @@ class Replica:
                 return
             todo = sorted(again + unasked + later, key=lambda p: p.low)
         self.finish(held, lowest, lacking, wanted, own)
-
-    def question(self, held, parts, full, salt, horizon):
-        """The request about these parts, what it asks, and the parts for which there was no room."""
-        length = 32 if full else 5
-        room = min(self.limits.max_reconcile_entries, ENTRIES)
-        asked, unasked = [], []
-        for part in parts:
-            leaves = self.store.leaves(part.low, part.high, horizon)
-            if len(leaves) <= ITEMS_AT_ONCE or (part.fine and len(leaves) <= room):
-                pieces = [(part, leaves, True)]
-            else:
-                pieces = pieces_of(part, leaves)
-            cost = sum(1 + (len(piece[1]) if piece[2] else 0) for piece in pieces)
-            if asked and cost > room:
-                unasked.append(part)
-                continue
-            room -= cost
-            asked += pieces
-        runs, bounds, digests, at = [], b"", b"", b""
-        for part, leaves, items in asked:
-            if part.low > at:
-                runs.append((1, 0))
-                bounds, at = bounds + put_bound(at, part.low), part.low
-            runs.append((len(leaves), 2) if items else (1, 1))
-            for digest in [d for _, d in leaves] if items else [fingerprint(leaves)]:
-                digests += short(salt, digest, length)
-            if part.high is not None:
-                bounds, at = bounds + put_bound(at, part.high), part.high
-        if asked[-1][0].high is not None:
-            runs.append((1, 0))
-        request = pb.ReconcileRequest(
-            space=self.space, held=self.held_messages([held]), newest_commit=self.newest(), horizon=horizon, salt=salt,
-            digest_len=length, turns_left=2, parts=b"".join(put_varint(n * 4 + kind) for n, kind in runs),
-            bounds=bounds, digests=digests)  # fmt: skip
-        return request, asked, unasked
-
-    def understand(self, answer, asked, salt, length, before, standing):
-        """What an answer means: parts to ask again, keys that the server lacks, its records, how many parts closed."""
-        resume = answer.resume_at if answer.HasField("resume_at") else None
-        if resume is not None and resume <= asked[0][0].low:
-            raise Malformed("an answer that processed nothing")
-        answered = [a for a in asked if resume is None or a[0].low < resume]
-        again = [a[0] for a in asked[len(answered) :]]
-        parts, bounds, digests = Column(answer.parts), Column(answer.bounds), Column(answer.digests)
-        records = self.accept(answer.records)
-        if any(a.key >= b.key for a, b in zip(records, records[1:])):
-            raise Malformed("records out of order")
-        flags = lacking_flags(answer.lacking)
-        lacks, run, kind, closed, home = set(), 0, 0, 0, 0
-        for part, leaves, items in answered:
-            if run == 0:
-                run, kind = divmod(parts.varint(), 4)
-                if run == 0 or kind > 2:
-                    raise Malformed("an empty run, or an answer of a kind that does not exist")
-            if kind < 2 and (items or (resume is not None and (part.high is None or resume < part.high))):
-                raise Malformed("listed items answered by a fingerprint, or an answer beyond its end")
-            if kind == 0:
-                run, closed = run - 1, closed + 1
-            elif kind == 1:
-                pieces, low = [], part.low
-                for i in range(run):
-                    high = bounds.bound(low) if i + 1 < run else part.high
-                    if i + 1 < run and part.high is not None and high >= part.high:
-                        raise Malformed("a split outside its part")
-                    mine = [leaf for leaf in leaves if inside(leaf[0], low, high)]
-                    if digests.take(length) != short(salt, fingerprint(mine), length):
-                        pieces.append(Part(low, high, True, length == 32, run == 1))
-                    low = high
-                if not pieces:
-                    pieces = [self.contradiction(part, length, before, standing)]
-                again, run = again + pieces, 0
-            else:
-                run, closed = run - 1, closed + 1
-                high = part.high if resume is None or (part.high is not None and part.high <= resume) else resume
-                sent = [r for r in records if inside(r.key, part.low, high)]
-                home += len(sent)
-                keys = [key for key, _ in leaves]
-                marks = [next(flags) for _ in keys] if items else [key not in {r.key for r in sent} for key in keys]
-                here = {key for key, mark in zip(keys, marks) if mark and inside(key, part.low, high)}
-                lacks |= here
-                if high != part.high:
-                    again.append(Part(high, part.high, part.differs, part.full))
-                elif part.differs and not here and not sent and not answer.wanted:
-                    again.append(self.contradiction(part, length, before, standing))
-        if run or home != len(records) or not (parts.done() and bounds.done() and digests.done()):
-            raise Malformed("an answer with entries left over, or with records outside its parts")
-        return again, lacks, records, closed
-
-    def contradiction(self, part, length, before, standing):
-        """A part that differs as a whole and in none of its parts: asked at full length (RECON-037)."""
-        if length < 32:
-            return Part(part.low, part.high, True, True)
-        if before and before.head != standing.head:
-            return Part(part.low, part.high, False, True)  # RECON-052
-        raise Malformed("a server whose full fingerprints contradict each other")
 
     # ---------------------------------------------------------------- push
 
@@ -865,24 +766,3 @@ def reason_name(reason: int) -> str:
         return types.Reason.Name(reason).removeprefix("REASON_")
     except ValueError:
         return "UNKNOWN"
-
-
-def pieces_of(part: Part, leaves: list) -> list:
-    """A split by count, at the shortest separators."""
-    count = min(256, max(2, len(leaves) // (ITEMS_AT_ONCE // 2)))
-    cuts = [len(leaves) * i // count for i in range(count + 1)]
-    bounds = [part.low] + [separator(leaves[c - 1][0], leaves[c][0]) for c in cuts[1:-1]] + [part.high]
-    return [
-        (Part(bounds[i], bounds[i + 1], False, part.full), leaves[cuts[i] : cuts[i + 1]], False) for i in range(count)
-    ]
-
-
-def lacking_flags(data: bytes):
-    """Item by item whether the server lacks it (RECON-020)."""
-    column, lacks = Column(data), False
-    while not column.done():
-        for _ in range(column.varint()):
-            yield lacks
-        lacks = not lacks
-    while True:
-        yield False

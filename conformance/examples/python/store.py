@@ -171,6 +171,9 @@ class Store:
     def offer(self, key: bytes):
         self.run("INSERT OR IGNORE INTO offers VALUES (?)", key)
 
+    def is_offered(self, key: bytes) -> bool:
+        return bool(self.run("SELECT 1 FROM offers WHERE key = ?", key))
+
     def offers(self) -> list:
         return [row[0] for row in self.run("SELECT key FROM offers ORDER BY key")]
 

@@ -96,7 +96,11 @@ mod tests {
 
     #[test]
     fn lock_files_pin_exact_versions_and_no_host() {
-        for dir in ["xtask/node", "reference-client/js"] {
+        for dir in [
+            "xtask/node",
+            "reference-client/js",
+            "conformance/examples/typescript",
+        ] {
             let dir = workspace::root().join(dir);
             let lock = fs::read_to_string(dir.join("package-lock.json")).unwrap();
             assert!(
