@@ -25,11 +25,13 @@ impl Engine {
             .collect()
     }
 
-    /// One record of the held ranges.
+    /// One record of the held ranges, or under a key of the session under way.
     pub(super) fn check_record(&self, record: &Record) -> Result<(), CallError> {
         let key = record.key.as_bytes();
         let held = self.meta.ranges.iter().any(|h| h.range.contains(key));
-        if !held && !mutant!(StrangersAccepted) {
+        let healed = self.healing.as_ref();
+        let asked = held || healed.is_some_and(|h| h.strays.contains(&record.key));
+        if !asked && !mutant!(StrangersAccepted) {
             return Err(CallError::misbehaved(format!(
                 "the record {} lies outside of what was asked for",
                 record.key

@@ -17,6 +17,8 @@ use std::collections::BTreeSet;
 pub(super) struct Healing {
     /// The held ranges that it is about.
     pub ranges: Vec<usize>,
+    /// Or the single keys outside of them.
+    pub strays: Vec<Key>,
     /// `None` for a bootstrap.
     descent: Option<Initiator>,
     /// The lowest position of the answers.
@@ -39,6 +41,7 @@ impl Healing {
     pub(super) fn new(ranges: Vec<usize>, descent: Option<Initiator>) -> Healing {
         Healing {
             ranges,
+            strays: Vec::new(),
             descent,
             cursor: None,
             missing: Vec::new(),
@@ -74,23 +77,51 @@ impl Engine {
         self.ask();
     }
 
+    /// Begins a session over single keys outside the held ranges, beside which
+    /// nothing is watched. Those that one request cannot name come next time.
+    pub(super) fn reconcile_strays(&mut self, mut keys: Vec<Key>) {
+        let Some(session) = &self.session else {
+            return self.start_over();
+        };
+        keys.truncate(usize::try_from(session.limits.max_ranges).unwrap_or(usize::MAX));
+        let set = RangeSet::union(keys.iter().map(KeyRange::single).collect());
+        let options = Options::new(&session.limits);
+        let descent = Initiator::new(&set, self.now.entropy, options);
+        self.cancel_stream();
+        self.partial.clear();
+        self.phase = Phase::Healing;
+        self.healing = Some(Healing {
+            strays: keys,
+            ..Healing::new(Vec::new(), Some(descent))
+        });
+        self.ask();
+    }
+
+    /// What a session's requests name as held: for single keys no cursor.
+    fn held_in(&self, healing: &Healing) -> Vec<wire::HeldRanges> {
+        if healing.strays.is_empty() {
+            return self.held(Some(&healing.ranges)).0;
+        }
+        let ranges = healing.strays.iter().map(KeyRange::single);
+        vec![wire::HeldRanges {
+            ranges: ranges.map(|r| wire::Range::from(&r)).collect(),
+            cursor: None,
+        }]
+    }
+
     /// The session's next question, or its end.
     fn ask(&mut self) {
         let tree = self.image.settled();
-        let Some(Healing {
-            descent: Some(descent),
-            ranges,
-            ..
-        }) = &mut self.healing
-        else {
+        let Some(mut healing) = self.healing.take() else {
             return;
         };
-        let Ok(request) = descent.next_request(tree);
-        let ranges = ranges.clone();
+        let request = healing.descent.as_mut().map(|d| d.next_request(tree));
+        let held = self.held_in(&healing);
+        self.healing = Some(healing);
         match request {
-            None => self.conclude(),
-            Some(request) => {
-                let (held, _) = self.held(Some(&ranges));
+            None => {}
+            Some(Ok(None)) => self.conclude(),
+            Some(Ok(Some(request))) => {
                 let limit = self
                     .session
                     .as_ref()
@@ -119,8 +150,8 @@ impl Engine {
             return Ok(());
         };
         let position = check::position(response.position.as_ref())?;
-        let (held, _) = self.held(Some(&healing.ranges));
-        let groups = check::statuses(&response.held, held.len())?;
+        let asked = self.held_in(healing).len();
+        let groups = check::statuses(&response.held, asked)?;
         self.same_history(position, &groups, &healing.ranges.clone())?;
         let Some(healing) = &mut self.healing else {
             return Ok(());
@@ -225,6 +256,12 @@ impl Engine {
         let (Some(session), Some(healing)) = (&self.session, &mut self.healing) else {
             return self.start_over();
         };
+        if !healing.strays.is_empty() {
+            let keys = std::mem::take(&mut healing.strays);
+            return self
+                .ops
+                .push_back(Op::RestampStrays(keys, self.meta.horizon));
+        }
         let cursor = healing.cursor.unwrap_or(session.position.head);
         self.ops.push_back(Op::Conclude(Conclusion {
             ancestry: session.ancestry.clone(),
@@ -246,6 +283,7 @@ impl Engine {
             self.sending.offered();
         }
         let healing = self.healing.take();
+        let of_ranges = healing.as_ref().is_none_or(|h| !h.ranges.is_empty());
         if let Some(healing) = healing {
             let healed = Healed {
                 offered: concluded.offered as u64,
@@ -261,7 +299,7 @@ impl Engine {
             if healed != Healed::default() {
                 self.notify(Notice::Healed(healed));
             }
-            self.verified = healing.equal;
+            self.verified = healing.equal && of_ranges;
         }
         self.publish(concluded.outcome);
         if !concluded.damaged.is_empty() {
@@ -275,7 +313,7 @@ impl Engine {
             return;
         }
         // the session is over: the replica is where the server is
-        if let Some(session) = &mut self.session {
+        if let Some(session) = self.session.as_mut().filter(|_| of_ranges) {
             for status in &mut session.statuses {
                 status.lineage = gosync_proto::history::Lineage::Same;
                 status.behind_compaction = false;

@@ -251,6 +251,7 @@ impl Engine {
             rulings,
             position,
             moves_cursors: false,
+            reconciles: self.session.as_ref().is_some_and(|s| s.reconcile),
             server_now_ms: response.server_time_ms,
         };
         Ok((answer, statuses))
@@ -315,6 +316,9 @@ impl Engine {
         // refuses them too is asked again after a pause
         let anew = restamped && !aftermath.again && !self.sending.restamped;
         self.sending.restamped = restamped;
+        if !aftermath.strays.is_empty() {
+            return self.reconcile_strays(aftermath.strays);
+        }
         if (aftermath.again || restamped) && accepted == 0 && !anew {
             // not at once: the same would be refused again
             let pause = self.backoff.next(self.now.entropy, 0);

@@ -9,7 +9,7 @@ use super::upkeep::{Horizon, Loaded, Verified};
 use super::{Outcome, merge, push, session, upkeep};
 use crate::store::{Meta, Store, StoreError, WriteId};
 use gosync_proto::limits::Limits;
-use gosync_proto::{Key, Reason};
+use gosync_proto::{Key, Reason, Time};
 
 /// What is to be done. Each is one transaction, or several that are each
 /// complete in themselves.
@@ -29,6 +29,8 @@ pub enum Op {
     Refuse(Parcel, Option<Reason>, String),
     /// End a reconciliation.
     Conclude(Conclusion),
+    /// End one of single keys outside the held ranges, at this horizon.
+    RestampStrays(Vec<Key>, Time),
     /// Follow the server's horizon.
     FollowHorizon(Horizon),
     /// Hash every stored record again.
@@ -80,6 +82,10 @@ pub async fn run<S: Store>(store: &S, author: Author, op: Op) -> Result<Reply, S
         }
         Op::Conclude(conclusion) => {
             let (concluded, meta) = session::conclude(store, me, conclusion).await?;
+            Reply::Concluded(concluded, meta)
+        }
+        Op::RestampStrays(keys, horizon) => {
+            let (concluded, meta) = session::restamp_strays(store, me, keys, horizon).await?;
             Reply::Concluded(concluded, meta)
         }
         Op::FollowHorizon(horizon) => {

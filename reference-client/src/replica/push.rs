@@ -317,6 +317,8 @@ pub struct Answer {
     /// Cursors may follow it: the server places all of them in its history,
     /// and no Watch moves them meanwhile.
     pub moves_cursors: bool,
+    /// The server answers Reconcile.
+    pub reconciles: bool,
     /// Its clock.
     pub server_now_ms: u64,
 }
@@ -328,6 +330,9 @@ pub struct Aftermath {
     pub outcome: Outcome,
     /// Some records need a reconciliation before they are accepted.
     pub reconcile: bool,
+    /// Keys outside the held ranges with writes that are too old for the
+    /// server to judge: they are reconciled one by one, then sent anew.
+    pub strays: Vec<Key>,
     /// Some records have to be sent again, after a pause.
     pub again: bool,
     /// Writes that got a new version, because theirs was too far ahead.
@@ -414,9 +419,16 @@ fn decide(view: &View, author: Author, parcel: &Parcel, answer: Answer) -> (Chan
     for (item, reason, detail) in refused {
         match reason.map(Reason::action) {
             Some(Action::Restamp) if item.write.is_some() => skewed.extend(item.write),
-            // a key that is not held cannot be reconciled: its author decides
             Some(Action::Resync) if held.contains(item.record.key.as_bytes()) => {
                 aftermath.reconcile = true;
+            }
+            // one that is not below the horizon would be refused for ever
+            Some(Action::Resync)
+                if answer.reconciles
+                    && item.write.is_some()
+                    && item.record.version.time < answer.position.horizon =>
+            {
+                aftermath.strays.push(item.record.key.clone());
             }
             Some(Action::Retry | Action::Authenticate | Action::Restamp) => aftermath.again = true,
             _ if batch_waits => {}

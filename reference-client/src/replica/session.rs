@@ -139,7 +139,8 @@ pub fn decide(view: &View, me: ReplicaId, c: &Conclusion) -> (Changes, Concluded
         }
     }
     if !mutant!(OldWritesKept) {
-        restamp_old_writes(view, me, c, &mut changes, &mut concluded);
+        let behind = |key: &Key| status_of(view, c, key).behind_compaction;
+        restamp_old_writes(view, me, c.horizon, behind, &mut changes, &mut concluded);
     }
     let point = c.cursor.point;
     for i in &c.ranges {
@@ -167,6 +168,29 @@ pub fn decide(view: &View, me: ReplicaId, c: &Conclusion) -> (Changes, Concluded
     }
     changes.meta = Some(meta);
     (changes, concluded)
+}
+
+/// Ends a session about single keys outside the held ranges: what the server
+/// holds there is merged, so what is left of their old writes gets new
+/// versions. Cursors and ranges stay as they are (CLIENT-027, CLIENT-049).
+///
+/// # Errors
+/// [`StoreError::Displaced`], or the store failed; nothing changed.
+pub async fn restamp_strays<S: Store>(
+    store: &S,
+    me: ReplicaId,
+    keys: Vec<Key>,
+    horizon: Time,
+) -> Result<(Concluded, Meta), StoreError> {
+    let reads = Reads::keys(keys.iter().cloned());
+    fenced(store, me, reads, move |view| {
+        let mut changes = Changes::default();
+        let mut concluded = Concluded::default();
+        let behind = |key: &Key| keys.contains(key);
+        restamp_old_writes(view, me, horizon, behind, &mut changes, &mut concluded);
+        (changes, concluded)
+    })
+    .await
 }
 
 /// The standing in the range that holds `key`. Outside of all of them nothing
@@ -221,8 +245,8 @@ fn offer(
     }
 }
 
-/// Unsent writes below the horizon, in ranges where the replica was behind the
-/// compaction. Where a record stands, the ordinary merge has decided or will.
+/// Unsent writes below the horizon, under keys for which the replica was behind
+/// the compaction. Where a record stands, the ordinary merge has decided or will.
 /// Where nothing stands, the last put of a key gets the smallest version that
 /// beats every vanished tombstone and loses to any later one; a tombstone has
 /// nothing left to delete. The last: a later write at or above the horizon
@@ -231,7 +255,8 @@ fn offer(
 fn restamp_old_writes(
     view: &View,
     me: ReplicaId,
-    c: &Conclusion,
+    horizon: Time,
+    behind: impl Fn(&Key) -> bool,
     changes: &mut Changes,
     concluded: &mut Concluded,
 ) {
@@ -240,7 +265,7 @@ fn restamp_old_writes(
         let standing = view.clean.get(key).filter(|s| s.intact());
         standing.is_some() && !gone.contains(key)
     };
-    let below = |w: &&Write| w.record.version.time < c.horizon;
+    let below = |w: &&Write| w.record.version.time < horizon;
     // what was refused is sent only if its author wants it
     let waiting = || view.writes.values().filter(|w| w.is_waiting());
     let later: HashSet<&Key> = waiting()
@@ -249,7 +274,7 @@ fn restamp_old_writes(
         .collect();
     let old: Vec<&Write> = waiting()
         .filter(below)
-        .filter(|w| status_of(view, c, &w.record.key).behind_compaction)
+        .filter(|w| behind(&w.record.key))
         .collect();
     // the fields of a document would fall below its existence record
     let revived: Vec<&Key> = old
@@ -297,7 +322,7 @@ fn restamp_old_writes(
         let mut w = w.clone();
         w.in_doubt = in_doubt;
         w.record.version = Version {
-            time: c.horizon,
+            time: horizon,
             replica: me,
         };
         changes.put_writes.push(w);

@@ -5,8 +5,9 @@ use super::rig::*;
 use crate::engine::{Event, Notice, Phase, Request, TokenNews};
 use crate::replica::Fate;
 use crate::replica::edit::Edit;
-use crate::store::Store as _;
-use gosync_proto::{Record, ReplicaId, Time, wire};
+use crate::store::{Changes, MemoryStore, Meta, Reads, Store as _};
+use futures::executor::block_on;
+use gosync_proto::{KeyRange, RangeSet, Reason, Record, ReplicaId, Time, wire};
 
 const H: u64 = 1 << 40;
 
@@ -378,4 +379,74 @@ fn offers_that_were_damaged_since_are_removed() {
     rig.event(Event::Token(TokenNews::Ready));
     rig.greet(Greeting::at(position(6, 0, 0)));
     assert_eq!(rig.pushed().records, [all[1].clone().into()]);
+}
+
+/// Holds `h/…`, and has written `x` long before the server's horizon.
+fn with_an_old_stray() -> (Rig, Record, u64) {
+    let held = RangeSet::union(vec![KeyRange::prefix(b"h/").unwrap()]);
+    let mut rig = Rig::holding(held, MemoryStore::new());
+    rig.put("x", "mine");
+    let mine = rig.writes()[0].record.clone();
+    let horizon = mine.version.time.0 + 1_000;
+    rig.hold(vec![], cursor(1, 10));
+    block_on(rig.store.transact(Reads::meta(), move |view| {
+        let meta = Meta {
+            horizon: Time(horizon),
+            ..view.meta.clone()
+        };
+        let changes = Changes {
+            meta: Some(meta),
+            ..Changes::default()
+        };
+        (changes, ())
+    }))
+    .unwrap();
+    rig.online();
+    rig.greet(Greeting::at(position(1, 10, horizon)).equal());
+    rig.judge(
+        position(1, 10, horizon),
+        vec![rejected(Reason::BehindCompaction)],
+    );
+    assert_eq!(rig.phase(), Phase::Healing);
+    let Request::Reconcile(asked) = rig.last_call().1 else {
+        panic!("no reconcile: {:?}", rig.last_call());
+    };
+    let [group] = &asked.held[..] else {
+        panic!("one group: {:?}", asked.held);
+    };
+    assert_eq!(group.cursor, None);
+    let only = wire::Range::from(&KeyRange::single(&key("x")));
+    assert_eq!(group.ranges, [only]);
+    (rig, mine, horizon)
+}
+
+#[test]
+fn an_old_write_outside_the_held_ranges_is_reconciled_as_one_key_and_sent_anew() {
+    let (mut rig, mine, horizon) = with_an_old_stray();
+    let behind = status(wire::Lineage::Same, true);
+    while rig.phase() == Phase::Healing {
+        rig.reconcile(&[], position(1, 10, horizon), behind);
+    }
+    let sent = Record::try_from(rig.pushed().records[0].clone()).unwrap();
+    assert_eq!(sent.version.time, Time(horizon));
+    assert_eq!(sent.content, mine.content);
+    // the held range stands where it stood (CLIENT-049)
+    assert_eq!(rig.pushed().held[0].cursor, Some(cursor(1, 10).to_wire()));
+    rig.judge(position(1, 11, horizon), vec![held(11)]);
+    assert!(rig.writes().is_empty());
+    assert_eq!(rig.phase(), Phase::CatchingUp);
+}
+
+#[test]
+fn an_old_write_outside_the_held_ranges_loses_to_what_the_server_holds() {
+    let (mut rig, mine, horizon) = with_an_old_stray();
+    let theirs = record("x", mine.version.time.0 + 1, Some("theirs"));
+    let behind = status(wire::Lineage::Same, true);
+    while rig.phase() == Phase::Healing {
+        rig.reconcile(&[theirs.clone()], position(1, 10, horizon), behind);
+    }
+    assert_eq!(rig.phase(), Phase::CatchingUp);
+    assert!(rig.writes().is_empty());
+    assert_eq!(rig.fates(), [Fate::Superseded]);
+    assert_eq!(rig.clean(), [theirs]);
 }

@@ -124,8 +124,12 @@ impl Rig {
     }
 
     pub fn on(store: MemoryStore) -> Rig {
+        Rig::holding(RangeSet::all(), store)
+    }
+
+    pub fn holding(ranges: RangeSet, store: MemoryStore) -> Rig {
         let space = SpaceId::new("test").unwrap();
-        block_on(upkeep::bind(&store, space.clone(), RangeSet::all())).unwrap();
+        block_on(upkeep::bind(&store, space.clone(), ranges)).unwrap();
         Rig {
             engine: Engine::new(Settings {
                 space,
