@@ -443,7 +443,11 @@ fn an_old_write_outside_the_held_ranges_loses_to_what_the_server_holds() {
     let theirs = record("x", mine.version.time.0 + 1, Some("theirs"));
     let behind = status(wire::Lineage::Same, true);
     while rig.phase() == Phase::Healing {
-        rig.reconcile(&[theirs.clone()], position(1, 10, horizon), behind);
+        rig.reconcile(
+            std::slice::from_ref(&theirs),
+            position(1, 10, horizon),
+            behind,
+        );
     }
     assert_eq!(rig.phase(), Phase::CatchingUp);
     assert!(rig.writes().is_empty());
