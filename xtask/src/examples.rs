@@ -30,7 +30,12 @@ fn typescript_client() -> Result<()> {
 }
 
 /// What the example clients claim.
-const CLIENT: &[&str] = &["--profile", "core,heal,live", "--transport", "grpc"];
+const CLIENT: &[&str] = &[
+    "--profile",
+    "core,heal,live,hardened",
+    "--transport",
+    "grpc",
+];
 
 fn python_client() -> Result<()> {
     let python = python::ensure()?;

@@ -8,6 +8,7 @@ import random
 import secrets
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import wire
@@ -96,6 +97,7 @@ class Replica:
         self.unequal = {}  # range start -> sessions that ended unequal in a row although nobody wrote
         self.keys_behind = set()  # keys outside the ranges that need a reconciliation (CLIENT-027)
         self.ranges_behind = set()  # starts of held ranges whose pushes were refused as behind
+        self.standings = {}  # range start -> what Hello told
         self.snapshots = {}  # range start -> (first standing, last key, keys seen): to be resumed
         self.failure, self.reports = None, []
         self.changed = threading.Condition()
@@ -123,7 +125,8 @@ class Replica:
 
     def read_all(self) -> list:
         with self.store:
-            shown = {c.record.key: c.record for c in self.store.all_clean()}
+            shown = {record.key: record for record in self.store.aside()}
+            shown.update((c.record.key, c.record) for c in self.store.all_clean())
             shown.update((w.record.key, w.record) for w in self.store.writes())
         return [shown[key] for key in sorted(shown) if not shown[key].tombstone]
 
@@ -153,7 +156,9 @@ class Replica:
 
     def sync(self, timeout: float):
         """Sessions until both sides hold the same and nothing waits; Fail when that cannot be, or not in time."""
-        self.run(False, time.monotonic() + timeout)
+        if self.live_wanted:
+            return self.await_idle(timeout)
+        return self.run(False, time.monotonic() + timeout)
 
     def watch(self):
         """Live synchronisation in the background, until `close`."""
@@ -220,7 +225,7 @@ class Replica:
                 continue
             if reached and fail.action != wire.RESYNC:
                 delay = 0.25
-            pause = max(random.uniform(delay / 2, delay), fail.delay)  # CLIENT-032 to -034
+            pause = max(delay / 2, fail.delay) * random.uniform(1, 2)  # CLIENT-032 to -034
             delay = min(delay * 2, 20)
             if now + pause > deadline:
                 raise fail
@@ -301,6 +306,7 @@ class Replica:
                 setattr(self.limits, name, max(getattr(self.limits, name), floor))
             self.note_time(answer.server_time_ms)
             standings = [Standing(answer.position, answer.restore_points, s) for s in answer.held]
+            self.standings = {h.low: s for h, s in zip(helds, standings)}
             self.learn_horizon(standings)
             if answer.position.horizon == horizon:
                 break
@@ -331,6 +337,9 @@ class Replica:
     def learn_horizon(self, standings):
         """HIST-031; points are judged by the worst of the statuses."""
         standing = max(standings, key=lambda s: s.lineage)
+        reading = max(self.clock.now_ms(), self.server_time[0])
+        if standing.horizon > clock_bound(reading, self.limits.max_clock_skew_ms):
+            raise Malformed("a horizon in the future")  # SEC-013
         with self.store:
             for clean in self.store.all_clean():
                 if clean.record.tombstone and clean.record.time < standing.horizon:
@@ -392,7 +401,7 @@ class Replica:
 
     def snapshot(self, held: Held):
         first, after, seen = self.snapshots.get(held.low, (None, None, set()))
-        resumed = first is not None
+        resumed = after is not None
         request = pb.SnapshotRequest(space=self.space, held=self.held_messages([held]), newest_commit=self.newest())
         if after is not None:
             request.after_key = after
@@ -406,9 +415,9 @@ class Replica:
                     raise Malformed("a second start, or another number of statuses")
                 start = Standing(message.start.position, message.start.restore_points, message.start.held[0])
                 wanted = list(message.start.wanted)
-                if resumed and (start.head.epoch != first.head.epoch or start.horizon != first.horizon
+                if first and (start.head.epoch != first.head.epoch or start.horizon != first.horizon
                                 or start.worse_than(first)):  # fmt: skip
-                    self.snapshots.pop(held.low)  # SNAP-016
+                    self.snapshots[held.low] = (None, None, set())  # SNAP-016
                     raise Fail(wire.RETRY, detail="the history changed under a resumed Snapshot")
                 first = first or start
                 self.learn_horizon([start])
@@ -467,7 +476,8 @@ class Replica:
         salt = secrets.randbits(64)  # RECON-004
         always_full = self.unequal.get(held.low, 0) > 0  # RECON-039
         todo = [Part(held.low, held.high, full=always_full)]
-        lacking, wanted, worst, lowest, idle = set(), [], None, None, 0
+        lacking, wanted, lowest, idle = set(), [], None, 0
+        worst = self.standings.get(held.low) if own else None  # as Hello told it (RECON-034)
         while todo:
             full = any(p.full for p in todo)
             now = [p for p in todo if p.full == full]
@@ -647,6 +657,7 @@ class Replica:
         request = pb.WatchRequest(space=self.space, held=self.held_messages(helds), newest_commit=self.newest(),
                                   until_caught_up=not live)  # fmt: skip
         call = self.server.stream("Watch", request, self.inbox)
+        pusher = ThreadPoolExecutor(1)
         pending, last, epoch = [], None, None
         silence = time.monotonic() + self.limits.watchdog_ms / 1000
         try:
@@ -659,9 +670,7 @@ class Replica:
                     if not self.online:
                         raise Fail(wire.RETRY, detail="offline")
                     if self.live:
-                        self.push()
-                        with self.changed:
-                            self.changed.notify_all()
+                        pusher.submit(self.push_beside, call)
                     continue
                 if source is not call:
                     continue  # of an earlier stream
@@ -699,13 +708,13 @@ class Replica:
                     self.checkpoint(body, helds)
                     if live:
                         self.set_live(True)
-                        self.push()
-                        self.set_live(True)
+                        pusher.submit(self.push_beside, call)
                 elif event == "end":
                     if body.reason:
                         raise wire.from_end(body)
                     return True
         except Unequal as found:
+            pusher.shutdown()
             held = next(h for h in self.store.held() if h.low == found.low)
             if found.stage <= 2:
                 self.reconcile(held)
@@ -718,6 +727,16 @@ class Replica:
             return False
         finally:
             call.cancel()
+            pusher.shutdown(cancel_futures=True)
+
+    def push_beside(self, call):
+        """Pushes what waits without holding up the stream, which may settle it (section 9.7)."""
+        try:
+            self.push()
+        except (Fail, Malformed) as error:
+            self.inbox.put((call, error if isinstance(error, Fail) else Fail(wire.RETRY, detail=str(error))))
+        with self.changed:
+            self.changed.notify_all()
 
     def adopt(self, cursor: Cursor):
         for held in self.store.held():

@@ -52,7 +52,7 @@ class Driver:
             raise LookupError("this driver has no mutants")
         return "info", pb.DriverInfo(
             name="gosync-example-python", version="1", capabilities=CAPABILITIES, transports=[pb.TRANSPORT_GRPC],
-            profiles=["core", "heal", "live"])  # fmt: skip
+            profiles=["core", "heal", "live", "hardened"])  # fmt: skip
 
     def do_open(self, m):
         path = os.path.abspath(f"{m.store}.db") if m.store else None

@@ -184,6 +184,10 @@ class Store:
         )
         self.drop_clean(record.key)
 
+    def aside(self) -> list:
+        """Quarantined records."""
+        return [to_record(row) for row in self.run("SELECT * FROM quarantine")]
+
     # -------------------------------------------------------------- outbox
 
     def writes(self, key: Optional[bytes] = None) -> list:

@@ -21,7 +21,7 @@ const commands: Record<string, (m: Msg) => Promise<Msg | void> | Msg | void> = {
     if (m.mutant) throw new Error("this driver has no mutants");
     const can = ["DURABLE_STORE", "CLOCK", "ONLINE", "LIVE", "RECONCILE", "DAMAGE", "TOKEN_REFRESH", "RANGES", "DISCARD"];
     const capabilities = can.map((name) => capability[`CAPABILITY_${name}`]);
-    return { info: { name: "gosync-example-typescript", version: "1", capabilities, transports: [1], profiles: ["core", "heal", "live"] } };
+    return { info: { name: "gosync-example-typescript", version: "1", capabilities, transports: [1], profiles: ["core", "heal", "live", "hardened"] } };
   },
   open(m) {
     const store = new Store(m.store ? path.resolve(`${m.store}.journal`) : null);
@@ -36,7 +36,7 @@ const commands: Record<string, (m: Msg) => Promise<Msg | void> | Msg | void> = {
     const { store, verified } = replica(m);
     const entries = replica(m).readAll().map((r) => ({ key: r.key, value: r.value, time: r.time, writer: r.replica }));
     const pending = store.writes().map((w) => ({ key: w.rec.key, tombstone: w.rec.tombstone, rejected: w.rejected }));
-    return { contents: { entries, pending, quarantined: store.quarantined(), verified: verified && !store.damaged().length } };
+    return { contents: { entries, pending, quarantined: store.aside().length, verified: verified && !store.damaged().length } };
   },
   set_clock: (m) => clock.set(Number(m.unix_ms)),
   set_online: (m) => replica(m).setOnline(m.online),

@@ -73,14 +73,17 @@ export class Replica {
   private token = 0;
   private online = true;
   private closed = false;
+  private watching = false;
   private live = false;
   private failure: Fail | null = null;
   private inbox = new Queue<Heard>();
+  private standings = new Map<string, Standing>(); // by range, as Hello told them
   private readonly unequal = new Map<string, number>(); // sessions in a row that ended unequal, by range
   private readonly keysBehind = new Map<string, Buffer>(); // outside the ranges, to be reconciled (CLIENT-027)
   private readonly rangesBehind = new Set<string>();
-  private readonly snapshots = new Map<string, { first: Standing; after: Buffer | null; seen: Set<string> }>();
+  private readonly snapshots = new Map<string, { first: Standing | null; after: Buffer | null; seen: Set<string> }>();
   private running: Promise<void> = Promise.resolve();
+  private pushing: Promise<void> = Promise.resolve();
 
   constructor(readonly store: Store, private readonly options: Options, prefixes: Buffer[] = []) {
     const ranges: [Buffer, End][] = prefixes.length ? prefixes.map(prefixRange) : [[Buffer.alloc(0), null]];
@@ -103,8 +106,8 @@ export class Replica {
     this.inbox.push("woken");
   }
   readAll(): Rec[] {
-    const shown = new Map(this.store.allClean().map((c) => [c.rec.key.toString("hex"), c.rec]));
-    for (const w of this.store.writes()) shown.set(w.rec.key.toString("hex"), w.rec);
+    const seen = [...this.store.aside(), ...this.store.allClean().map((c) => c.rec), ...this.store.writes().map((w) => w.rec)];
+    const shown = new Map(seen.map((rec) => [rec.key.toString("hex"), rec]));
     return [...shown].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, r]) => r).filter((r) => !r.tombstone);
   }
   discard(key: Buffer): boolean {
@@ -126,8 +129,13 @@ export class Replica {
   }
 
   /** Sessions until both sides hold the same and nothing waits; Fail when that cannot be, or not in time. */
-  sync(timeoutMs: number): Promise<void> { return this.run(false, Date.now() + timeoutMs); }
-  watch(): void { this.running = this.run(true, Infinity).catch(() => {}); }
+  sync(timeoutMs: number): Promise<void> {
+    return this.watching ? this.awaitIdle(timeoutMs) : this.run(false, Date.now() + timeoutMs);
+  }
+  watch(): void {
+    this.watching = true;
+    this.running = this.run(true, Infinity).catch(() => {});
+  }
   async awaitIdle(timeoutMs: number): Promise<void> {
     for (const end = Date.now() + timeoutMs; !(this.live && this.idle()); await sleep(10)) {
       if (this.failure && ["authenticate", "stop", "upgrade"].includes(this.failure.action)) throw this.failure;
@@ -172,7 +180,7 @@ export class Replica {
         continue;
       }
       if (reached && fail.action !== "resync") delay = 250;
-      const pause = Math.max(delay * (0.5 + Math.random() / 2), fail.delayMs); // CLIENT-032 to -034
+      const pause = Math.max(delay / 2, fail.delayMs) * (1 + Math.random()); // CLIENT-032 to -034
       delay = Math.min(delay * 2, 20_000);
       if (Date.now() + pause > deadline) throw fail;
       for (const end = Date.now() + pause, was = this.online; Date.now() < end && !this.closed && this.online === was; ) await sleep(10);
@@ -233,6 +241,7 @@ export class Replica {
       for (const [name, floor] of Object.entries(FLOORS)) this.limits[name] = Math.max(Number(answer.limits?.[name] ?? 0n), floor);
       this.noteTime(answer.server_time_ms);
       standings = answer.held.map((status: Msg) => new Standing(answer.position, answer.restore_points, status));
+      this.standings = new Map(helds.map((h, i) => [h.low.toString("hex"), standings[i]]));
       this.learnHorizon(standings);
       if (standings[0].horizon === horizon) break;
     }
@@ -329,7 +338,7 @@ export class Replica {
         start = new Standing(message.start.position, message.start.restore_points, message.start.held[0]);
         wanted = message.start.wanted;
         if (first && start.changedSince(first)) {
-          this.snapshots.delete(name); // SNAP-016
+          this.snapshots.set(name, { first: null, after: null, seen: new Set() }); // SNAP-016
           throw new Fail("retry", "", "the history changed under a resumed Snapshot");
         }
         first ??= start;
@@ -349,7 +358,7 @@ export class Replica {
           seen.add(r.key.toString("hex"));
           received.push({ key: r.key, digest: digest(r) });
         }
-        this.snapshots.set(name, { first: first!, after, seen });
+        this.snapshots.set(name, { first, after, seen });
       } else if (message.complete) {
         complete = message.complete;
       } else if (message.end) {
@@ -361,7 +370,7 @@ export class Replica {
     this.snapshots.delete(name);
     if (this.heals()) {
       if (complete.ranges.length !== 1) throw new Malformed("a Snapshot of another number of ranges");
-      if (!begun && !complete.ranges[0].fingerprint.equals(fingerprint(received))) throw new Malformed("a Snapshot that is not what it says"); // SNAP-022
+      if (!begun?.after && !complete.ranges[0].fingerprint.equals(fingerprint(received))) throw new Malformed("a Snapshot that is not what it says"); // SNAP-022
     }
     const lacking = this.store.allClean(held.low, held.high).map((c) => c.rec.key.toString("hex")).filter((k) => !seen.has(k));
     this.finish(held, first, new Set(lacking), wanted);
@@ -391,7 +400,7 @@ export class Replica {
     const salt = random64(), horizon = this.store.get("horizon", 0n); // RECON-004
     let todo: Part[] = [wholePart(held.low, held.high, { full: (this.unequal.get(held.low.toString("hex")) ?? 0) > 0 })]; // RECON-039
     const lacking = new Set<string>(), wanted: Msg[] = [];
-    let before: Standing | null = null, lowest: Standing | null = null;
+    let before = (own && this.standings.get(held.low.toString("hex"))) || null, lowest: Standing | null = null;
     for (let idle = 0; todo.length; ) {
       const full = todo.some((p) => p.full), room = Math.min(this.limits.max_reconcile_entries, 20_000);
       const leaves = (p: Part) => this.store.leaves(p.low, p.high, horizon);
@@ -474,8 +483,9 @@ export class Replica {
     let resync = standings.some((s) => !s.inOrder); // PUSH-035
     this.store.tx(() => {
       records.forEach((record, i) => {
-        const verdict = answer.verdicts[i], write: Write | undefined = writes[i], name = record.key.toString("hex");
-        const settled = () => { if (write) this.store.dropWrite(write.id); else this.store.settleOffer(record.key); };
+        const verdict = answer.verdicts[i], offer = i >= writes.length, name = record.key.toString("hex");
+        const write = this.store.writes(record.key).find((w) => w.id === writes[i]?.id); // Watch may have settled it
+        const settled = () => { if (offer) this.store.settleOffer(record.key); else if (write) this.store.dropWrite(write.id); };
         if (verdict.outcome === APPLIED || verdict.outcome === UNCHANGED) {
           this.merge([record], { epoch: head.epoch, sequence: verdict.sequence });
           if (write) this.unequal.clear(); // somebody wrote (RECON-045)
@@ -495,8 +505,8 @@ export class Replica {
             skip.add(name);
           } else if (reason === "CLOCK_SKEW" && write) skewed.push(write);
           else if (reason === "CLOCK_SKEW") skip.add(name); // CLIENT-048
+          else if (offer) this.store.quarantine(record, reason);
           else if (write) this.store.changeWrite({ ...write, attempted: false, rejected: reason });
-          else this.store.quarantine(record, reason);
         }
         return undefined;
       });
@@ -544,7 +554,7 @@ export class Replica {
         if (heard === undefined) throw new Fail("retry", "", "a silent stream"); // WATCH-031
         if (heard === "woken") {
           if (!this.online) throw new Fail("retry", "", "offline");
-          if (this.live) await this.push();
+          if (this.live) this.pushBeside(inbox);
           continue;
         }
         if ("fail" in heard) throw heard.fail ?? new Fail("retry", "", "a stream without StreamEnd"); // WATCH-038
@@ -570,12 +580,13 @@ export class Replica {
           const different = this.compareWith(checkpoint, helds);
           if (different) {
             cancel();
+            await this.pushing;
             await this.mend(different);
             return false;
           }
           if (live) {
-            await this.push();
             this.live = true;
+            this.pushBeside(inbox);
           }
         } else if (end) {
           if (end.reason) throw fromEnd(end);
@@ -586,6 +597,13 @@ export class Replica {
       this.live = false;
       cancel();
     }
+  }
+
+  /** Pushes what waits without holding up the stream, which may settle it (section 9.7). */
+  private pushBeside(inbox: Queue<Heard>): void {
+    this.pushing = this.pushing.then(() => this.push()).catch((error) => {
+      inbox.push({ fail: error instanceof Fail ? error : new Fail("retry", "", String(error)) });
+    });
   }
 
   /** The first range whose fingerprint differs (WATCH-023). */

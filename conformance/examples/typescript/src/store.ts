@@ -119,7 +119,8 @@ export class Store {
     this.set("quarantine", hex(rec.key), { rec, reason });
     this.dropClean(rec.key);
   }
-  quarantined(): number { return this.tables.quarantine.size; }
+  /** Quarantined records. */
+  aside(): Rec[] { return [...this.tables.quarantine.values()].map((q) => q.rec); }
 
   // ---- the outbox
 
