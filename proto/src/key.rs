@@ -3,6 +3,7 @@
 
 use crate::reason::{Invalid, Reason};
 use std::fmt;
+use std::sync::Arc;
 
 /// A record's key: 1 to [`Key::MAX_BYTES`] opaque bytes, ordered as unsigned
 /// bytes.
@@ -77,8 +78,10 @@ impl fmt::Display for Key {
 /// Never empty by construction: the end is above the start.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyRange {
-    start: Box<[u8]>,
-    end: Option<Box<[u8]>>,
+    // shared, since neighbours have a bound in common and sessions of
+    // reconciliation hand thousands of ranges on
+    start: Arc<[u8]>,
+    end: Option<Arc<[u8]>>,
 }
 
 impl KeyRange {
@@ -91,7 +94,12 @@ impl KeyRange {
     /// [`Reason::Malformed`] when the end is not above the start,
     /// [`Reason::LimitExceeded`] when a bound is too long.
     pub fn new(start: &[u8], end: Option<&[u8]>) -> Result<KeyRange, Invalid> {
-        for bound in [Some(start), end].into_iter().flatten() {
+        KeyRange::of_bounds(start.into(), end.map(Into::into))
+    }
+
+    /// [`KeyRange::new`] of bounds that other ranges may have as well.
+    pub(crate) fn of_bounds(start: Arc<[u8]>, end: Option<Arc<[u8]>>) -> Result<KeyRange, Invalid> {
+        for bound in [Some(&start), end.as_ref()].into_iter().flatten() {
             if bound.len() > Self::MAX_BOUND_BYTES {
                 return Err(Invalid::limit(
                     "range",
@@ -101,16 +109,18 @@ impl KeyRange {
                 ));
             }
         }
-        if end.is_some_and(|e| e <= start) {
+        if end.as_ref().is_some_and(|e| *e <= start) {
             return Err(Invalid::malformed(
                 "range",
                 "its end is not above its start",
             ));
         }
-        Ok(KeyRange {
-            start: start.into(),
-            end: end.map(Into::into),
-        })
+        Ok(KeyRange { start, end })
+    }
+
+    /// Both bounds, to be shared.
+    pub(crate) fn shared(&self) -> (Arc<[u8]>, Option<Arc<[u8]>>) {
+        (self.start.clone(), self.end.clone())
     }
 
     /// Every key.

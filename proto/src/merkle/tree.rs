@@ -10,6 +10,7 @@
 use super::{Summary, bit, branch, critical_bit};
 use crate::key::KeyRange;
 use crate::record::Digest;
+use std::sync::Arc;
 
 /// A leaf (top bit set) or a branch, by index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,24 +72,90 @@ pub struct Tree {
     free_branches: Vec<u32>,
 }
 
-/// Where a bound falls: the first bit in which it differs from the keys that
-/// are nearest to it.
-struct Fence<'a> {
-    bound: &'a [u8],
-    /// [`EXACT`] when the bound is a key of the tree.
-    bit: u32,
-}
-
+/// Above every bit: where a bound that is a key of the tree differs from it.
 const EXACT: u32 = u32::MAX;
 
-/// How a subtree lies to a fence.
-enum Way {
-    /// All keys are below the bound.
-    Below,
-    /// All keys are at or above the bound.
-    Above,
-    /// The bound falls into this child (0 or 1) of the branch.
-    Into(usize, usize),
+/// Finds the ranks of bounds, each on the way from the one before: neighbours
+/// share most of their path down the tree.
+pub(super) struct Finger<'a> {
+    tree: &'a Tree,
+    bound: &'a [u8],
+    /// The branches that `bound` goes through.
+    path: Vec<Step>,
+}
+
+/// A subtree on the path.
+#[derive(Clone, Copy)]
+struct Step {
+    branch: u32,
+    bit: u32,
+    /// Records below the subtree, and in it.
+    below: usize,
+    size: usize,
+}
+
+impl<'a> Finger<'a> {
+    pub(super) fn new(tree: &'a Tree) -> Finger<'a> {
+        Finger {
+            tree,
+            bound: &[],
+            path: Vec::with_capacity(64),
+        }
+    }
+
+    /// How many keys are below `bound`.
+    pub(super) fn rank(&mut self, bound: &'a [u8]) -> usize {
+        let Some(root) = self.tree.root else {
+            return 0;
+        };
+        // up to where both bounds take the same turns
+        let shared = critical_bit(self.bound, bound).unwrap_or(EXACT);
+        self.bound = bound;
+        while self.path.pop_if(|step| step.bit >= shared).is_some() {}
+        let (mut at, mut below, mut size) = match self.path.last() {
+            Some(step) => self.below(*step),
+            None => (root, 0, self.tree.len()),
+        };
+        // after the bit that tells whether a key goes on, all leaves below a
+        // branch compare alike
+        let end = bound.len() as u32 * 9;
+        while let Target::Branch(b) = at.target()
+            && let critical = u32::from(self.tree.branches[b].bit)
+            && critical <= end
+        {
+            let step = Step {
+                branch: b as u32,
+                bit: critical,
+                below,
+                size,
+            };
+            self.path.push(step);
+            (at, below, size) = self.below(step);
+        }
+        let nearest = &self.tree.keys[self.tree.sample(at)];
+        let Some(critical) = critical_bit(nearest, bound) else {
+            return below;
+        };
+        // the highest subtree whose keys all differ from the bound there
+        let above = self.path.partition_point(|step| step.bit < critical);
+        if let Some(step) = self.path.get(above) {
+            (below, size) = (step.below, step.size);
+        }
+        match bit(bound, critical) {
+            true => below + size,
+            false => below,
+        }
+    }
+
+    /// The half of a subtree that the bound goes into.
+    fn below(&self, step: Step) -> (Link, usize, usize) {
+        let branch = &self.tree.branches[step.branch as usize];
+        let left = branch.left as usize;
+        match bit(self.bound, step.bit) {
+            false => (branch.children[0], step.below, left),
+            true => (branch.children[1], step.below + left, step.size - left),
+        }
+    }
 }
 
 impl Tree {
@@ -310,21 +377,23 @@ impl Tree {
         let parts = parts.clamp(1, count.max(1));
         let slack = count / (4 * parts);
         let mut pieces = Vec::with_capacity(parts);
-        let (mut start, mut first) = (range.start().to_vec(), base);
+        let (mut start, infinity) = range.shared();
+        let mut first = base;
         for i in 1..parts {
             let even = base + (count as u128 * i as u128 / parts as u128) as usize;
             let least = (even - slack).max(first + 1);
             let Some((rank, bound)) = self.cut(least, even + slack) else {
                 break;
             };
+            let bound: Arc<[u8]> = bound.into();
             // ascends: each piece has a record at or above its start
-            let Ok(piece) = KeyRange::new(&start, Some(&bound)) else {
+            let Ok(piece) = KeyRange::of_bounds(start.clone(), Some(bound.clone())) else {
                 break;
             };
             pieces.push((piece, self.between(first, rank)));
             (start, first) = (bound, rank);
         }
-        if let Ok(last) = KeyRange::new(&start, range.end()) {
+        if let Ok(last) = KeyRange::of_bounds(start, infinity) {
             pieces.push((last, self.between(first, end)));
         }
         pieces
@@ -353,34 +422,10 @@ impl Tree {
 
     /// The ranks of a range's first record and of the first one above it.
     pub(super) fn ranks(&self, range: &KeyRange) -> (usize, usize) {
-        let from = self.rank(range.start());
-        let to = range.end().map_or(self.len(), |end| self.rank(end));
+        let mut finger = Finger::new(self);
+        let from = finger.rank(range.start());
+        let to = range.end().map_or(self.len(), |end| finger.rank(end));
         (from, to.max(from))
-    }
-
-    /// How many keys are below `bound`.
-    pub(super) fn rank(&self, bound: &[u8]) -> usize {
-        let fence = self.fence(bound);
-        let (mut below, mut size) = (0, self.len());
-        let mut at = self.root;
-        while let Some(link) = at.take() {
-            match self.way(&fence, link) {
-                Way::Below => below += size,
-                Way::Above => {}
-                Way::Into(b, side) => {
-                    let branch = &self.branches[b];
-                    let left = branch.left as usize;
-                    if side == 0 {
-                        size = left;
-                    } else {
-                        below += left;
-                        size -= left;
-                    }
-                    at = Some(branch.children[side]);
-                }
-            }
-        }
-        below
     }
 
     /// The records from rank `from` up to below rank `to`.
@@ -445,31 +490,6 @@ impl Tree {
         }
         let join = |right: Summary, (at, size)| self.whole(at, size).join(right);
         lefts.into_iter().rev().fold(self.whole(at, size), join)
-    }
-
-    fn fence<'a>(&self, bound: &'a [u8]) -> Fence<'a> {
-        let critical = self
-            .nearest(bound)
-            .and_then(|leaf| critical_bit(&self.keys[leaf], bound));
-        Fence {
-            bound,
-            bit: critical.unwrap_or(EXACT),
-        }
-    }
-
-    /// How the subtree `at`, which lies on the fence's own path, lies to it.
-    fn way(&self, fence: &Fence, at: Link) -> Way {
-        if let Target::Branch(b) = at.target() {
-            let critical = u32::from(self.branches[b].bit);
-            if critical < fence.bit {
-                return Way::Into(b, usize::from(bit(fence.bound, critical)));
-            }
-        }
-        if fence.bit != EXACT && bit(fence.bound, fence.bit) {
-            Way::Below
-        } else {
-            Way::Above
-        }
     }
 
     /// A leaf that shares the longest run of first bits with `key`.

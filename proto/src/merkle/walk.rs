@@ -1,6 +1,6 @@
 //! Walks over a tree in key order, and the tree as a [`View`].
 
-use super::tree::{Link, Target, Tree};
+use super::tree::{Finger, Link, Target, Tree};
 use super::{Summary, View};
 use crate::key::KeyRange;
 use crate::record::Digest;
@@ -89,21 +89,24 @@ impl View for Tree {
     }
 
     fn summaries(&self, ranges: &[KeyRange]) -> Result<Vec<Summary>, Infallible> {
+        let mut finger = Finger::new(self);
         let mut last: (&[u8], usize) = (&[], 0);
-        let summary = |range| {
-            let range: &KeyRange = range;
+        let mut summaries = Vec::with_capacity(ranges.len());
+        for range in ranges {
             let from = match last {
                 (end, rank) if end == range.start() => rank,
-                _ => self.rank(range.start()),
+                _ => finger.rank(range.start()),
             };
-            let to = range.end().map_or(self.len(), |end| {
-                let rank = self.rank(end);
-                last = (end, rank);
-                rank
-            });
-            self.between(from, to)
-        };
-        Ok(ranges.iter().map(summary).collect())
+            let to = match range.end() {
+                None => self.len(),
+                Some(end) => {
+                    last = (end, finger.rank(end));
+                    last.1
+                }
+            };
+            summaries.push(self.between(from, to));
+        }
+        Ok(summaries)
     }
 
     fn split(

@@ -263,14 +263,14 @@ impl<'a> Answer<'a> {
         self.check_compared(asked)?;
         // a digest for each piece, so n is bounded by what came
         let shorts = get_shorts(&mut self.digests, n, self.shortener.len)?;
-        let mut lower = range.start().to_vec();
+        let (mut lower, infinity) = range.shared();
         for i in 1..=n {
             let bound = match i < n {
                 true => Some(get_bound(&mut self.bounds, &lower)?),
                 false => None,
             };
-            let end = bound.as_deref().or(range.end());
-            let piece = KeyRange::new(&lower, end)
+            let end = bound.as_ref().or(infinity.as_ref());
+            let piece = KeyRange::of_bounds(lower, end.cloned())
                 .ok()
                 .filter(|piece| range.covers(piece))
                 .ok_or(Flaw::new(

@@ -2,9 +2,11 @@
 //! their bytes and what is well-formed; not what is asked or answered, or why.
 
 use crate::key::KeyRange;
+use crate::merkle::common_prefix;
 use crate::reason::Invalid;
 use crate::record::Digest;
 use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
 
 /// Bytes of a short digest when a request does not say.
 ///
@@ -150,7 +152,7 @@ impl Runs {
 
 /// Appends `bound`, coded against the lower bound of the part that it ends.
 pub(super) fn put_bound(out: &mut Vec<u8>, lower: &[u8], bound: &[u8]) {
-    let shared = lower.iter().zip(bound).take_while(|(a, b)| a == b).count();
+    let shared = common_prefix(lower, bound);
     let (drop, add) = (lower.len() - shared, bound.len() - shared);
     out.push((drop.min(15) << 4 | add.min(15)) as u8);
     for n in [drop, add] {
@@ -162,7 +164,7 @@ pub(super) fn put_bound(out: &mut Vec<u8>, lower: &[u8], bound: &[u8]) {
 }
 
 /// Takes one bound off the front.
-pub(super) fn get_bound(column: &mut &[u8], lower: &[u8]) -> Result<Vec<u8>, Flaw> {
+pub(super) fn get_bound(column: &mut &[u8], lower: &[u8]) -> Result<Arc<[u8]>, Flaw> {
     let flaw = |problem| Flaw::new("bounds", problem);
     let Some((&head, rest)) = column.split_first() else {
         return Err(flaw("has fewer bounds than parts need"));
@@ -186,13 +188,14 @@ pub(super) fn get_bound(column: &mut &[u8], lower: &[u8]) -> Result<Vec<u8>, Fla
         return Err(flaw("ends within a bound"));
     };
     *column = rest;
-    let mut bound = Vec::with_capacity(kept + add);
-    bound.extend_from_slice(&lower[..kept]);
-    bound.extend_from_slice(added);
-    if *bound <= *lower {
+    // bytes that are kept are equal: what was added or dropped decides
+    if *added <= lower[kept..] {
         return Err(flaw("are not ascending"));
     }
-    Ok(bound)
+    let mut bound = [0; KeyRange::MAX_BOUND_BYTES];
+    bound[..kept].copy_from_slice(&lower[..kept]);
+    bound[kept..kept + add].copy_from_slice(added);
+    Ok(bound[..kept + add].into())
 }
 
 /// Takes the next `n` shorts of `len` bytes off the front.
@@ -225,7 +228,7 @@ pub(super) struct Asked<'a> {
     bounds: &'a [u8],
     digests: &'a [u8],
     digest_len: usize,
-    lower: Vec<u8>,
+    lower: Arc<[u8]>,
     /// What is left of a run of parts of one kind.
     run: (u64, u64),
     ended: bool,
@@ -238,7 +241,7 @@ impl<'a> Asked<'a> {
             bounds,
             digests,
             digest_len,
-            lower: Vec::new(),
+            lower: Arc::default(),
             run: (SKIP, 0),
             ended: false,
         }
@@ -294,7 +297,7 @@ impl<'a> Asked<'a> {
         } else {
             Some(get_bound(&mut self.bounds, &self.lower)?)
         };
-        let range = KeyRange::new(&self.lower, end.as_deref())
+        let range = KeyRange::of_bounds(self.lower.clone(), end.clone())
             .map_err(|_| Flaw::new("bounds", "are not ascending"))?;
         match end {
             Some(end) => self.lower = end,
