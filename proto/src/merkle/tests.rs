@@ -218,6 +218,20 @@ proptest! {
         prop_assert_eq!(walked, part);
     }
 
+    /// A bound is found on the way from the one before, in whatever order they
+    /// come.
+    #[test]
+    fn summaries_of_many_ranges_are_those_of_each(set in set(), ranges in prop::collection::vec(range(), 0..12)) {
+        let tree = Tree::from_sorted(sorted(&set));
+        let summaries = View::summaries(&tree, &ranges).unwrap();
+        for (range, summary) in ranges.iter().zip(summaries) {
+            let within = set.keys().filter(|k| range.contains(k)).count() as u64;
+            prop_assert_eq!(tree.count(range), within);
+            prop_assert_eq!(summary, tree.summary(range));
+            prop_assert_eq!(summary.count, within);
+        }
+    }
+
     #[test]
     fn a_split_tiles_its_range_with_ranges_that_hold_something(set in set(), range in range(), parts in 0usize..12) {
         let tree = Tree::from_sorted(sorted(&set));
