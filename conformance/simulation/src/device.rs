@@ -3,6 +3,7 @@
 
 use crate::chance::Chance;
 use crate::executor::{Executor, Process};
+use crate::household::Household;
 use crate::ledger::Ledger;
 use crate::net::{Link, Net};
 use crate::server::EPOCH_MS;
@@ -10,11 +11,13 @@ use crate::store::SimStore;
 use crate::trace::Trace;
 use futures::{FutureExt as _, StreamExt as _};
 use gosync_client::client::Event;
+use gosync_client::documents::DocumentId;
 use gosync_client::engine::Report;
 use gosync_client::platform::{BoxFuture, Moment, NoRandomness, Runtime};
 use gosync_client::replica::edit::Edit;
-use gosync_client::store::{MemoryStore, Store as _};
+use gosync_client::store::{MemoryStore, Reads, Store as _};
 use gosync_client::{Client, Config};
+use gosync_proto::history::Cursor;
 use gosync_proto::{Key, KeyRange, Record, SpaceId};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -29,11 +32,12 @@ pub struct Habits {
     pub pause_ms: u64,
     /// Imports of many keys at once, of a thousand writes.
     pub imports: u64,
+    /// Edits of documents that several people edit, of a thousand writes.
+    pub documents: u64,
 }
 
+#[derive(Default)]
 struct State {
-    disk: MemoryStore,
-    opening: Option<(Process, Option<Client<SimStore>>)>,
     report: Option<Result<Report, String>>,
     healed: u64,
 }
@@ -43,6 +47,7 @@ struct State {
 pub struct Device {
     index: usize,
     space: SpaceId,
+    home: Household,
     state: Arc<Mutex<State>>,
     clock_offset_ms: Arc<AtomicI64>,
     writing: Arc<AtomicBool>,
@@ -89,11 +94,12 @@ impl Runtime for SimRuntime {
 }
 
 impl Device {
-    /// A device with an empty store, not opened yet.
+    /// A device, not opened yet, on a store that others may share.
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         index: usize,
         space: SpaceId,
+        home: Household,
         executor: Executor,
         chance: Chance,
         net: Net,
@@ -104,12 +110,8 @@ impl Device {
         Device {
             index,
             space,
-            state: Arc::new(Mutex::new(State {
-                disk: MemoryStore::new(),
-                opening: None,
-                report: None,
-                healed: 0,
-            })),
+            home,
+            state: Arc::default(),
             clock_offset_ms: Arc::default(),
             writing: Arc::new(AtomicBool::new(true)),
             written: Arc::default(),
@@ -136,9 +138,19 @@ impl Device {
         self.index
     }
 
-    /// What it keeps.
-    pub fn disk(&self) -> MemoryStore {
-        self.state().disk.clone()
+    /// Its space.
+    pub fn space(&self) -> &SpaceId {
+        &self.space
+    }
+
+    /// The store that it has open, or opens next.
+    pub fn home(&self) -> &Household {
+        &self.home
+    }
+
+    /// Whether it is the one that syncs its store.
+    pub fn leads(&self) -> bool {
+        self.home.leads(self.index)
     }
 
     /// Sets its wall clock so far off.
@@ -159,41 +171,37 @@ impl Device {
     /// Opens it, unless it is open.
     pub fn open(&self) {
         let process = self.executor.new_process();
-        let disk = {
-            let mut state = self.state();
-            if state.opening.is_some() {
-                return;
-            }
-            state.opening = Some((process, None));
-            state.disk.clone()
+        let Some(leads) = self.home.open(self.index, process) else {
+            return;
         };
         self.note(format_args!("opens"));
-        let device = self.clone();
-        self.executor
-            .spawn(process, async move { device.live(process, disk).await });
+        let (device, disk) = (self.clone(), self.home.disk());
+        self.executor.spawn(
+            process,
+            async move { device.live(process, disk, leads).await },
+        );
     }
 
     /// Ends it without ceremony. Its store stays.
     pub fn crash(&self) {
-        let opening = self.state().opening.take();
-        if let Some((process, client)) = opening {
+        if let Some(process) = self.home.process(self.index) {
             self.note(format_args!("crashes"));
+            // first it stops, then others may take over
             self.executor.kill(process);
-            drop(client);
+            self.home.close(self.index);
         }
     }
 
-    /// Crashes, and its store is gone too.
+    /// Its store is gone. Nobody may have it open.
     pub fn lose_store(&self) {
-        self.crash();
         self.note(format_args!("loses its store"));
-        self.ledger.lost(self.index);
-        self.state().disk = MemoryStore::new();
+        self.ledger.lost(self.home.number());
+        self.home.lose();
     }
 
     /// Switches syncing on or off.
     pub fn set_online(&self, online: bool) {
-        let client = self.client();
+        let client = self.client().filter(|_| self.leads());
         if let Some(client) = client {
             self.note(format_args!(
                 "goes {}",
@@ -205,12 +213,12 @@ impl Device {
 
     /// The client, while it is open.
     pub fn client(&self) -> Option<Client<SimStore>> {
-        self.state().opening.as_ref()?.1.clone()
+        self.home.client(self.index)
     }
 
     /// Begins a verification; [`Device::report`] has what came of it.
     pub fn verify(&self) {
-        let process = self.state().opening.as_ref().map(|(p, _)| *p);
+        let process = self.home.process(self.index);
         let (Some(client), Some(process)) = (self.client(), process) else {
             return;
         };
@@ -227,28 +235,48 @@ impl Device {
         self.state().report.take()
     }
 
-    /// Its clean records, damaged ones apart.
+    /// Its clean records in the ranges that it holds, damaged ones apart.
     pub fn records(&self) -> BTreeMap<Key, Record> {
-        let disk = self.disk();
+        let disk = self.home.disk();
+        let ranges = self.home.ranges();
         let all = KeyRange::all();
         // a store in memory never waits
         let page = disk.page(&all, None, usize::MAX).now_or_never();
         let clean = page.and_then(Result::ok).unwrap_or_default().clean;
         clean
             .into_iter()
-            .filter(|s| s.intact())
+            .filter(|s| s.intact() && ranges.contains(s.record.key.as_bytes()))
             .map(|s| (s.record.key.clone(), s.record))
             .collect()
     }
 
+    /// What it follows, each range with its cursor; and all clean records.
+    pub fn followed(&self) -> (Vec<(KeyRange, Cursor)>, BTreeMap<Key, Record>) {
+        let disk = self.home.disk();
+        // a store in memory never waits
+        let meta = disk
+            .transact(Reads::meta(), |view| {
+                (Default::default(), view.meta.clone())
+            })
+            .now_or_never()
+            .and_then(Result::ok)
+            .unwrap_or_default();
+        let ranges = meta.ranges.into_iter();
+        let followed = ranges.filter_map(|h| Some((h.range, h.cursor?))).collect();
+        let page = disk.page(&KeyRange::all(), None, usize::MAX).now_or_never();
+        let clean = page.and_then(Result::ok).unwrap_or_default().clean;
+        let records = clean.into_iter().map(|s| (s.record.key.clone(), s.record));
+        (followed, records.collect())
+    }
+
     /// Spoils stored content under its digest.
     pub fn damage(&self, key: &Key) {
-        let disk = self.disk();
+        let disk = self.home.disk();
         // a store in memory neither waits nor fails
         let _ = disk.damage(std::slice::from_ref(key)).now_or_never();
     }
 
-    async fn live(self, process: Process, disk: MemoryStore) {
+    async fn live(self, process: Process, disk: MemoryStore, leads: bool) {
         let link: Link = self.net.link(self.index);
         let runtime = SimRuntime {
             executor: self.executor.clone(),
@@ -257,7 +285,7 @@ impl Device {
             clock_offset_ms: Arc::clone(&self.clock_offset_ms),
         };
         let store = SimStore::new(
-            self.index,
+            self.home.number(),
             disk,
             self.executor.clone(),
             self.chance.clone(),
@@ -265,9 +293,9 @@ impl Device {
         );
         let config = Config {
             space: self.space.clone(),
-            ranges: gosync_proto::RangeSet::all(),
+            ranges: self.home.ranges(),
             auth: None,
-            online: true,
+            online: leads,
             software: "simulation".into(),
         };
         let client = match Client::open(store, link, runtime, config).await {
@@ -279,9 +307,7 @@ impl Device {
             }
         };
         self.watch_events(process, &client);
-        if let Some(opening) = &mut self.state().opening {
-            opening.1 = Some(client.clone());
-        }
+        self.home.opened(self.index, &client);
         self.use_it(client).await;
     }
 
@@ -289,6 +315,12 @@ impl Device {
         let (device, mut events) = (self.clone(), client.events());
         self.executor.spawn(process, async move {
             while let Some(event) = events.next().await {
+                if matches!(
+                    event,
+                    Event::Wrote { .. } | Event::Changed(_) | Event::Settled(_) | Event::Missed
+                ) {
+                    device.home.tell(device.index, &event);
+                }
                 if let Event::Healed(healed) = &event {
                     device.note(format_args!("healed: {healed:?}"));
                     device.state().healed += healed.received + healed.offered + healed.dropped;
@@ -321,6 +353,9 @@ impl Device {
                 continue;
             }
             let edits = self.edits();
+            if edits.is_empty() {
+                continue;
+            }
             let keys: Vec<String> = edits.iter().map(|e| e.key().to_string()).collect();
             let shown = match keys.len() {
                 0..=5 => keys.join(" "),
@@ -336,6 +371,9 @@ impl Device {
     }
 
     fn edits(&self) -> Vec<Edit> {
+        if self.chance.permille(self.habits.documents) {
+            return self.document();
+        }
         let count = match self.chance.between(0, 999) {
             x if x < self.habits.imports => self.chance.between(20, 90),
             x if x < 150 => self.chance.between(2, 6),
@@ -345,23 +383,65 @@ impl Device {
         (0..count).filter_map(|_| self.edit(import)).collect()
     }
 
+    /// A key in the ranges that are held here; `None` where there are hardly
+    /// any.
+    fn key(&self, import: Option<u64>) -> Option<Key> {
+        let ranges = self.home.ranges();
+        for _ in 0..30 {
+            let key = match import {
+                Some(n) => format!("import/{}/{n:05}", self.index),
+                None => format!("k{:03}", self.chance.skewed(self.habits.hot_keys)),
+            };
+            if ranges.contains(key.as_bytes()) {
+                return Key::new(key.as_bytes()).ok();
+            }
+        }
+        None
+    }
+
     fn edit(&self, import: bool) -> Option<Edit> {
         let n = self.written.fetch_add(1, Ordering::Relaxed);
-        let key = match import {
-            true => format!("import/{}/{n:05}", self.index),
-            false => format!("k{:03}", self.chance.skewed(self.habits.hot_keys)),
-        };
-        let key = Key::new(key.as_bytes()).ok()?;
+        let key = self.key(import.then_some(n))?;
         if self.chance.permille(200) {
             return Some(Edit::Delete(key));
         }
-        // no two values alike: content tells who wrote it
+        Some(Edit::Put(key, self.value(n)))
+    }
+
+    /// No two values alike: content tells who wrote it.
+    fn value(&self, n: u64) -> bytes::Bytes {
         let mut value = format!("d{}.{n} ", self.index).into_bytes();
         let more = match self.chance.permille(10) {
             true => 20_000,
             false => self.chance.skewed(300),
         };
         value.resize(value.len() + more as usize, b'.');
-        Some(Edit::Put(key, value.into()))
+        value.into()
+    }
+
+    /// A document is created, one of its fields set, or all of it deleted:
+    /// each of its fields is a record, and so is that it exists.
+    fn document(&self) -> Vec<Edit> {
+        let id = format!("d{}", self.chance.skewed(6));
+        let Ok(document) = DocumentId::new("doc", &id) else {
+            return Vec::new();
+        };
+        let fields = ["title", "text", "done"].map(|name| document.field(name));
+        let mut keys: Vec<Key> = fields.into_iter().filter_map(Result::ok).collect();
+        let n = self.written.fetch_add(1, Ordering::Relaxed);
+        let what = self.chance.between(0, 9);
+        let only = self.chance.between(0, keys.len() as u64 - 1) as usize;
+        if what > 2 {
+            keys = vec![keys.swap_remove(only)];
+        } else if let Ok(existence) = document.existence() {
+            keys.insert(0, existence);
+        }
+        let ranges = self.home.ranges();
+        keys.retain(|key| ranges.contains(key.as_bytes()));
+        let edit = |key| match what {
+            0 => Edit::Delete(key),
+            _ => Edit::Put(key, self.value(n)),
+        };
+        keys.into_iter().map(edit).collect()
     }
 }

@@ -6,6 +6,7 @@
 use futures::FutureExt as _;
 use gosync_client::store::{MemoryStore, Reads, Store as _, View, WriteId};
 use gosync_proto::{Content, Key, Record, Time, wire};
+use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,16 +16,31 @@ struct Inner {
     taken: BTreeMap<Key, Vec<Record>>,
     /// Writes that no device has settled yet.
     waiting: BTreeMap<(usize, WriteId), Record>,
-    violations: Vec<String>,
     writes: u64,
 }
 
 /// Clones keep the same books.
 #[derive(Clone, Default)]
-pub struct Ledger(Arc<Mutex<Inner>>);
+pub struct Ledger {
+    books: Arc<Mutex<Inner>>,
+    violations: Arc<Mutex<Vec<String>>>,
+}
 
-fn newer(a: &Record, b: &Record) -> bool {
-    (a.version.time, a.version.replica) > (b.version.time, b.version.replica)
+/// Which of two records wins: the later version; where a faulty replica gave
+/// one version to two contents, the tombstone, then the greater hash.
+pub fn newer(a: &Record, b: &Record) -> bool {
+    let rank = |r: &Record| {
+        let content = match &r.content {
+            Content::Tombstone => (1, Vec::new()),
+            Content::Put(value) => (0, Sha256::digest(value).to_vec()),
+        };
+        (r.version.time, r.version.replica, content)
+    };
+    match (a.version.time, a.version.replica).cmp(&(b.version.time, b.version.replica)) {
+        std::cmp::Ordering::Greater => true,
+        std::cmp::Ordering::Less => false,
+        std::cmp::Ordering::Equal => rank(a) > rank(b),
+    }
 }
 
 fn show(record: Option<&Record>) -> String {
@@ -48,17 +64,29 @@ fn show(record: Option<&Record>) -> String {
 
 impl Ledger {
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Other books, of another space, with one list of violations.
+    pub fn beside(&self) -> Ledger {
+        Ledger {
+            books: Arc::default(),
+            violations: Arc::clone(&self.violations),
+        }
     }
 
     /// Notes that something happened which must not.
     pub fn violation(&self, what: String) {
-        self.inner().violations.push(what);
+        let violations = self.violations.lock();
+        violations
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(what);
     }
 
     /// What happened which must not.
     pub fn violations(&self) -> Vec<String> {
-        self.inner().violations.clone()
+        let violations = self.violations.lock();
+        violations.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How many writes the devices made.
@@ -71,7 +99,7 @@ impl Ledger {
         let mut inner = self.inner();
         if request.records.len() != answer.verdicts.len() {
             let what = "a push got another number of verdicts than it had records";
-            inner.violations.push(what.into());
+            self.violation(what.into());
         }
         for (record, verdict) in request.records.iter().zip(&answer.verdicts) {
             let took = matches!(
@@ -79,7 +107,7 @@ impl Ledger {
                 wire::Outcome::Applied | wire::Outcome::Unchanged
             );
             let Ok(record) = Record::try_from(record.clone()) else {
-                inner.violations.push("a device pushed no record".into());
+                self.violation("a device pushed no record".into());
                 continue;
             };
             if took {
@@ -101,6 +129,13 @@ impl Ledger {
         let inner = self.inner();
         let waiting = inner.waiting.iter();
         waiting.map(|((d, _), r)| (*d, r.clone())).collect()
+    }
+
+    /// A record that the server took some time, by whatever place in the books.
+    pub fn any_taken(&self, place: u64) -> Option<Record> {
+        let inner = self.inner();
+        let nth = place as usize % inner.taken.len().max(1);
+        inner.taken.values().nth(nth)?.last().cloned()
     }
 
     /// What the naive map holds under a key.
@@ -133,7 +168,7 @@ impl Ledger {
                 .get(&record.key)
                 .is_some_and(|t| t.contains(&record));
             if !known {
-                inner.violations.push(format!(
+                self.violation(format!(
                     "device {device} holds as clean what the server never took: {}",
                     show(Some(&record))
                 ));
@@ -180,7 +215,7 @@ impl Ledger {
                     reason.get_or_insert(record);
                     continue;
                 }
-                inner.violations.push(format!(
+                self.violation(format!(
                     "device {device} dropped write {id}, {}, while {} stands there",
                     show(Some(&record)),
                     show(clean),

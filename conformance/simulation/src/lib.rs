@@ -10,15 +10,21 @@
 //! | [`server`] | the server's request logic over a store, and what befalls servers |
 //! | [`store`] | a device's store: slow, and watched |
 //! | [`device`] | a client with its user |
+//! | [`household`] | a store on a device, and the openings that share it |
 //! | [`ledger`] | what must be true, kept by other means |
 //! | [`world`] | the kinds of worlds |
+//! | `fate` | what happens to a world |
 //! | [`run`] | one run from the first fault to the last check |
 //! | [`campaign`] | many runs, on several threads, and what came of them |
+//! | [`hunt`] | whether runs notice an implementation that was made wrong |
 
 pub mod campaign;
 pub mod chance;
 pub mod device;
 pub mod executor;
+mod fate;
+pub mod household;
+pub mod hunt;
 pub mod ledger;
 pub mod net;
 pub mod run;

@@ -3,12 +3,15 @@
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
+use gosync_proto::mutant::{self, Entry};
 use gosync_simulation::campaign::{CHUNK, Summary, go_on};
+use gosync_simulation::hunt::{Hunt, hunt};
 use gosync_simulation::run::{Options, Outcome, run};
 use gosync_simulation::world::{self, WORLDS, World};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// Run simulated worlds: the real client and server in one thread, under one seed, in virtual time
@@ -36,6 +39,10 @@ struct Args {
     /// Keep the sums in this file, and go on where it ended
     #[arg(long, value_name = "FILE")]
     campaign: Option<PathBuf>,
+    /// Make the implementations wrong on purpose, and tell after how many seeds it is noticed: this
+    /// mutant of the list, or `all`
+    #[arg(long, value_name = "NAME")]
+    mutant: Vec<String>,
     /// List the worlds
     #[arg(long)]
     list: bool,
@@ -60,6 +67,12 @@ fn simulate(args: &Args) -> Result<bool> {
         return Ok(true);
     }
     let worlds = chosen(&args.world)?;
+    let jobs = args
+        .jobs
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    if !args.mutant.is_empty() {
+        return hunted(args, &worlds, jobs);
+    }
     if args.trace {
         return traced(args, &worlds);
     }
@@ -67,9 +80,6 @@ fn simulate(args: &Args) -> Result<bool> {
         Some(file) if file.exists() => kept(file)?,
         _ => Summary::new(args.from),
     };
-    let jobs = args
-        .jobs
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let end = summary.from.saturating_add(args.seeds);
     let keep_going = args.keep_going || args.campaign.is_some();
     let bar = Bar::new(args.seeds);
@@ -129,6 +139,49 @@ fn traced(args: &Args, worlds: &[&'static World]) -> Result<bool> {
         }
     }
     Ok(sound)
+}
+
+/// One line for each mutant, as the table in the README has it.
+fn hunted(args: &Args, worlds: &[&'static World], jobs: usize) -> Result<bool> {
+    let mut entries: Vec<&Entry> = Vec::new();
+    for name in &args.mutant {
+        match (&name[..], mutant::find(name)) {
+            ("all", _) => entries.extend(mutant::ALL),
+            (_, Some(entry)) => entries.push(entry),
+            (_, None) => bail!("there is no mutant {name:?}"),
+        }
+    }
+    std::panic::set_hook(Box::new(|_| ()));
+    let next = AtomicUsize::new(0);
+    let survived = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let work = || -> Result<()> {
+            while let Some(entry) = entries.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let (name, about) = (entry.name, entry.about);
+                match hunt(entry, worlds, args.seeds)? {
+                    Hunt::Found {
+                        seed,
+                        world,
+                        violation,
+                    } => {
+                        let seeds = seed + 1;
+                        println!("| {name} | {about} | {seeds} | {world} | {violation} |");
+                    }
+                    Hunt::Survived(seeds) => {
+                        survived.fetch_add(1, Ordering::Relaxed);
+                        println!("| {name} | {about} | not in {seeds} | | |");
+                    }
+                }
+            }
+            Ok(())
+        };
+        let all: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(work)).collect();
+        all.into_iter().try_for_each(|thread| match thread.join() {
+            Ok(result) => result,
+            Err(_) => bail!("a thread broke down"),
+        })
+    })?;
+    Ok(survived.into_inner() == 0)
 }
 
 fn kept(file: &Path) -> Result<Summary> {

@@ -13,6 +13,7 @@ use crate::trace::Trace;
 use futures::channel::{mpsc, oneshot};
 use futures::{SinkExt as _, StreamExt as _, stream};
 use gosync_client::transport::{Answers, CallError, CallMetadata, Cause, Transport};
+use gosync_proto::SpaceId;
 use gosync_proto::wire::{self, watch_response};
 use gosync_server::rpc::status::to_status;
 use gosync_server::service::{Access, Refusal, Service};
@@ -47,10 +48,21 @@ impl Weather {
     };
 }
 
+/// What a link does not carry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cut {
+    /// Carries all.
+    No,
+    /// Requests arrive, and nothing comes back.
+    HalfOpen,
+    /// Nothing either way.
+    Both,
+}
+
 struct State {
     weather: Weather,
-    /// Devices that cannot reach the server, and are not told so.
-    cut: Vec<bool>,
+    /// Devices that cannot reach the server or be reached, and are not told so.
+    cut: Vec<Cut>,
     /// Calls of each device in the present virtual second.
     second: u64,
     calls: BTreeMap<usize, u64>,
@@ -66,7 +78,7 @@ pub struct Net {
     process: Process,
     chance: Chance,
     server: Server,
-    ledger: Ledger,
+    ledgers: Arc<BTreeMap<String, Ledger>>,
     trace: Trace,
 }
 
@@ -85,13 +97,13 @@ impl Net {
         chance: Chance,
         server: Server,
         devices: usize,
-        ledger: Ledger,
+        ledgers: BTreeMap<String, Ledger>,
         trace: Trace,
     ) -> Net {
         Net {
             state: Arc::new(Mutex::new(State {
                 weather: Weather::CALM,
-                cut: vec![false; devices],
+                cut: vec![Cut::No; devices],
                 second: 0,
                 calls: BTreeMap::new(),
                 most_calls: 0,
@@ -101,7 +113,7 @@ impl Net {
             executor,
             chance,
             server,
-            ledger,
+            ledgers: Arc::new(ledgers),
             trace,
         }
     }
@@ -116,7 +128,7 @@ impl Net {
     }
 
     /// Cuts a device off, or lets it back.
-    pub fn cut(&self, device: usize, cut: bool) {
+    pub fn cut(&self, device: usize, cut: Cut) {
         if let Some(c) = self.state().cut.get_mut(device) {
             *c = cut;
         }
@@ -141,7 +153,14 @@ impl Net {
     }
 
     fn is_cut(&self, device: usize) -> bool {
-        self.state().cut.get(device).copied().unwrap_or(false)
+        self.state().cut.get(device) == Some(&Cut::Both)
+    }
+
+    fn hears_nothing(&self, device: usize) -> bool {
+        matches!(
+            self.state().cut.get(device),
+            Some(Cut::Both | Cut::HalfOpen)
+        )
     }
 
     fn count(&self, device: usize) {
@@ -247,13 +266,13 @@ impl Link {
                     tell(&again, &request, &result);
                 });
             }
-            if net.is_lost(link.device) {
+            if net.is_lost(link.device) || net.hears_nothing(link.device) {
                 let _ = answer.send(Err(net.silence().await));
                 return;
             }
             net.executor.sleep(net.delay()).await;
             // a caller that is gone misses it
-            let _ = match net.is_cut(link.device) {
+            let _ = match net.hears_nothing(link.device) {
                 true => answer.send(Err(net.silence().await)),
                 false => answer.send(result),
             };
@@ -308,7 +327,7 @@ impl Link {
                 let wait = carried.arrives_ms.saturating_sub(net.executor.now_ms());
                 net.executor.sleep(wait).await;
                 let reset = net.state().weather.reset;
-                if net.is_cut(link.device) || net.chance.permille(reset) {
+                if net.hears_nothing(link.device) || net.chance.permille(reset) {
                     return Some((Err(net.silence().await), None));
                 }
                 match carried.message {
@@ -387,8 +406,11 @@ impl Transport for Link {
         let call = |service: &Service, request, now| service.push(&Access::full(), request, now);
         self.unary(request, call, |link, request, result| {
             let net = &link.net;
-            if let Ok(answer) = result {
-                net.ledger.pushed(request, answer);
+            if let (Ok(answer), Some(ledger)) = (result, net.ledgers.get(&request.space)) {
+                ledger.pushed(request, answer);
+            }
+            if let (true, Ok(space)) = (net.server.is_several(), SpaceId::new(&request.space)) {
+                net.server.committed(&space);
             }
             let keys = request.records.iter().map(|r| {
                 format!(

@@ -2,18 +2,20 @@
 //! more, and everything must come to rest, equal, with nothing lost.
 
 use crate::chance::Chance;
-use crate::device::Device;
+use crate::device::{Device, Habits};
 use crate::executor::{Executor, Spinning};
-use crate::ledger::Ledger;
-use crate::net::{Net, Weather};
+use crate::fate::Fate;
+use crate::household::Household;
+use crate::ledger::{self, Ledger};
+use crate::net::Net;
 use crate::server::Server;
 use crate::trace::Trace;
 use crate::world::World;
 use gosync_client::engine::Phase;
 use gosync_proto::limits::Limits;
 use gosync_proto::mutant::Mutant;
-use gosync_proto::{Key, Record, SpaceId};
-use std::collections::BTreeMap;
+use gosync_proto::{Record, SpaceId};
+use gosync_server::store::StoreError;
 
 /// What a run showed.
 #[derive(Clone, Debug)]
@@ -52,15 +54,20 @@ const AFTERMATH_MS: u64 = 60_000;
 /// One device makes no more calls than this in one virtual second.
 const BUSIEST: u64 = 60;
 
-struct Stage {
-    world: &'static World,
-    executor: Executor,
-    chance: Chance,
-    server: Server,
-    net: Net,
-    devices: Vec<Device>,
+/// Everything that takes part in a run.
+pub(crate) struct Stage {
+    pub(crate) world: &'static World,
+    pub(crate) executor: Executor,
+    pub(crate) chance: Chance,
+    pub(crate) server: Server,
+    pub(crate) net: Net,
+    pub(crate) devices: Vec<Device>,
+    /// Each with its books; the violations are everybody's.
+    pub(crate) spaces: Vec<(SpaceId, Ledger)>,
     ledger: Ledger,
     trace: Trace,
+    /// Long runs are calmer: by how much.
+    pub(crate) pace: u64,
     /// When faults end.
     until_ms: u64,
 }
@@ -75,7 +82,10 @@ pub fn run(world: &'static World, seed: u64, options: &Options) -> anyhow::Resul
     let trace = Trace::new(options.print);
     let ledger = Ledger::default();
     let executor = Executor::new(chance.fork());
-    let space = SpaceId::new("world")?;
+    let spaces = (0..world.spaces)
+        .map(|n| Ok((SpaceId::new(&format!("world-{n}"))?, ledger.beside())))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let books = spaces.iter().map(|(s, l)| (s.to_string(), l.clone()));
     let limits = Limits {
         max_push_records: Limits::FLOOR.max_push_records,
         max_response_bytes: Limits::FLOOR.max_response_bytes,
@@ -88,7 +98,7 @@ pub fn run(world: &'static World, seed: u64, options: &Options) -> anyhow::Resul
         executor.clone(),
         chance.fork(),
         limits,
-        space.clone(),
+        chance.between(world.servers.min(2), world.servers),
         world.sqlite,
     )?;
     let count = chance.between(3, world.devices) as usize;
@@ -96,26 +106,51 @@ pub fn run(world: &'static World, seed: u64, options: &Options) -> anyhow::Resul
         executor.clone(),
         chance.fork(),
         server.clone(),
-        count,
-        ledger.clone(),
+        count + 1,
+        books.collect(),
         trace.clone(),
     );
+    let usual = world.minutes * 60_000;
+    // most runs take minutes, some hours, a few a day
+    let (until_ms, pace) = match chance.between(0, 999) {
+        0 => (24 * 3_600_000, 24 * 3_600_000 / usual),
+        1..=15 => (3 * 3_600_000, 3 * 3_600_000 / usual),
+        _ => (chance.between(20_000, usual), 1),
+    };
+    let habits = Habits {
+        pause_ms: world.habits.pause_ms * pace,
+        ..world.habits
+    };
+    let mut homes: Vec<Household> = Vec::new();
+    let mut room = 0;
     let device = |index| {
+        if room == 0 {
+            room = chance.between(world.tabs.min(2), world.tabs);
+            homes.push(Household::new(homes.len()));
+        }
+        room -= 1;
+        let home = homes[homes.len() - 1].clone();
+        // tabs of one store are of one space
+        let (space, ledger) = &spaces[home.number() % spaces.len()];
         Device::new(
             index,
             space.clone(),
+            home,
             executor.clone(),
             chance.fork(),
             net.clone(),
             ledger.clone(),
             trace.clone(),
-            world.habits,
+            habits,
         )
     };
+    let devices = (0..count).map(device).collect();
     let stage = Stage {
         world,
-        until_ms: chance.between(20_000, world.minutes * 60_000),
-        devices: (0..count).map(device).collect(),
+        until_ms,
+        pace,
+        devices,
+        spaces: spaces.clone(),
         executor,
         chance,
         server,
@@ -131,14 +166,14 @@ pub fn run(world: &'static World, seed: u64, options: &Options) -> anyhow::Resul
         seed,
         hash: stage.trace.hash(),
         virtual_ms: stage.executor.now_ms(),
-        writes: stage.ledger.writes(),
+        writes: spaces.iter().map(|(_, ledger)| ledger.writes()).sum(),
         violations: stage.ledger.violations(),
         tail: stage.trace.tail(),
     })
 }
 
 impl Stage {
-    fn note(&self, what: std::fmt::Arguments<'_>) {
+    pub(crate) fn note(&self, what: std::fmt::Arguments<'_>) {
         self.trace.line(self.executor.now_ms(), what);
     }
 
@@ -157,8 +192,13 @@ impl Stage {
         }
         let mut next_fault = Fate::new(self);
         while self.executor.now_ms() < self.until_ms && self.ledger.violations().is_empty() {
-            let pause = self.chance.skewed(15_000);
+            let pause = self.chance.skewed(15_000 * self.pace);
             self.wait(pause.min(self.until_ms - self.executor.now_ms()))?;
+            if self.chance.permille(100)
+                && let Some(device) = self.chance.pick(&self.devices)
+            {
+                self.check_cursor(device);
+            }
             if let Err(error) = next_fault.strike() {
                 self.ledger.violation(format!("the server failed: {error}"));
             }
@@ -215,9 +255,11 @@ impl Stage {
 
     /// Damage that nobody reads is not noticed: whoever wants to know looks.
     fn look_at_every_byte(&self) {
-        match self.server.scrub() {
-            Ok(found) => self.note(format_args!("the server sets {found} records aside")),
-            Err(error) => self.ledger.violation(format!("the server failed: {error}")),
+        for (space, _) in &self.spaces {
+            match self.server.scrub(space) {
+                Ok(found) => self.note(format_args!("the server sets {found} records aside")),
+                Err(error) => self.ledger.violation(format!("the server failed: {error}")),
+            }
         }
         for device in &self.devices {
             device.verify();
@@ -227,26 +269,38 @@ impl Stage {
     /// Everybody is online, verified, has nothing to say, and holds what the
     /// server holds.
     fn at_rest(&self) -> bool {
-        self.ledger.waiting().is_empty()
-            && self.devices.iter().all(|device| {
+        let syncs = |d: &&Device| d.leads();
+        self.nothing_waits()
+            && self.devices.iter().filter(syncs).all(|device| {
                 device.client().is_some_and(|client| {
                     let status = client.status();
+                    let refused = status.rejected + status.quarantined;
                     status.phase == Phase::Live
                         && status.verified
                         && status.pending == 0
-                        && status.rejected == 0
-                        && status.quarantined == 0
+                        && (refused == 0 || self.world.leaves_keys)
                 })
             })
     }
 
+    /// No write waits; or only such as the server refused, where that may be: a
+    /// key that is not held any more, and was deleted and compacted, can neither
+    /// be reconciled nor be written, and its author is told.
+    fn nothing_waits(&self) -> bool {
+        let waiting: usize = self.spaces.iter().map(|(_, l)| l.waiting().len()).sum();
+        let syncing = self.devices.iter().filter(|d| d.leads());
+        let refused = syncing.filter_map(|d| Some(d.client()?.status().rejected));
+        waiting == 0 || self.world.leaves_keys && refused.sum::<u64>() == waiting as u64
+    }
+
     /// What keeps it from resting.
     fn complain(&self) {
-        for (device, record) in self.ledger.waiting() {
-            let what = format!("device {device} still waits with a write of {}", record.key);
+        let waiting = self.spaces.iter().flat_map(|(_, l)| l.waiting());
+        for (store, record) in waiting {
+            let what = format!("store {store} still waits with a write of {}", record.key);
             self.ledger.violation(what);
         }
-        for device in &self.devices {
+        for device in self.devices.iter().filter(|d| d.leads()) {
             let status = device.client().map(|c| c.status());
             let what = format!("device {} is not at rest: {status:?}", device.index());
             self.ledger.violation(what);
@@ -254,29 +308,35 @@ impl Stage {
     }
 
     fn judge(&self) {
-        let (records, horizon) = match (self.server.records(), self.server.horizon()) {
-            (Ok(records), Ok(horizon)) => (records, horizon),
-            (Err(error), _) | (_, Err(error)) => {
+        for (space, ledger) in &self.spaces {
+            if let Err(error) = self.judge_space(space, ledger) {
                 self.ledger.violation(format!("the server failed: {error}"));
-                return;
             }
-        };
-        self.ledger.judge(&records, horizon, self.world.forgiving);
-        match self.server.roots() {
-            Ok(Some((kept, computed))) if kept != computed => self
+        }
+        for device in &self.devices {
+            self.check_cursor(device);
+        }
+    }
+
+    fn judge_space(&self, space: &SpaceId, ledger: &Ledger) -> Result<(), StoreError> {
+        let records = self.server.records(space)?;
+        let horizon = self.server.position(space)?.horizon;
+        ledger.judge(&records, horizon, self.world.forgiving);
+        match self.server.roots(space)? {
+            Some((kept, computed)) if kept != computed => self
                 .ledger
                 .violation("the server's tree is not that of its records".into()),
             _ => {}
         }
         let counts = |r: &Record| r.in_fingerprints(horizon);
-        let filter = |records: BTreeMap<Key, Record>| -> BTreeMap<Key, Record> {
-            records.into_iter().filter(|(_, r)| counts(r)).collect()
-        };
-        let records = filter(records);
-        for device in &self.devices {
-            let held = filter(device.records());
-            for key in held.keys().chain(records.keys()) {
-                if held.get(key) != records.get(key) {
+        for device in self.devices.iter().filter(|d| d.space() == space) {
+            let ranges = device.home().ranges();
+            let mut theirs = records.clone();
+            theirs.retain(|key, r| counts(r) && ranges.contains(key.as_bytes()));
+            let mut held = device.records();
+            held.retain(|_, r| counts(r));
+            for key in held.keys().chain(theirs.keys()) {
+                if held.get(key) != theirs.get(key) {
                     self.ledger.violation(format!(
                         "device {} and the server differ at {key}, and both believe that they are equal",
                         device.index()
@@ -292,14 +352,54 @@ impl Stage {
                 ));
             }
         }
+        Ok(())
+    }
+
+    /// A cursor stands for what is stored: everything that the server has up to
+    /// it lies in the device's store, or something newer.
+    pub(crate) fn check_cursor(&self, device: &Device) {
+        let faults = &self.world.faults;
+        // damage makes holes behind cursors; and where deletions are forgotten,
+        // an older record may come back that loses against a tombstone here,
+        // which then goes below the horizon. Comparing heals both.
+        if faults.server_rot + faults.device_rot > 0 || self.world.forgiving {
+            return;
+        }
+        let known = self.server.committed_records(device.space());
+        let (Ok(known), Ok(position)) = (known, self.server.position(device.space())) else {
+            return;
+        };
+        let (ranges, all) = device.followed();
+        for (range, cursor) in ranges {
+            let (head, at) = (position.head.point, cursor.point);
+            if at.epoch != head.epoch || at.sequence > head.sequence {
+                continue;
+            }
+            let passed = known.iter().filter(|(key, (record, sequence))| {
+                *sequence <= at.sequence
+                    && range.contains(key.as_bytes())
+                    && record.in_fingerprints(position.horizon)
+            });
+            for (key, (record, _)) in passed {
+                let held = all.get(key);
+                if !held.is_some_and(|h| h == record || ledger::newer(h, record)) {
+                    self.ledger.violation(format!(
+                        "the cursor of device {} passed {key} at {}, which it does not hold",
+                        device.index(),
+                        at.sequence
+                    ));
+                    return;
+                }
+            }
+        }
     }
 
     fn verify(&self) -> Result<(), Spinning> {
-        for device in &self.devices {
+        for device in self.devices.iter().filter(|d| d.leads()) {
             device.verify();
         }
         self.wait(20_000)?;
-        for device in &self.devices {
+        for device in self.devices.iter().filter(|d| d.leads()) {
             match device.report() {
                 Some(Ok(r)) if r.equal && r.tree_intact && r.damaged.is_empty() => {}
                 report => self.ledger.violation(format!(
@@ -309,253 +409,5 @@ impl Stage {
             }
         }
         Ok(())
-    }
-}
-
-/// What happens to a world, and is made good in the end.
-struct Fate<'s> {
-    stage: &'s Stage,
-    /// What ends by itself, and when: device and server troubles.
-    troubles: Vec<(u64, Trouble)>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Trouble {
-    Cut(usize),
-    Crashed(usize),
-    Away(usize),
-    ServerDown,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Fault {
-    Weather,
-    Cut,
-    Crash,
-    Away,
-    LoseStore,
-    Clock,
-    ServerClock,
-    Restart,
-    Wipe,
-    Restore,
-    Compact,
-    ServerRot,
-    DeviceRot,
-}
-
-impl<'s> Fate<'s> {
-    fn new(stage: &'s Stage) -> Fate<'s> {
-        Fate {
-            stage,
-            troubles: Vec::new(),
-        }
-    }
-
-    /// Ends what is over, and begins something new, now and then.
-    fn strike(&mut self) -> anyhow::Result<()> {
-        let now = self.stage.executor.now_ms();
-        let (over, on): (Vec<_>, Vec<_>) = self.troubles.iter().partition(|(at, _)| *at <= now);
-        self.troubles = on;
-        for (_, trouble) in over {
-            self.end(trouble);
-        }
-        match self.choose() {
-            Some(fault) => self.begin(fault),
-            None => Ok(()),
-        }
-    }
-
-    fn choose(&self) -> Option<Fault> {
-        let f = &self.stage.world.faults;
-        let weights = [
-            (Fault::Weather, f.weather),
-            (Fault::Cut, f.cut),
-            (Fault::Crash, f.crash),
-            (Fault::Away, f.away),
-            (Fault::LoseStore, f.lose_store),
-            (Fault::Clock, f.clock),
-            (Fault::ServerClock, f.server_clock),
-            (Fault::Restart, f.restart),
-            (Fault::Wipe, f.wipe),
-            (Fault::Restore, f.restore),
-            (Fault::Compact, f.compact),
-            (Fault::ServerRot, f.server_rot),
-            (Fault::DeviceRot, f.device_rot),
-        ];
-        let total: u64 = weights.iter().map(|(_, w)| w).sum();
-        if total == 0 {
-            return None;
-        }
-        let mut at = self.stage.chance.between(0, total - 1);
-        for (fault, weight) in weights {
-            if at < weight {
-                return Some(fault);
-            }
-            at -= weight;
-        }
-        None
-    }
-
-    fn begin(&mut self, fault: Fault) -> anyhow::Result<()> {
-        let stage = self.stage;
-        let chance = &stage.chance;
-        let Some(device) = chance.pick(&stage.devices) else {
-            return Ok(());
-        };
-        let offset = |most: i64| match chance.permille(300) {
-            true => 0,
-            false => chance.between(0, 2 * most.unsigned_abs()) as i64 - most,
-        };
-        match fault {
-            Fault::Weather => {
-                let weather = match chance.permille(300) {
-                    true => Weather::CALM,
-                    false => Weather {
-                        lost: chance.skewed(200),
-                        twice: chance.skewed(200),
-                        slow: chance.skewed(200),
-                        longest_ms: 50 + chance.skewed(60_000 - 50),
-                        reset: chance.skewed(100),
-                    },
-                };
-                stage.note(format_args!("{weather:?}"));
-                stage.net.set_weather(weather);
-            }
-            Fault::Cut => {
-                stage.note(format_args!("d{} is cut off", device.index()));
-                stage.net.cut(device.index(), true);
-                self.until(60_000, Trouble::Cut(device.index()));
-            }
-            Fault::Crash => {
-                device.crash();
-                self.until(20_000, Trouble::Crashed(device.index()));
-            }
-            Fault::Away => {
-                device.set_online(false);
-                self.until(300_000, Trouble::Away(device.index()));
-            }
-            Fault::LoseStore => {
-                device.lose_store();
-                self.until(20_000, Trouble::Crashed(device.index()));
-            }
-            Fault::Clock => {
-                let ms = offset(stage.world.faults.clock_ms);
-                stage.note(format_args!("d{}'s clock is {ms} ms off", device.index()));
-                device.set_clock(ms);
-            }
-            Fault::ServerClock => {
-                let ms = offset(stage.world.faults.clock_ms);
-                stage.note(format_args!("the server's clock is {ms} ms off"));
-                stage.server.set_clock(ms);
-            }
-            Fault::Restart | Fault::Wipe | Fault::Restore => {
-                stage.note(format_args!("the server stops: {fault:?}"));
-                stage.server.stop();
-                match fault {
-                    Fault::Wipe => stage.server.wipe()?,
-                    // without a backup it is a restart
-                    Fault::Restore => stage.server.restore().map(drop)?,
-                    _ => {}
-                }
-                self.until(30_000, Trouble::ServerDown);
-            }
-            Fault::Compact => {
-                let done = stage.server.compact(chance.skewed(60_000))?;
-                stage.note(format_args!("{done:?}"));
-            }
-            Fault::ServerRot | Fault::DeviceRot => self.rot(matches!(fault, Fault::ServerRot))?,
-        }
-        let keeps_backups = stage.world.faults.restore > 0;
-        if keeps_backups && chance.permille(250) {
-            stage.note(format_args!("a backup is made"));
-            stage.server.back_up()?;
-        }
-        Ok(())
-    }
-
-    fn until(&mut self, most_ms: u64, trouble: Trouble) {
-        let now = self.stage.executor.now_ms();
-        let at = now + self.stage.chance.skewed(most_ms);
-        self.troubles.push((at, trouble));
-    }
-
-    fn end(&self, trouble: Trouble) {
-        let stage = self.stage;
-        let device = |index: usize| stage.devices.get(index);
-        match trouble {
-            Trouble::Cut(index) => {
-                stage.note(format_args!("d{index} is back"));
-                stage.net.cut(index, false);
-            }
-            Trouble::Crashed(index) => device(index).into_iter().for_each(Device::open),
-            Trouble::Away(index) => device(index).into_iter().for_each(|d| d.set_online(true)),
-            Trouble::ServerDown => {
-                if stage.server.running().is_none() {
-                    stage.note(format_args!("the server starts"));
-                    stage.server.start();
-                }
-            }
-        }
-    }
-
-    /// Spoils some records in one place, where another place has them too.
-    fn rot(&self, at_server: bool) -> anyhow::Result<()> {
-        let stage = self.stage;
-        let server = stage.server.records()?;
-        let held: Vec<BTreeMap<Key, Record>> = stage.devices.iter().map(Device::records).collect();
-        let victim = stage.chance.between(0, held.len() as u64 - 1) as usize;
-        let place = match at_server {
-            true => &server,
-            false => &held[victim],
-        };
-        let keys: Vec<&Key> = place.keys().collect();
-        for _ in 0..stage.chance.between(1, 8) {
-            let Some(key) = stage.chance.pick(&keys) else {
-                return Ok(());
-            };
-            let newest = stage.ledger.newest(key);
-            let elsewhere = |records: &BTreeMap<Key, Record>| {
-                newest.is_some() && records.get(*key) == newest.as_ref()
-            };
-            let survives = (!at_server && elsewhere(&server))
-                || held
-                    .iter()
-                    .enumerate()
-                    .any(|(i, records)| (at_server || i != victim) && elsewhere(records));
-            if !survives {
-                continue;
-            }
-            match at_server {
-                true => {
-                    stage.note(format_args!("rot at the server: {key}"));
-                    stage.server.damage(key);
-                }
-                false => {
-                    stage.note(format_args!("rot at d{victim}: {key}"));
-                    stage.devices[victim].damage(key);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends everything. Clocks of devices stay as they are: a wrong clock is
-    /// no reason not to converge.
-    fn make_good(&mut self) {
-        for (_, trouble) in std::mem::take(&mut self.troubles) {
-            self.end(trouble);
-        }
-        let stage = self.stage;
-        stage.net.set_weather(Weather::CALM);
-        stage.server.set_clock(0);
-        if stage.server.running().is_none() {
-            stage.server.start();
-        }
-        for device in &stage.devices {
-            stage.net.cut(device.index(), false);
-            device.open();
-            device.set_online(true);
-        }
     }
 }

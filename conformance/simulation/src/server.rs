@@ -4,10 +4,10 @@
 
 use crate::chance::Chance;
 use crate::executor::{Executor, Process};
-use gosync_proto::history::Epoch;
+use gosync_proto::history::{Epoch, Position};
 use gosync_proto::limits::Limits;
 use gosync_proto::merkle::{Stream, Summary};
-use gosync_proto::{Key, KeyRange, Record, SpaceId, Time};
+use gosync_proto::{Key, KeyRange, Record, SpaceId};
 use gosync_server::maintenance::{self, CompactOptions, Compacted, Reach};
 use gosync_server::service::{Service, ServiceConfig};
 use gosync_server::store::memory::MemoryStore;
@@ -44,8 +44,8 @@ enum Backup {
 
 struct State {
     disk: Disk,
-    /// `None` while it is down.
-    service: Option<Service>,
+    /// The servers over this one store; none while they are down.
+    services: Vec<Service>,
     /// What belongs to the present run of it.
     process: Process,
     clock_offset_ms: i64,
@@ -60,7 +60,8 @@ pub struct Server {
     executor: Executor,
     chance: Chance,
     limits: Limits,
-    space: SpaceId,
+    /// How many servers work on the store.
+    count: u64,
     /// Where database files go; `None`: in memory.
     folder: Option<Arc<tempfile::TempDir>>,
 }
@@ -74,7 +75,7 @@ impl Server {
         executor: Executor,
         chance: Chance,
         limits: Limits,
-        space: SpaceId,
+        count: u64,
         sqlite: bool,
     ) -> anyhow::Result<Server> {
         let folder = match sqlite {
@@ -86,7 +87,7 @@ impl Server {
         let server = Server {
             state: Arc::new(Mutex::new(State {
                 disk,
-                service: None,
+                services: Vec::new(),
                 process,
                 clock_offset_ms: 0,
                 backup: None,
@@ -95,7 +96,7 @@ impl Server {
             executor,
             chance,
             limits,
-            space,
+            count,
             folder,
         };
         server.start();
@@ -111,11 +112,6 @@ impl Server {
         &self.limits
     }
 
-    /// Its space.
-    pub fn space(&self) -> &SpaceId {
-        &self.space
-    }
-
     /// Its wall clock, Unix milliseconds.
     pub fn wall_ms(&self) -> u64 {
         let offset = self.state().clock_offset_ms;
@@ -127,18 +123,35 @@ impl Server {
         self.state().clock_offset_ms = offset_ms;
     }
 
-    /// What answers calls, and the process that its streams belong to; `None`
+    /// What answers a call, and the process that its streams belong to; `None`
     /// while it is down.
     pub fn running(&self) -> Option<(Service, Process)> {
         let state = self.state();
-        Some((state.service.clone()?, state.process))
+        let service = match state.services.len() {
+            0 | 1 => state.services.first(),
+            _ => self.chance.pick(&state.services),
+        };
+        Some((service?.clone(), state.process))
+    }
+
+    /// One server committed: the others hear of it, as from their database.
+    pub fn committed(&self, space: &SpaceId) {
+        let services = self.state().services.clone();
+        for service in services {
+            service.spaces().committed(space);
+        }
+    }
+
+    /// Whether several servers work on the store.
+    pub fn is_several(&self) -> bool {
+        self.count > 1
     }
 
     /// Ends it without ceremony. Its store stays.
     pub fn stop(&self) {
         let process = {
             let mut state = self.state();
-            state.service = None;
+            state.services.clear();
             state.process
         };
         self.executor.kill(process);
@@ -146,15 +159,18 @@ impl Server {
 
     /// Starts it over whatever is in its store.
     pub fn start(&self) {
-        let chance = self.chance.fork();
         let process = self.executor.new_process();
-        let config = ServiceConfig {
-            limits: self.limits,
-            ..ServiceConfig::default()
-        };
         let mut state = self.state();
-        let entropy = Box::new(move || chance.bits());
-        state.service = Some(Service::new(state.disk.store(), config, entropy));
+        for _ in 0..self.count {
+            let chance = self.chance.fork();
+            let config = ServiceConfig {
+                limits: self.limits,
+                ..ServiceConfig::default()
+            };
+            let entropy = Box::new(move || chance.bits());
+            let service = Service::new(state.disk.store(), config, entropy);
+            state.services.push(service);
+        }
         state.process = process;
     }
 
@@ -219,7 +235,7 @@ impl Server {
     ///
     /// # Errors
     /// The store failed.
-    pub fn compact(&self, retention_ms: u64) -> Result<Compacted, StoreError> {
+    pub fn compact(&self, space: &SpaceId, retention_ms: u64) -> Result<Compacted, StoreError> {
         let now = self.wall_ms();
         let store = self.state().disk.store();
         let options = CompactOptions {
@@ -227,7 +243,7 @@ impl Server {
             max_step_ms: u64::MAX,
             reach: Reach::AsNeeded,
         };
-        maintenance::compact(&*store, &self.space, now, options)
+        maintenance::compact(&*store, space, now, options)
     }
 
     /// Hashes everything stored again and sets aside what is damaged, as its
@@ -235,49 +251,61 @@ impl Server {
     ///
     /// # Errors
     /// The store failed.
-    pub fn scrub(&self) -> Result<usize, StoreError> {
+    pub fn scrub(&self, space: &SpaceId) -> Result<usize, StoreError> {
         let now = self.wall_ms();
         let store = self.state().disk.store();
-        let report = maintenance::verify(&*store, &self.space)?;
+        let report = maintenance::verify(&*store, space)?;
         let found = maintenance::repair(&*store, &report, now)?;
-        if let Some((service, _)) = self.running() {
-            service.spaces().committed(&self.space);
-        }
+        self.committed(space);
         Ok(found)
     }
 
     /// Spoils stored content under its digest. Only in memory; `false` when
     /// there was nothing to spoil.
-    pub fn damage(&self, key: &Key) -> bool {
+    pub fn damage(&self, space: &SpaceId, key: &Key) -> bool {
         match &self.state().disk {
-            Disk::Memory(store) => store.damage(&self.space, key),
+            Disk::Memory(store) => store.damage(space, key),
             Disk::Sqlite(..) => false,
         }
+    }
+
+    /// Every intact record, as it stands, with the sequence at which it was
+    /// committed.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn committed_records(
+        &self,
+        space: &SpaceId,
+    ) -> Result<BTreeMap<Key, (Record, u64)>, StoreError> {
+        let store = self.state().disk.store();
+        let mut records = BTreeMap::new();
+        let mut tx = store.read(space)?;
+        tx.scan(&KeyRange::all(), None, &mut |stored| {
+            let key = stored.record.key.clone();
+            records.insert(key, (stored.record, stored.sequence));
+            ControlFlow::Continue(())
+        })?;
+        Ok(records)
     }
 
     /// Every intact record, as it stands.
     ///
     /// # Errors
     /// The store failed.
-    pub fn records(&self) -> Result<BTreeMap<Key, Record>, StoreError> {
-        let store = self.state().disk.store();
-        let mut records = BTreeMap::new();
-        let mut tx = store.read(&self.space)?;
-        tx.scan(&KeyRange::all(), None, &mut |stored| {
-            records.insert(stored.record.key.clone(), stored.record);
-            ControlFlow::Continue(())
-        })?;
-        Ok(records)
+    pub fn records(&self, space: &SpaceId) -> Result<BTreeMap<Key, Record>, StoreError> {
+        let records = self.committed_records(space)?;
+        Ok(records.into_iter().map(|(k, (r, _))| (k, r)).collect())
     }
 
-    /// The horizon, as it stands.
+    /// The newest commit, and the horizon, as they stand.
     ///
     /// # Errors
     /// The store failed.
-    pub fn horizon(&self) -> Result<Time, StoreError> {
+    pub fn position(&self, space: &SpaceId) -> Result<Position, StoreError> {
         let store = self.state().disk.store();
-        let mut tx = store.read(&self.space)?;
-        Ok(tx.state()?.position.horizon)
+        let mut tx = store.read(space)?;
+        Ok(tx.state()?.position)
     }
 
     /// The root that the tree kept in memory has, and the one that the stored
@@ -285,17 +313,17 @@ impl Server {
     ///
     /// # Errors
     /// The store failed.
-    pub fn roots(&self) -> Result<Option<(Summary, Summary)>, StoreError> {
+    pub fn roots(&self, space: &SpaceId) -> Result<Option<(Summary, Summary)>, StoreError> {
         let Some((service, _)) = self.running() else {
             return Ok(None);
         };
         let kept = service
             .spaces()
-            .with_tree(service.store(), &self.space, |tree, _| tree.total())?
+            .with_tree(service.store(), space, |tree, _| tree.total())?
             .0;
-        let horizon = self.horizon()?;
+        let horizon = self.position(space)?.horizon;
         let mut computed = Stream::new();
-        for (key, record) in self.records()? {
+        for (key, record) in self.records(space)? {
             if record.in_fingerprints(horizon) {
                 // in key order, as a map gives them
                 let _ = computed.push(key.as_bytes(), record.digest());

@@ -10,6 +10,8 @@ pub struct Faults {
     pub weather: u64,
     /// A device is cut off for a while.
     pub cut: u64,
+    /// A device's requests arrive, and no answer comes back.
+    pub half_open: u64,
     /// A device dies and is opened again.
     pub crash: u64,
     /// A user switches a device off, and on again much later.
@@ -34,6 +36,8 @@ pub struct Faults {
     pub server_rot: u64,
     /// Stored content rots on a device.
     pub device_rot: u64,
+    /// A faulty replica gives a version that exists to other content.
+    pub reuse: u64,
 }
 
 /// One kind of world.
@@ -47,6 +51,17 @@ pub struct World {
     pub faults: Faults,
     /// The server keeps its data in SQLite.
     pub sqlite: bool,
+    /// Servers that work on one store, at most.
+    pub servers: u64,
+    /// Spaces; each device is of one.
+    pub spaces: u64,
+    /// Openings of one store, at most: tabs, of which one syncs.
+    pub tabs: u64,
+    /// Devices hold ranges of keys, and change them.
+    pub partial: bool,
+    /// Writes to keys that are no longer held may be left over: what was
+    /// deleted there was compacted.
+    pub leaves_keys: bool,
     /// The most devices; there are at least 3.
     pub devices: u64,
     /// The longest time of faults, minutes; at least 1.
@@ -63,6 +78,7 @@ const HABITS: Habits = Habits {
     hot_keys: 40,
     pause_ms: 20_000,
     imports: 4,
+    documents: 150,
 };
 
 const BASE: World = World {
@@ -71,6 +87,7 @@ const BASE: World = World {
     faults: Faults {
         weather: 0,
         cut: 0,
+        half_open: 0,
         crash: 0,
         away: 0,
         lose_store: 0,
@@ -83,8 +100,14 @@ const BASE: World = World {
         compact: 0,
         server_rot: 0,
         device_rot: 0,
+        reuse: 0,
     },
     sqlite: false,
+    servers: 1,
+    spaces: 1,
+    tabs: 1,
+    partial: false,
+    leaves_keys: false,
     devices: 6,
     minutes: 10,
     habits: HABITS,
@@ -177,13 +200,80 @@ pub const WORLDS: &[World] = &[
         ..BASE
     },
     World {
+        name: "half-open",
+        about: "requests arrive, and no answer comes back",
+        faults: Faults {
+            half_open: 10,
+            ..FLAKY
+        },
+        nothing_to_heal: true,
+        ..BASE
+    },
+    World {
+        name: "servers",
+        about: "up to 3 servers work on one store; each call meets another",
+        faults: FLAKY,
+        servers: 3,
+        nothing_to_heal: true,
+        ..BASE
+    },
+    World {
+        name: "spaces",
+        about: "3 spaces on one server, compacted now and then",
+        faults: Faults {
+            compact: 6,
+            lose_store: 1,
+            ..FLAKY
+        },
+        spaces: 3,
+        devices: 9,
+        ..BASE
+    },
+    World {
+        name: "tabs",
+        about: "up to 4 openings share a store, and one of them syncs",
+        faults: FLAKY,
+        tabs: 4,
+        devices: 10,
+        nothing_to_heal: true,
+        ..BASE
+    },
+    World {
+        name: "partial",
+        about: "devices hold ranges of keys, and open with others",
+        faults: Faults {
+            lose_store: 2,
+            ..FLAKY
+        },
+        partial: true,
+        ..BASE
+    },
+    World {
+        name: "left-keys",
+        about: "as partial, and tombstones are compacted",
+        faults: Faults {
+            compact: 5,
+            ..FLAKY
+        },
+        partial: true,
+        leaves_keys: true,
+        ..BASE
+    },
+    World {
+        name: "reuse",
+        about: "a faulty replica gives versions that exist to other content",
+        faults: Faults { reuse: 10, ..FLAKY },
+        ..BASE
+    },
+    World {
         name: "everything",
-        about: "all of it at once, SQLite apart; deletions that nobody remembers may return",
+        about: "most of it at once; deletions that nobody remembers may return",
         faults: Faults {
             compact: 6,
             wipe: 1,
             restore: 3,
             away: 8,
+            half_open: 3,
             clock: 4,
             clock_ms: 24 * 3_600_000,
             ..FLAKY

@@ -175,8 +175,20 @@ impl Engine {
         by_range
     }
 
+    /// The newest commit that the replica knows, unless every cursor has come
+    /// past it: then it tells nothing more, and the server would judge by it
+    /// that the replica is behind.
     pub(super) fn newest_commit(&self) -> Option<wire::Cursor> {
-        self.meta.newest_commit.map(Cursor::to_wire)
+        let passed = |n: &Cursor| {
+            let mut held = self.meta.ranges.iter();
+            held.all(|h| {
+                h.cursor.is_some_and(|c| {
+                    c.point.epoch == n.point.epoch && c.point.sequence >= n.point.sequence
+                })
+            })
+        };
+        let newest = self.meta.newest_commit.filter(|n| !passed(n));
+        newest.map(Cursor::to_wire)
     }
 
     pub(super) fn hello_answered(&mut self, hello: wire::HelloResponse) {

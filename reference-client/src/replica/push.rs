@@ -406,28 +406,29 @@ fn decide(view: &View, author: Author, parcel: &Parcel, answer: Answer) -> (Chan
     let mut skewed = Vec::new();
     // a batch that may pass later is kept as it is, whatever its other writes
     // were told
-    let temporary = |reason: Option<Reason>| {
-        reason.is_some_and(|r| {
-            matches!(
-                r.action(),
-                Action::Retry | Action::Resync | Action::Restamp | Action::Authenticate
-            )
-        })
-    };
     let held = view.meta.range_set();
-    let batch_waits = parcel.atomic && refused.iter().any(|(_, reason, _)| temporary(*reason));
+    let is_held = |item: &Item| held.contains(item.record.key.as_bytes());
+    // a key that is not held is reconciled alone; a write that is not below the
+    // horizon would be refused for ever
+    let is_stray = |item: &Item| {
+        answer.reconciles
+            && item.write.is_some()
+            && item.record.version.time < answer.position.horizon
+    };
+    let temporary = |item: &Item, reason: Reason| match reason.action() {
+        Action::Retry | Action::Restamp | Action::Authenticate => true,
+        Action::Resync => is_held(item) || is_stray(item),
+        _ => false,
+    };
+    let waits = |(item, reason, _): &(&Item, Option<Reason>, String)| {
+        reason.is_some_and(|reason| temporary(item, reason))
+    };
+    let batch_waits = parcel.atomic && refused.iter().any(waits);
     for (item, reason, detail) in refused {
         match reason.map(Reason::action) {
             Some(Action::Restamp) if item.write.is_some() => skewed.extend(item.write),
-            Some(Action::Resync) if held.contains(item.record.key.as_bytes()) => {
-                aftermath.reconcile = true;
-            }
-            // one that is not below the horizon would be refused for ever
-            Some(Action::Resync)
-                if answer.reconciles
-                    && item.write.is_some()
-                    && item.record.version.time < answer.position.horizon =>
-            {
+            Some(Action::Resync) if is_held(item) => aftermath.reconcile = true,
+            Some(Action::Resync) if is_stray(item) => {
                 aftermath.strays.push(item.record.key.clone());
             }
             Some(Action::Retry | Action::Authenticate | Action::Restamp) => aftermath.again = true,
@@ -642,6 +643,41 @@ mod tests {
         let store = written(&[&batch, &keys("c", 3)]);
         let parcel = (batch.len(), true, b"b00000".to_vec());
         assert_eq!(taken(&store, usize::MAX), parcel);
+    }
+
+    /// It was sent again and again, without a pause: its keys are not held, so
+    /// that no reconciliation could let it pass.
+    #[test]
+    fn a_batch_outside_of_what_is_held_ends_refused_when_it_is_behind_the_compaction() {
+        let store = written(&[&keys("b", 2)]);
+        let room = Room {
+            limits: Limits::default(),
+            at_most: usize::MAX,
+        };
+        let parcel = block_on(take(&store, ME, room, None)).unwrap();
+        assert!(parcel.atomic);
+        let refused = Ruling::Refused {
+            reason: Some(Reason::BehindCompaction),
+            detail: String::new(),
+        };
+        let answer = Answer {
+            rulings: vec![refused; 2],
+            position: Position {
+                head: Cursor::origin(gosync_proto::history::Epoch(1)),
+                horizon: gosync_proto::Time(1 << 40),
+            },
+            moves_cursors: false,
+            reconciles: false,
+            server_now_ms: 1_000,
+        };
+        let author = Author {
+            replica: ME,
+            now_ms: 1_000,
+        };
+        let (aftermath, _) = block_on(settle(&store, author, parcel, answer, None)).unwrap();
+        assert!(!aftermath.reconcile && !aftermath.again);
+        let writes = block_on(store.writes(None, 10)).unwrap();
+        assert!(writes.iter().all(|w| !w.is_waiting()));
     }
 
     #[test]

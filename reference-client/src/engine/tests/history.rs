@@ -239,6 +239,24 @@ fn unsent_writes_from_before_the_horizon_give_way_to_later_ones_above_it() {
     assert_eq!(rig.fates(), [Fate::Superseded]);
 }
 
+/// Sent all the same, it let the server judge the replica by it: behind a
+/// compaction that the cursor had passed, to be reconciled for nothing.
+#[test]
+fn a_newest_commit_that_the_cursor_has_passed_is_not_sent() {
+    let mut rig = Rig::new();
+    rig.live();
+    rig.put("a", "v");
+    rig.judge(position(1, 3, 0), vec![held(3)]);
+    rig.put("b", "v");
+    let sent = rig.pushed().newest_commit;
+    assert_eq!(sent, Some(cursor(1, 3).to_wire()), "beyond the cursor");
+    rig.judge(position(1, 4, 0), vec![held(4)]);
+    let others = vec![record("c", 9, Some("v"))];
+    rig.changes(others, Some(cursor(1, 5)));
+    rig.put("d", "v");
+    assert_eq!(rig.pushed().newest_commit, None);
+}
+
 #[test]
 fn an_answer_from_before_the_cursor_is_asked_again() {
     let mut rig = Rig::new();

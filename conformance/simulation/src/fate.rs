@@ -1,0 +1,333 @@
+//! What happens to a world: faults come one after the other, most of them end by
+//! themselves, and all are made good in the end. Knows what can be done to
+//! whom, and nothing of what must hold.
+
+use crate::device::Device;
+use crate::net::{Cut, Weather};
+use crate::run::Stage;
+use gosync_client::transport::{CallMetadata, Transport as _};
+use gosync_proto::{Content, Key, KeyRange, Record, wire};
+use std::collections::BTreeMap;
+
+/// What happens to a world, and is made good in the end.
+pub(crate) struct Fate<'s> {
+    stage: &'s Stage,
+    /// What ends by itself, and when: device and server troubles.
+    troubles: Vec<(u64, Trouble)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Trouble {
+    Cut(usize),
+    Crashed(usize),
+    Away(usize),
+    ServerDown,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Weather,
+    Cut,
+    HalfOpen,
+    Reuse,
+    Crash,
+    Away,
+    LoseStore,
+    Clock,
+    ServerClock,
+    Restart,
+    Wipe,
+    Restore,
+    Compact,
+    ServerRot,
+    DeviceRot,
+}
+
+impl<'s> Fate<'s> {
+    /// Nothing has happened yet.
+    pub(crate) fn new(stage: &'s Stage) -> Fate<'s> {
+        Fate {
+            stage,
+            troubles: Vec::new(),
+        }
+    }
+
+    /// Ends what is over, and begins something new, now and then.
+    pub(crate) fn strike(&mut self) -> anyhow::Result<()> {
+        let now = self.stage.executor.now_ms();
+        let (over, on): (Vec<_>, Vec<_>) = self.troubles.iter().partition(|(at, _)| *at <= now);
+        self.troubles = on;
+        for (_, trouble) in over {
+            self.end(trouble);
+        }
+        match self.choose() {
+            Some(fault) => self.begin(fault),
+            None => Ok(()),
+        }
+    }
+
+    fn choose(&self) -> Option<Fault> {
+        let f = &self.stage.world.faults;
+        let weights = [
+            (Fault::Weather, f.weather),
+            (Fault::Cut, f.cut),
+            (Fault::HalfOpen, f.half_open),
+            (Fault::Reuse, f.reuse),
+            (Fault::Crash, f.crash),
+            (Fault::Away, f.away),
+            (Fault::LoseStore, f.lose_store),
+            (Fault::Clock, f.clock),
+            (Fault::ServerClock, f.server_clock),
+            (Fault::Restart, f.restart),
+            (Fault::Wipe, f.wipe),
+            (Fault::Restore, f.restore),
+            (Fault::Compact, f.compact),
+            (Fault::ServerRot, f.server_rot),
+            (Fault::DeviceRot, f.device_rot),
+        ];
+        let total: u64 = weights.iter().map(|(_, w)| w).sum();
+        if total == 0 {
+            return None;
+        }
+        let mut at = self.stage.chance.between(0, total - 1);
+        for (fault, weight) in weights {
+            if at < weight {
+                return Some(fault);
+            }
+            at -= weight;
+        }
+        None
+    }
+
+    fn begin(&mut self, fault: Fault) -> anyhow::Result<()> {
+        let stage = self.stage;
+        let chance = &stage.chance;
+        let Some(device) = chance.pick(&stage.devices) else {
+            return Ok(());
+        };
+        let offset = |most: i64| match chance.permille(300) {
+            true => 0,
+            false => chance.between(0, 2 * most.unsigned_abs()) as i64 - most,
+        };
+        match fault {
+            Fault::Weather => {
+                let weather = match chance.permille(300) {
+                    true => Weather::CALM,
+                    false => Weather {
+                        lost: chance.skewed(200),
+                        twice: chance.skewed(200),
+                        slow: chance.skewed(200),
+                        longest_ms: 50 + chance.skewed(60_000 - 50),
+                        reset: chance.skewed(100),
+                    },
+                };
+                stage.note(format_args!("{weather:?}"));
+                stage.net.set_weather(weather);
+            }
+            Fault::Cut => {
+                stage.note(format_args!("d{} is cut off", device.index()));
+                stage.net.cut(device.index(), Cut::Both);
+                self.until(60_000, Trouble::Cut(device.index()));
+            }
+            Fault::HalfOpen => {
+                stage.note(format_args!("d{} hears nothing any more", device.index()));
+                stage.net.cut(device.index(), Cut::HalfOpen);
+                self.until(60_000, Trouble::Cut(device.index()));
+            }
+            Fault::Reuse => self.reuse(),
+            Fault::Crash => {
+                stage.check_cursor(device);
+                device.crash();
+                if stage.world.partial && chance.permille(300) {
+                    self.hold_other_ranges(device);
+                }
+                self.until(20_000, Trouble::Crashed(device.index()));
+            }
+            Fault::Away => {
+                device.set_online(false);
+                self.until(300_000, Trouble::Away(device.index()));
+            }
+            Fault::LoseStore => {
+                let number = device.home().number();
+                for tab in &stage.devices {
+                    if tab.home().number() == number {
+                        tab.crash();
+                        self.until(20_000, Trouble::Crashed(tab.index()));
+                    }
+                }
+                device.lose_store();
+            }
+            Fault::Clock => {
+                let ms = offset(stage.world.faults.clock_ms);
+                stage.note(format_args!("d{}'s clock is {ms} ms off", device.index()));
+                device.set_clock(ms);
+            }
+            Fault::ServerClock => {
+                let ms = offset(stage.world.faults.clock_ms);
+                stage.note(format_args!("the server's clock is {ms} ms off"));
+                stage.server.set_clock(ms);
+            }
+            Fault::Restart | Fault::Wipe | Fault::Restore => {
+                stage.note(format_args!("the server stops: {fault:?}"));
+                stage.server.stop();
+                match fault {
+                    Fault::Wipe => stage.server.wipe()?,
+                    // without a backup it is a restart
+                    Fault::Restore => stage.server.restore().map(drop)?,
+                    _ => {}
+                }
+                self.until(30_000, Trouble::ServerDown);
+            }
+            Fault::Compact => {
+                let retention_ms = chance.skewed(60_000 * stage.pace);
+                for (space, _) in &stage.spaces {
+                    let done = stage.server.compact(space, retention_ms)?;
+                    stage.note(format_args!("{done:?}"));
+                }
+            }
+            Fault::ServerRot | Fault::DeviceRot => self.rot(matches!(fault, Fault::ServerRot))?,
+        }
+        let keeps_backups = stage.world.faults.restore > 0;
+        if keeps_backups && chance.permille(250) {
+            stage.note(format_args!("a backup is made"));
+            stage.server.back_up()?;
+        }
+        Ok(())
+    }
+
+    fn until(&mut self, most_ms: u64, trouble: Trouble) {
+        let now = self.stage.executor.now_ms();
+        let at = now + self.stage.chance.skewed(most_ms * self.stage.pace);
+        self.troubles.push((at, trouble));
+    }
+
+    fn end(&self, trouble: Trouble) {
+        let stage = self.stage;
+        let device = |index: usize| stage.devices.get(index);
+        match trouble {
+            Trouble::Cut(index) => {
+                stage.note(format_args!("d{index} is back"));
+                stage.net.cut(index, Cut::No);
+            }
+            Trouble::Crashed(index) => device(index).into_iter().for_each(Device::open),
+            Trouble::Away(index) => device(index).into_iter().for_each(|d| d.set_online(true)),
+            Trouble::ServerDown => {
+                if stage.server.running().is_none() {
+                    stage.note(format_args!("the server starts"));
+                    stage.server.start();
+                }
+            }
+        }
+    }
+
+    /// A faulty replica gives a version that exists to other content. Whoever
+    /// has either must come to the same.
+    fn reuse(&self) {
+        let stage = self.stage;
+        let Some((space, ledger)) = stage.chance.pick(&stage.spaces) else {
+            return;
+        };
+        let Some(mut record) = ledger.any_taken(stage.chance.bits()) else {
+            return;
+        };
+        let value = format!("other {}", stage.chance.bits() % 1_000);
+        record.content = match stage.chance.permille(300) {
+            true => Content::Tombstone,
+            false => Content::Put(value.into()),
+        };
+        stage.note(format_args!("another content for {}", record.key));
+        let request = wire::PushRequest {
+            space: space.to_string(),
+            records: vec![record.into()],
+            ..Default::default()
+        };
+        // a device of its own, that nothing else befalls
+        let link = stage.net.link(stage.devices.len());
+        let process = stage.executor.new_process();
+        stage.executor.spawn(process, async move {
+            // whatever comes of it
+            let _ = link.push(&CallMetadata::default(), request).await;
+        });
+    }
+
+    /// From its next opening on, other ranges.
+    fn hold_other_ranges(&self, device: &Device) {
+        let chance = &self.stage.chance;
+        let all = [
+            "import/0", "import/1", "import", "k00", "k01", "k02", "k", "doc\0d1", "doc",
+        ];
+        let mut ranges = Vec::new();
+        for _ in 0..chance.between(0, 3) {
+            let prefix = chance.pick(&all).map_or(&b""[..], |p| p.as_bytes());
+            ranges.extend(KeyRange::prefix(prefix).ok());
+        }
+        if ranges.is_empty() {
+            ranges.push(KeyRange::all());
+        }
+        self.stage
+            .note(format_args!("d{} is to hold {ranges:?}", device.index()));
+        device.home().set_ranges(ranges);
+    }
+
+    /// Spoils some records in one place, where another place has them too.
+    fn rot(&self, at_server: bool) -> anyhow::Result<()> {
+        let stage = self.stage;
+        // worlds with rot have one space
+        let (space, ledger) = &stage.spaces[0];
+        let server = stage.server.records(space)?;
+        let held: Vec<BTreeMap<Key, Record>> = stage.devices.iter().map(Device::records).collect();
+        let victim = stage.chance.between(0, held.len() as u64 - 1) as usize;
+        let place = match at_server {
+            true => &server,
+            false => &held[victim],
+        };
+        let keys: Vec<&Key> = place.keys().collect();
+        for _ in 0..stage.chance.between(1, 8) {
+            let Some(key) = stage.chance.pick(&keys) else {
+                return Ok(());
+            };
+            let newest = ledger.newest(key);
+            let elsewhere = |records: &BTreeMap<Key, Record>| {
+                newest.is_some() && records.get(*key) == newest.as_ref()
+            };
+            let survives = (!at_server && elsewhere(&server))
+                || held
+                    .iter()
+                    .enumerate()
+                    .any(|(i, records)| (at_server || i != victim) && elsewhere(records));
+            if !survives {
+                continue;
+            }
+            match at_server {
+                true => {
+                    stage.note(format_args!("rot at the server: {key}"));
+                    stage.server.damage(space, key);
+                }
+                false => {
+                    stage.note(format_args!("rot at d{victim}: {key}"));
+                    stage.devices[victim].damage(key);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends everything. Clocks of devices stay as they are: a wrong clock is
+    /// no reason not to converge.
+    pub(crate) fn make_good(&mut self) {
+        for (_, trouble) in std::mem::take(&mut self.troubles) {
+            self.end(trouble);
+        }
+        let stage = self.stage;
+        stage.net.set_weather(Weather::CALM);
+        stage.server.set_clock(0);
+        if stage.server.running().is_none() {
+            stage.server.start();
+        }
+        for device in &stage.devices {
+            stage.net.cut(device.index(), Cut::No);
+            device.open();
+            device.set_online(true);
+        }
+    }
+}
