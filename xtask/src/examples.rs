@@ -1,33 +1,13 @@
 //! The conformance suite, pointed at the implementations in other languages under `conformance/examples/`.
 
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
 use crate::setup::{node, python};
 use crate::{conformance, process, test, workspace};
-
-/// Judges each example for the profiles and transports that it claims.
-pub fn run() -> Result<()> {
-    test::programs()?;
-    python_client()?;
-    python_server()?;
-    typescript_client()
-}
-
-fn typescript_client() -> Result<()> {
-    let dir = workspace::root().join("conformance/examples/typescript");
-    node::packages(&dir)?;
-    process::run(
-        Command::new("npm")
-            .current_dir(&dir)
-            .args(["run", "--silent", "build"]),
-    )?;
-    let driver = dir.join("dist/driver.js");
-    let exec = format!("node {}", conformance::word(&driver));
-    conformance::suite("client", &["--exec", &exec], CLIENT)
-}
 
 /// What the example clients claim.
 const CLIENT: &[&str] = &[
@@ -37,29 +17,78 @@ const CLIENT: &[&str] = &[
     "grpc",
 ];
 
-fn python_client() -> Result<()> {
+/// What the example server claims; the two cases are about gRPC-web, which it does not speak.
+const SERVER: &[&str] = &[
+    "--profile",
+    "core",
+    "--transport",
+    "grpc",
+    "--skip",
+    "http/preflight",
+    "--skip",
+    "http/web-over-http2",
+];
+
+/// Judges each example for the profiles and transports that it claims, and lets them and the reference meet.
+pub fn run() -> Result<()> {
+    test::programs()?;
     let python = python::ensure()?;
-    let driver = workspace::root().join("conformance/examples/python/driver.py");
-    let exec = format!(
-        "{} {}",
-        conformance::word(python.interpreter()),
-        conformance::word(&driver)
-    );
-    conformance::suite("client", &["--exec", &exec], CLIENT)
+    let python = python.interpreter();
+    let of_python = driver(python, "python/driver.py");
+    conformance::suite("client", &["--exec", &of_python], CLIENT)?;
+    let server = Server::start(example_server(python))?;
+    conformance::suite("server", &["--url", &server.url], SERVER)?;
+    let of_typescript = typescript()?;
+    conformance::suite("client", &["--exec", &of_typescript], CLIENT)?;
+    let reference = workspace::program("debug", "gosync-adapter-client");
+    let drivers = [of_python, of_typescript, conformance::word(&reference)];
+    together(python, example_server(python), &drivers)?;
+    let mut command = Command::new(workspace::program("debug", "gosync-server"));
+    command.args(["serve", "--db", "memory:", "--listen", "127.0.0.1:0"]);
+    together(python, command, &drivers)
 }
 
-fn python_server() -> Result<()> {
-    let python = python::ensure()?;
-    let mut command = Command::new(python.interpreter());
+fn folder() -> PathBuf {
+    workspace::root().join("conformance/examples")
+}
+
+/// The command of a driver.
+fn driver(interpreter: &Path, script: &str) -> String {
+    let script = folder().join(script);
+    let words = [interpreter, script.as_path()].map(conformance::word);
+    words.join(" ")
+}
+
+fn typescript() -> Result<String> {
+    let dir = folder().join("typescript");
+    node::packages(&dir)?;
+    process::run(
+        Command::new("npm")
+            .current_dir(&dir)
+            .args(["run", "--silent", "build"]),
+    )?;
+    Ok(driver(Path::new("node"), "typescript/dist/driver.js"))
+}
+
+fn example_server(python: &Path) -> Command {
+    let mut command = Command::new(python);
     command
-        .arg(workspace::root().join("conformance/examples/python/server.py"))
+        .arg(folder().join("python/server.py"))
         .args(["--listen", "127.0.0.1:0"]);
-    let server = Server::start(command)?;
-    conformance::suite(
-        "server",
-        &["--url", &server.url],
-        &["--profile", "core", "--transport", "grpc"],
-    )
+    command
+}
+
+/// All clients on one server must end with the same records.
+fn together(python: &Path, server: Command, drivers: &[String]) -> Result<()> {
+    let server = Server::start(server)?;
+    let mut command = Command::new(python);
+    command
+        .arg(folder().join("interop.py"))
+        .args(["--url", &server.url]);
+    for driver in drivers {
+        command.args(["--driver", driver]);
+    }
+    process::run(&mut command)
 }
 
 /// A server that says on its first line where it listens; it ends with this value.

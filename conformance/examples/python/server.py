@@ -36,6 +36,7 @@ STATUS = {
 SPACE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 HORIZON = 0
 RESPONSE_SLACK = 64
+NOT_BUFFERED = (("cache-control", "no-store, no-transform"),)  # TRANS-022
 
 
 class Refused(Exception):
@@ -325,12 +326,14 @@ class Refusals(grpc.ServerInterceptor):
             return None
 
         def unary(request, context):
+            context.send_initial_metadata(NOT_BUFFERED)
             try:
                 return handler.unary_unary(request, context)
             except Refused as refused:
                 context.abort_with_status(refused.status())
 
         def stream(request, context):
+            context.send_initial_metadata(NOT_BUFFERED)
             try:
                 yield from handler.unary_stream(request, context)
             except Refused as refused:
