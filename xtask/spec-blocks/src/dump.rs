@@ -9,14 +9,21 @@ use prost::Message as _;
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
+use crate::google;
+
 /// Bytes of one line of a dump.
 const WIDTH: usize = 16;
 
 /// Renders `bytes`, the encoding of the message `name` of `gosync.v1`.
 pub fn render(name: &str, bytes: &[u8]) -> Result<String> {
+    render_full(&format!("gosync.v1.{name}"), bytes)
+}
+
+/// Renders `bytes`, the encoding of the message of that full name.
+pub fn render_full(name: &str, bytes: &[u8]) -> Result<String> {
     let schema = Schema::load()?;
     let mut view = View::default();
-    schema.message(&format!(".gosync.v1.{name}"), bytes, 0, &mut view)?;
+    schema.message(&format!(".{name}"), bytes, 0, &mut view)?;
     Ok(format!(
         "As text:\n\n```\n{}```\n\nAs {} bytes:\n\n```\n{}```\n\nExplained:\n\n```\n{}```",
         view.text,
@@ -73,7 +80,8 @@ struct Schema {
 impl Schema {
     fn load() -> Result<Schema> {
         let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET)?;
-        let (mut messages, mut enums) = (HashMap::new(), HashMap::new());
+        let mut messages: HashMap<_, _> = google::descriptors().into_iter().collect();
+        let mut enums = HashMap::new();
         for file in set.file {
             let package = file.package().to_owned();
             let full = |name: &str| format!(".{package}.{name}");
@@ -84,6 +92,14 @@ impl Schema {
     }
 
     fn message(&self, name: &str, mut rest: &[u8], depth: usize, view: &mut View) -> Result<()> {
+        // what an Any holds is a message of the type that it names
+        let packed = match name {
+            ".google.protobuf.Any" => {
+                let url = prost_types::Any::decode(rest)?.type_url;
+                url.split_once('/').map(|(_, name)| format!(".{name}"))
+            }
+            _ => None,
+        };
         let message = self
             .messages
             .get(name)
@@ -127,7 +143,16 @@ impl Schema {
                         .split_at_checked(length)
                         .with_context(|| format!("{} is cut off", field.name()))?;
                     rest = after;
-                    self.delimited(field, head, content, depth, view)?;
+                    match packed.as_deref().filter(|_| field.name() == "value") {
+                        Some(inner) => {
+                            let note = format!("value, {} bytes", content.len());
+                            view.field(depth, "value {");
+                            view.bytes(depth, head, note);
+                            self.message(inner, content, depth + 1, view)?;
+                            view.field(depth, "}");
+                        }
+                        None => self.delimited(field, head, content, depth, view)?,
+                    }
                 }
                 other => bail!("{}: wire type {other} is not used", field.name()),
             }

@@ -8,6 +8,7 @@
 
 mod dump;
 mod examples;
+mod google;
 mod messages;
 mod requirements;
 mod schema;
@@ -143,10 +144,13 @@ fn block(name: &str, arguments: &[&str]) -> Result<String> {
     match name {
         "schema" => schema::excerpt(arguments),
         "errors" => tables::errors(),
+        "error-schema" => Ok(google::schema()),
+        "error-example" => google::refusal(),
         "limits" => tables::limits(),
         "digest-example" => examples::digests(),
         "fingerprint-example" => examples::fingerprint(),
         "columns-example" => messages::columns(),
+        "framing-example" => messages::framing(),
         "message" => messages::message(arguments.first().copied().unwrap_or_default()),
         "session" => story::block(arguments.first().copied().unwrap_or_default()),
         _ => bail!("nothing makes it"),

@@ -65,6 +65,40 @@ pub fn message(name: &str) -> Result<String> {
     dump::render(message, &bytes)
 }
 
+/// A Hello over gRPC-web as it stands in the bodies of request and answer.
+pub fn framing() -> Result<String> {
+    let frame = |flag: u8, body: &[u8], note: &str| {
+        let head = [&[flag][..], &(body.len() as u32).to_be_bytes()].concat();
+        format!("{}  {note}\n{}\n", hex(&head), indented(body))
+    };
+    let request = frame(
+        0,
+        &hello_request()?.encode_to_vec(),
+        "flag 0: a message, its length: the HelloRequest of section 4.8",
+    );
+    let answer = frame(
+        0,
+        &hello_response().encode_to_vec(),
+        "flag 0: a message, its length: the HelloResponse",
+    );
+    let trailers = b"grpc-status:0\r\n";
+    let end = frame(
+        0x80,
+        trailers,
+        "flag 0x80: the trailers, their length: \"grpc-status:0\\r\\n\"",
+    );
+    Ok(format!(
+        "```\nPOST /gosync.v1.SyncService/Hello HTTP/1.1\nhost: sync.example.org\ncontent-type: application/grpc-web+proto\n\
+         x-grpc-web: 1\nauthorization: Bearer ...\n\n{request}\nHTTP/1.1 200 OK\ncontent-type: application/grpc-web+proto\n\
+         cache-control: no-store, no-transform\n\n{answer}{end}```"
+    ))
+}
+
+fn indented(bytes: &[u8]) -> String {
+    let lines = bytes.chunks(32).map(|chunk| format!("  {}", hex(chunk)));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// What the columns of the Reconcile example mean.
 pub fn columns() -> Result<String> {
     let exchange = Exchange::run()?;
