@@ -1,6 +1,7 @@
 //! Options, commands and exit codes. Everything else is in the library.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use futures::StreamExt;
 use gosync_conformance::client;
 use gosync_conformance::mutants::{self, Fate};
 use gosync_conformance::net::Wire;
@@ -84,6 +85,9 @@ struct MutantsOptions {
     /// How it is spoken to.
     #[arg(long, value_enum, default_value = "protobuf")]
     format: FormatName,
+    /// How many mutants run at once.
+    #[arg(long, default_value_t = 4)]
+    jobs: usize,
     /// Only mutants that match. Repeatable.
     #[arg(long, value_name = "GLOB")]
     only: Vec<String>,
@@ -410,8 +414,10 @@ async fn mutants_mode(options: MutantsOptions) -> ExitCode {
     }
     let seed = seed(options.seed);
     let (mut bad, total) = (0, chosen.len());
-    for mutant in chosen {
-        let row = mutants::run(side, &options.exec, format, seed, mutant).await;
+    let mut rows = futures::stream::iter(chosen)
+        .map(|mutant| mutants::run(side, &options.exec, format, seed, mutant))
+        .buffered(options.jobs.max(1));
+    while let Some(row) = rows.next().await {
         let mark = if row.good() { "ok  " } else { "BAD " };
         bad += usize::from(!row.good());
         let fate = match &row.fate {

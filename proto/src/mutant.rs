@@ -197,7 +197,7 @@ mutants! {
     Client NoBackoff "no-backoff" ["CLIENT-032"] "Tries again without a growing pause.";
     Client NoJitter "no-jitter" ["CLIENT-033"] "Waits the same time as every other replica.";
     Client RetryAfterIgnored "retry-after-ignored" ["CLIENT-034", "WATCH-040"] "Tries again before the server's delay is over.";
-    Client TokensWithoutEnd "tokens-without-end" ["CLIENT-038"] "Asks for another token as often as one is refused.";
+    Client TokensWithoutEnd "tokens-without-end" ["CLIENT-038", "CLIENT-039"] "Asks for another token as often as one is refused.";
     Client OneSalt "one-salt" ["RECON-004"] "Every session has the same salt.";
     Client ShortDigestsOnly "short-digests-only" ["RECON-039"] "A session after an unequal one uses short digests again.";
     Client VerdictsUncounted "verdicts-uncounted" ["PUSH-026"] "An answer may have fewer verdicts than records.";
@@ -207,10 +207,26 @@ mutants! {
 /// Those that no client and no server can see at the protocol, and why: they
 /// are the simulation's.
 #[cfg(feature = "mutants")]
-pub const UNSEEN: &[(Mutant, &str)] = &[(
-    Mutant::YoungTombstonesCompacted,
-    "the suite's compaction has no retention",
-)];
+pub const UNSEEN: &[(Mutant, &str)] = &[
+    (
+        Mutant::YoungTombstonesCompacted,
+        "the suite's compaction has no retention",
+    ),
+    (
+        Mutant::DamageKept,
+        "the reference client removes what it finds damaged before it merges",
+    ),
+    (Mutant::DamageOffered, "and before it offers"),
+    (
+        Mutant::ShortDigestsOnly,
+        "the reference client takes a Snapshot before it would run a second session",
+    ),
+    (Mutant::DoubtUntold, "drivers do not tell doubts"),
+    (
+        Mutant::PointsNotConfirmed,
+        "matters after a restore that follows a restore",
+    ),
+];
 
 /// Whether this mutant acts: in this process, or on this thread.
 #[cfg(not(feature = "mutants"))]

@@ -62,7 +62,7 @@ impl Cx {
                 mutant: mutant.to_owned(),
                 wire,
                 space: format!("space-{seed:016x}"),
-                stores: format!("store-{seed:016x}"),
+                stores: format!("store-{:x}-{seed:016x}", unique()),
                 driver: Mutex::new(Some(driver)),
                 peer: Mutex::new(peer),
                 recorder: Recorder::default(),
@@ -343,6 +343,14 @@ impl Cx {
             end: call.end.clone(),
         }
     }
+}
+
+/// Differs from run to run: a store of an earlier one with the same seed must
+/// not be opened again.
+fn unique() -> u128 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_nanos())
 }
 
 /// No client hammers: more than 60 calls within any second are too many,

@@ -233,6 +233,15 @@ impl Engine {
         let (_, order) = self.held(Some(&self.bootstrap_ranges()));
         let equal = !self.tells_nothing(ranges)
             && (self.equals_in(&order, ranges)? || mutant!(SnapshotUncompared));
+        let alone = self.bootstrap.as_ref().is_some_and(|b| b.fresh);
+        if !equal && alone && !resumed && !self.tells_nothing(ranges) {
+            // nothing else is in the store: these are not the server's
+            // records, and no part of them is to be built on (SNAP-022)
+            self.meta.snapshot = None;
+            return Err(CallError::misbehaved(
+                "the snapshot's fingerprint is not that of its records",
+            ));
+        }
         if let Some(bootstrap) = &mut self.bootstrap {
             // a resumed one is compared at the first checkpoint: its parts come
             // from several states

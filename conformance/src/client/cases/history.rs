@@ -71,7 +71,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "deleted",
-                &["HIST-034", "HIST-036"],
+                &["HIST-020", "HIST-034", "HIST-036"],
                 "the deleted records are dropped here, and not offered",
             ),
             positive("others-stay", &["HIST-035"], "the others stay"),

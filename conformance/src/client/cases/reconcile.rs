@@ -1,7 +1,7 @@
 //! Reconcile as a client speaks it: what it asks, what it believes, what it does
 //! about what differs.
 
-use super::tools::{bend, calls, cursors, head, reconciles, server_loses, until};
+use super::tools::{bend, calls, cursors, head, held_of, reconciles, server_loses, until};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::client::context::pushed;
@@ -29,7 +29,11 @@ pub const CASES: &[Case<Cx>] = &[
                 &["HIST-037", "RECON-044", "CLIENT-017"],
                 "the server holds them again, with their versions",
             ),
-            positive("only-those", &["RECON-031"], "and nothing else is sent"),
+            positive(
+                "only-those",
+                &["RECON-031", "MODEL-020", "MERKLE-001", "MERKLE-004"],
+                "and nothing else is sent",
+            ),
         ],
         run: |cx| Box::pin(lost_at_server(cx)),
     },
@@ -98,6 +102,21 @@ pub const CASES: &[Case<Cx>] = &[
             positive("done", &["RECON-044"], "the session ends well"),
         ],
         run: |cx| Box::pin(lagging(cx)),
+    },
+    Case {
+        name: "reconcile/moving-server",
+        profile: Profile::Heal,
+        needs: &[Need::Reconcile, Need::Live],
+        about: "While a session goes on, others write where it has been already.",
+        checks: &[
+            positive(
+                "first-position",
+                &["RECON-041"],
+                "the cursor is the position of the session's first answer, not of a later one",
+            ),
+            positive("done", &["RECON-044", "WATCH-012"], "nothing is missed"),
+        ],
+        run: |cx| Box::pin(moving_server(cx)),
     },
     Case {
         name: "reconcile/other-epoch",
@@ -245,6 +264,8 @@ async fn heal(cx: &Cx, replica: &crate::client::Replica) -> Result<(), Stop> {
 }
 
 async fn lost_at_server(cx: Cx) -> Result<(), Stop> {
+    cx.server_writes(&[Record::tombstone("gone", time(1), 77)])
+        .await;
     let replica = settled(&cx, 120).await?;
     let before = cx.server_records().await;
     server_loses(&cx, &["k013", "k077"]).await;
@@ -436,6 +457,42 @@ async fn lagging(cx: Cx) -> Result<(), Stop> {
     same_as_server(&cx, "done", &replica).await?;
     cx.equal("done", 24, replica.entries().await?.len());
     Ok(())
+}
+
+async fn moving_server(cx: Cx) -> Result<(), Stop> {
+    let replica = settled(&cx, 60).await?;
+    let first = head(&cx).await.sequence;
+    let before = cx.seen().await.len();
+    server_loses(&cx, &["k050"]).await;
+    cx.server(|p| {
+        p.script(|s| {
+            s.next("Reconcile", crate::peer::Action::Pass);
+            let late = crate::peer::Action::Delay(Duration::from_millis(1_200));
+            s.next("Reconcile", late);
+        });
+    })
+    .await;
+    replica.watch().await?;
+    let second = until(&cx, |seen| calls(&seen[before..], "Reconcile").len() > 1).await?;
+    cx.server_writes(&[Record::put("a-first", time(9_000), 77, "meanwhile")])
+        .await;
+    let after = |seen: &[crate::peer::Seen]| -> Option<v1::Cursor> {
+        let last = seen.iter().rposition(|s| s.method == "Reconcile")?;
+        let watch = seen.iter().skip(last).find(|s| s.method == "Watch")?;
+        held_of("Watch", &watch.message).first()?.cursor
+    };
+    until(&cx, |seen| after(&seen[before..]).is_some()).await?;
+    let cursor = after(&cx.seen().await[before..]).map(|c| c.sequence);
+    // a session of one answer has one position
+    cx.check(
+        "first-position",
+        !second || cursor.is_some_and(|c| c <= first),
+        format!("at most {first}"),
+        format!("{cursor:?}"),
+    );
+    replica.await_idle().await?;
+    sync_patiently(&replica, &cx).await?;
+    same_as_server(&cx, "done", &replica).await
 }
 
 async fn other_epoch(cx: Cx) -> Result<(), Stop> {

@@ -189,6 +189,25 @@ pub const CASES: &[Case<Cx>] = &[
         run: |cx| Box::pin(resumed_cursor(cx)),
     },
     Case {
+        name: "snapshot/lying-fingerprint",
+        profile: Profile::Heal,
+        needs: &[Need::Reconcile],
+        about: "The fingerprint at the end of a Snapshot is not that of its records.",
+        checks: &[
+            positive(
+                "anew",
+                &["SNAP-021", "SNAP-022"],
+                "nothing is built on it: the next call is a Hello",
+            ),
+            positive(
+                "complete",
+                &["SNAP-018"],
+                "and the store is complete in the end",
+            ),
+        ],
+        run: |cx| Box::pin(lying_snapshot(cx)),
+    },
+    Case {
         name: "snapshot/other-terms",
         profile: Profile::Core,
         needs: &[],
@@ -371,6 +390,9 @@ async fn odd_cursor(cx: Cx, change: fn(&mut v1::Cursor)) -> Result<(), Stop> {
         .await;
     let replica = cx.open("a").await?;
     sync_patiently(&replica, &cx).await?;
+    // no stream of that session is to take what is meant for the next
+    replica.close().await?;
+    let replica = cx.open("a").await?;
     let at_least = head(&cx).await;
     let before = cx.seen().await.len();
     cx.server(|p| {
@@ -461,6 +483,9 @@ async fn unknown_end(cx: Cx) -> Result<(), Stop> {
     cx.server_writes(&others(3)).await;
     let replica = cx.open("a").await?;
     sync_patiently(&replica, &cx).await?;
+    // no stream of that session is to take what is meant for the next
+    replica.close().await?;
+    let replica = cx.open("a").await?;
     let end = v1::StreamEnd {
         reason: 999,
         ..v1::StreamEnd::default()
@@ -476,7 +501,6 @@ async fn unknown_end(cx: Cx) -> Result<(), Stop> {
 
 async fn retry_after(cx: Cx) -> Result<(), Stop> {
     let replica = cx.open("a").await?;
-    sync_patiently(&replica, &cx).await?;
     let end = v1::StreamEnd {
         reason: v1::Reason::Unavailable as i32,
         detail: "moving".into(),
@@ -709,6 +733,32 @@ async fn resumed_cursor(cx: Cx) -> Result<(), Stop> {
         format!("{:?} after {starts} streams", cursor.map(|c| c.sequence)),
     );
     replica.await_idle().await?;
+    same_as_server(&cx, "complete", &replica).await
+}
+
+async fn lying_snapshot(cx: Cx) -> Result<(), Stop> {
+    cx.server_writes(&others(30)).await;
+    cx.server(|p| {
+        p.script(|s| {
+            s.next(
+                "Snapshot",
+                bend(|_, m: &mut v1::SnapshotResponse| {
+                    if let Some(v1::snapshot_response::Event::Complete(c)) = &mut m.event {
+                        for state in &mut c.ranges {
+                            state.fingerprint = vec![7; 32];
+                        }
+                    }
+                }),
+            );
+        });
+    })
+    .await;
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, &cx).await?;
+    let seen = cx.seen().await;
+    let at = seen.iter().position(|s| s.method == "Snapshot");
+    let next = at.and_then(|at| seen.get(at + 1)).map(|s| s.method.clone());
+    cx.equal("anew", Some("Hello".to_owned()), next);
     same_as_server(&cx, "complete", &replica).await
 }
 

@@ -1,6 +1,6 @@
 //! Following the server: cursors, live changes, silence.
 
-use super::tools::held_of;
+use super::tools::{calls, held_of, until};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::oracle::Record;
@@ -104,6 +104,7 @@ pub const CASES: &[Case<Cx>] = &[
         needs: &[Need::Ranges],
         about: "The server sends a record outside the ranges that were asked for.",
         checks: &[
+            positive("ended", &["WATCH-015"], "the stream is ended"),
             positive("inside", &["WATCH-003"], "what lies inside is seen"),
             positive("not-stored", &["WATCH-015"], "what lies outside never is"),
         ],
@@ -217,6 +218,9 @@ async fn duplicated(cx: Cx) -> Result<(), Stop> {
 async fn silent(cx: Cx) -> Result<(), Stop> {
     let replica = cx.open("a").await?;
     sync_patiently(&replica, &cx).await?;
+    // no stream of that session is to take the silence
+    replica.close().await?;
+    let replica = cx.open("a").await?;
     cx.server(|p| p.script(|s| s.next("Watch", Action::Silent)))
         .await;
     replica.watch().await?;
@@ -318,7 +322,13 @@ async fn outside_ranges(cx: Cx) -> Result<(), Stop> {
     cx.server_writes(&[Record::put("b/2", time(2), 77, "v")])
         .await;
     // the session may fail: such a server is broken
-    let _ = replica.try_sync(Duration::from_secs(3)).await?;
+    let before = cx.seen().await.len();
+    replica.watch().await?;
+    replica.await_idle().await?;
+    cx.server_writes(&[Record::put("b/3", time(3), 77, "v")])
+        .await;
+    let again = until(&cx, |seen| calls(&seen[before..], "Watch").len() > 1).await?;
+    cx.check("ended", again, "another stream", "none");
     let keys: Vec<String> = replica
         .entries()
         .await?

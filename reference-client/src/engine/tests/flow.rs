@@ -71,6 +71,33 @@ fn an_empty_replica_takes_a_snapshot() {
     assert_eq!(rig.engine.meta().snapshot, None);
 }
 
+/// Regression: the records of such a snapshot were taken, and its cursor
+/// adopted. Found by the conformance suite (SNAP-022).
+#[test]
+fn a_snapshot_whose_fingerprint_is_not_that_of_its_records_begins_anew() {
+    let mut rig = Rig::new();
+    rig.online();
+    rig.greet(Greeting {
+        total: 2,
+        ..Greeting::at(position(1, 9, 0))
+    });
+    snapshot_start(&mut rig, 9, 2);
+    chunk(&mut rig, &["a", "b"]);
+    snapshot_end(&mut rig, vec![7; 32]);
+    assert_eq!(rig.phase(), Phase::Waiting);
+    assert_eq!(rig.engine.meta().ranges[0].cursor, None);
+    rig.wait();
+    rig.event(Event::Token(crate::engine::TokenNews::Ready));
+    rig.greet(Greeting {
+        total: 2,
+        ..Greeting::at(position(1, 9, 0))
+    });
+    let Request::Snapshot(again) = &rig.calls.last().unwrap().2 else {
+        panic!("{:?}", rig.calls.last())
+    };
+    assert_eq!(again.after_key, None);
+}
+
 /// Regression: a server of profile `core` was taken to break the protocol, for
 /// ever. Found by the conformance suite (EXT-001).
 #[test]
