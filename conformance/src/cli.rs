@@ -85,6 +85,12 @@ struct MutantsOptions {
     /// How it is spoken to.
     #[arg(long, value_enum, default_value = "protobuf")]
     format: FormatName,
+    /// Also write the table to FILE, as Markdown.
+    #[arg(long, value_name = "FILE")]
+    table: Option<PathBuf>,
+    /// Only each Nth mutant, the first (the no-op) among them.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    each: usize,
     /// How many mutants run at once.
     #[arg(long, default_value_t = 4)]
     jobs: usize,
@@ -408,7 +414,10 @@ async fn mutants_mode(options: MutantsOptions) -> ExitCode {
     let chosen: Vec<_> = listed
         .into_iter()
         .filter(|m| options.only.is_empty() || options.only.iter().any(|p| glob(p, &m.name)))
+        .step_by(options.each.max(1))
         .collect();
+    let mut table =
+        String::from("| mutant | what it does wrong | breaks | fate |\n|---|---|---|---|\n");
     if chosen.is_empty() {
         return usage("the adapter lists no such mutant; mutants are in test builds only");
     }
@@ -426,11 +435,22 @@ async fn mutants_mode(options: MutantsOptions) -> ExitCode {
             Fate::Survived => "survived".to_owned(),
             Fate::Inconclusive(why) => format!("inconclusive: {why}"),
         };
+        table.push_str(&format!(
+            "| `{}` | {} | {} | {fate} |\n",
+            row.mutant.name,
+            row.mutant.about,
+            row.mutant.breaks.join(", ")
+        ));
         println!(
             "{mark} {:<34} {:<20} {fate}",
             row.mutant.name,
             row.mutant.breaks.join(",")
         );
+    }
+    if let Some(file) = &options.table
+        && let Err(e) = std::fs::write(file, table)
+    {
+        return fault(&format!("{}: {e}", file.display()));
     }
     println!(
         "{} of {total} mutants are as they must be   (seed {seed})",

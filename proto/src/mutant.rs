@@ -221,6 +221,14 @@ pub const UNSEEN: &[(Mutant, &str)] = &[
         Mutant::ShortDigestsOnly,
         "the reference client takes a Snapshot before it would run a second session",
     ),
+    (
+        Mutant::CursorFirst,
+        "shows when a device dies between two transactions",
+    ),
+    (
+        Mutant::VerdictsUncounted,
+        "what has no verdict is sent again all the same",
+    ),
     (Mutant::DoubtUntold, "drivers do not tell doubts"),
     (
         Mutant::PointsNotConfirmed,

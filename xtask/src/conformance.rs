@@ -33,18 +33,19 @@ pub fn wasm() -> Result<()> {
     suite("client", &["--exec", &command], &["--format", "json"])
 }
 
-/// Runs the suite in an empty folder: that is where drivers keep their stores.
-pub fn suite(mode: &str, target: &[&str], options: &[&str]) -> Result<()> {
+/// A command of the suite, in an empty folder: that is where drivers keep their stores.
+pub fn command(mode: &str) -> Result<Command> {
     let dir = workspace::target().join("test/conformance");
     files::remove_dir(&dir)?;
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    process::run(
-        Command::new(workspace::program("debug", "gosync-conformance"))
-            .current_dir(dir)
-            .args([mode, "--quiet"])
-            .args(target)
-            .args(options),
-    )
+    let mut suite = Command::new(workspace::program("debug", "gosync-conformance"));
+    suite.current_dir(dir).arg(mode);
+    Ok(suite)
+}
+
+/// Runs the suite.
+pub fn suite(mode: &str, target: &[&str], options: &[&str]) -> Result<()> {
+    process::run(command(mode)?.arg("--quiet").args(target).args(options))
 }
 
 /// A path as one word of the suite's command lines.

@@ -13,6 +13,7 @@ mod demo;
 mod examples;
 mod files;
 mod generate;
+mod mutants;
 mod package;
 mod process;
 mod setup;
@@ -47,6 +48,7 @@ enum Command {
     Book(book::Args),
     Check(check::Args),
     Generate(generate::Args),
+    Mutants(mutants::Args),
     Package(package::Args),
     Setup(setup::Args),
     Simulate(simulate::Args),
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Command::Book(args) => book::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Generate(args) => generate::run(&args),
+        Command::Mutants(args) => mutants::run(&args),
         Command::Package(args) => package::run(&args),
         Command::Setup(args) => setup::run(&args),
         Command::Simulate(args) => simulate::run(&args),

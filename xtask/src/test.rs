@@ -10,7 +10,8 @@ use anyhow::Result;
 use crate::setup::{browser, node};
 use crate::steps::{self, Step};
 use crate::{
-    book, build_wasm, conformance, demo, examples, package, process, simulate, web_tests, workspace,
+    book, build_wasm, conformance, demo, examples, mutants, package, process, simulate, web_tests,
+    workspace,
 };
 
 const STEPS: &[Step] = &[
@@ -53,6 +54,11 @@ const STEPS: &[Step] = &[
         name: "conformance-client",
         about: "the native client follows the specification",
         run: conformance::client,
+    },
+    Step {
+        name: "mutants",
+        about: "the suite catches reference implementations that are made wrong: a sixth of them",
+        run: mutants::some,
     },
     Step {
         name: "conformance-wasm",

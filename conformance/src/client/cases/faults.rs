@@ -40,7 +40,11 @@ pub const CASES: &[Case<Cx>] = &[
                 &["PUSH-031", "ERR-008"],
                 "the writes are sent again, with their versions",
             ),
-            positive("done", &["ERR-009"], "and are not pending afterwards"),
+            positive(
+                "done",
+                &["PUSH-032", "ERR-009"],
+                "and are not pending afterwards",
+            ),
         ],
         run: |cx| {
             Box::pin(push_fails(
@@ -279,6 +283,7 @@ async fn push_fails(cx: Cx, action: Action) -> Result<(), Stop> {
         "one version of each key, however often it is sent",
         format!("{:?}, {:?}", versions("k"), versions("l")),
     );
+    cx.equal("done", 2, cx.server_records().await.len());
     same_as_server(&cx, "done", &replica).await
 }
 

@@ -460,10 +460,10 @@ async fn lagging(cx: Cx) -> Result<(), Stop> {
 }
 
 async fn moving_server(cx: Cx) -> Result<(), Stop> {
-    let replica = settled(&cx, 60).await?;
+    let replica = settled(&cx, 900).await?;
     let first = head(&cx).await.sequence;
     let before = cx.seen().await.len();
-    server_loses(&cx, &["k050"]).await;
+    server_loses(&cx, &["k850"]).await;
     cx.server(|p| {
         p.script(|s| {
             s.next("Reconcile", crate::peer::Action::Pass);

@@ -368,7 +368,7 @@ async fn torn_commit(cx: Cx) -> Result<(), Stop> {
         .map(|i| Record::put(format!("torn{i}"), time(9_000), 77, vec![b'x'; 120_000]))
         .collect();
     cx.server_writes(&large).await;
-    cx.server(|p| p.script(|s| s.always("Watch", Action::BreakAfter(1))))
+    cx.server(|p| p.script(|s| s.always("Watch", Action::EndAfter(1))))
         .await;
     let _ = replica.try_sync(Duration::from_millis(1_500)).await?;
     let torn = keys(&replica)

@@ -112,6 +112,25 @@ pub const CASES: &[Case<Cx>] = &[
         run: |cx| Box::pin(restamped_in_order(cx)),
     },
     Case {
+        name: "writes/same-version",
+        profile: Profile::Core,
+        needs: &[],
+        about: "A faulty replica used one version twice: other content comes under the version that the client holds.",
+        checks: &[
+            positive(
+                "tombstone",
+                &["MODEL-018", "WATCH-012"],
+                "a tombstone beats the put",
+            ),
+            positive(
+                "hash",
+                &["MODEL-018"],
+                "of two puts the greater value hash wins, whichever came first",
+            ),
+        ],
+        run: |cx| Box::pin(same_version(cx)),
+    },
+    Case {
         name: "writes/beaten-on-the-way",
         profile: Profile::Live,
         needs: &[Need::Live, Need::ClientClock],
@@ -429,6 +448,31 @@ async fn restamped_in_order(cx: Cx) -> Result<(), Stop> {
         format!("at most {bound}"),
         format!("{times:?}"),
     );
+    Ok(())
+}
+
+async fn same_version(cx: Cx) -> Result<(), Stop> {
+    let puts = |value: &str| Record::put("puts", time(1), 77, value);
+    let (mut smaller, mut greater) = (puts("one"), puts("other"));
+    if smaller.value_hash() > greater.value_hash() {
+        std::mem::swap(&mut smaller, &mut greater);
+    }
+    cx.server_writes(&[smaller, Record::put("gone", time(1), 77, "v")])
+        .await;
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, &cx).await?;
+    let want = greater.value.escape_ascii().to_string();
+    cx.server_writes(&[greater, Record::tombstone("gone", time(1), 77)])
+        .await;
+    sync_patiently(&replica, &cx).await?;
+    let entries = replica.entries().await?;
+    let gone = !entries.iter().any(|(k, _)| k == "gone");
+    cx.check("tombstone", gone, "no record", format!("{entries:?}"));
+    let value = entries
+        .iter()
+        .find(|(k, _)| k == "puts")
+        .map(|(_, v)| v.clone());
+    cx.equal("hash", Some(want), value);
     Ok(())
 }
 

@@ -1,0 +1,64 @@
+//! `cargo xtask mutants`: the reference implementations, made wrong on purpose, one rule at a time, judged by the
+//! conformance suite. Knows neither the mutants nor the cases.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::{conformance, process, test, workspace};
+
+/// Make the reference server and client wrong, one rule at a time, and see that the suite catches each
+#[derive(clap::Args)]
+pub struct Args {
+    /// Write the tables to conformance/MUTANTS.md
+    #[arg(long)]
+    write: bool,
+}
+
+/// Every how manyth mutant runs with the tests.
+const EACH: &str = "6";
+
+const HEAD: &str = "# Mutants
+
+The reference server and the reference client, made wrong on purpose, one rule at a time, and the check of the suite
+that catches each: `cargo xtask mutants --write` made this. A mutant counts as caught only by a check that cites a
+requirement that it breaks; the one that changes nothing must survive. The list stands in
+[`proto/src/mutant.rs`](../proto/src/mutant.rs), with those that nothing outside can show, and why.
+";
+
+/// Runs the command: all of them.
+pub fn run(args: &Args) -> Result<()> {
+    test::programs()?;
+    let server = side("server", "1")?;
+    let client = side("client", "1")?;
+    if args.write {
+        let text = format!("{HEAD}\n## Server\n\n{server}\n## Client\n\n{client}");
+        let path = workspace::root().join("conformance/MUTANTS.md");
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// A part of them, with the tests.
+pub fn some() -> Result<()> {
+    test::programs()?;
+    side("server", EACH)?;
+    side("client", EACH)?;
+    Ok(())
+}
+
+/// Runs each Nth mutant of one side, and gives the table.
+fn side(name: &str, each: &str) -> Result<String> {
+    let adapter = workspace::program("debug", &format!("gosync-adapter-{name}"));
+    let table: PathBuf = workspace::target().join(format!("test/mutants-{name}.md"));
+    let command = conformance::word(&adapter);
+    let shown = table.display().to_string();
+    let options = ["--side", name, "--each", each, "--table", &shown];
+    process::run(
+        conformance::command("mutants")?
+            .args(["--exec", &command])
+            .args(options),
+    )?;
+    fs::read_to_string(&table).with_context(|| format!("cannot read {shown}"))
+}
