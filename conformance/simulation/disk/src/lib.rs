@@ -26,3 +26,4 @@ mod vfs;
 
 pub use disk::{Disk, Fault, Recording, VFS};
 pub use platter::{Change, Crash, Image};
+pub use vfs::register_by_default as use_by_default;

@@ -27,6 +27,20 @@ struct Open {
     regions: Vec<Region>,
 }
 
+/// Makes the table known to SQLite, once, as the one that is used when none is
+/// named.
+pub fn register_by_default() {
+    register();
+    let name = CString::new(VFS).unwrap_or_default();
+    // SAFETY: the table was leaked by `register`; to register it once more
+    // only makes it the default.
+    unsafe {
+        let ours = ffi::sqlite3_vfs_find(name.as_ptr());
+        let result = ffi::sqlite3_vfs_register(ours, 1);
+        assert_eq!(result, ffi::SQLITE_OK, "SQLite takes the VFS");
+    }
+}
+
 /// Makes the table known to SQLite, once.
 pub fn register() {
     static ONCE: Once = Once::new();

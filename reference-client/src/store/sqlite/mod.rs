@@ -98,7 +98,22 @@ fn prepare(c: &mut Connection, name: &str) -> Result<(), StoreError> {
     tx.execute_batch(INDEXES).map_err(|e| at(name, e))?;
     // refuses a meta row of a newer schema, or none at all
     read_meta(&tx)?;
-    tx.commit().map_err(|e| at(name, e))
+    tx.commit().map_err(|e| at(name, e))?;
+    check_log(c, name)
+}
+
+/// When the switch to a write-ahead log fails, SQLite goes on without one and
+/// says nothing; a commit may then be lost in a crash.
+fn check_log(c: &Connection, name: &str) -> Result<(), StoreError> {
+    let frames: i64 = c
+        .query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1))
+        .map_err(|e| at(name, e))?;
+    match frames {
+        ..0 => Err(StoreError::Io(format!(
+            "{name}: SQLite cannot keep a write-ahead log there: the disk failed, or is a network's"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 impl From<rusqlite::Error> for StoreError {

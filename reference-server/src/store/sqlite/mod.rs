@@ -58,6 +58,7 @@ impl SqliteStore {
         schema::check(&conn, &shown)?;
         configure(&conn, WRITER_CACHE_KIB)?;
         schema::prepare(&mut conn, &shown, options.new_epoch, options.now_ms)?;
+        check_log(&conn)?;
         Ok(SqliteStore {
             path: path.to_owned(),
             writer: Writer::start(conn)?,
@@ -84,6 +85,7 @@ impl SqliteStore {
             });
         }
         configure(&conn, WRITER_CACHE_KIB)?;
+        check_log(&conn)?;
         Ok(SqliteStore {
             path: path.to_owned(),
             writer: Writer::start(conn)?,
@@ -140,6 +142,20 @@ fn configure(conn: &Connection, cache_kib: u32) -> Result<()> {
          PRAGMA journal_size_limit = 67108864;"
     ))
     .map_err(failed)
+}
+
+/// When the switch to a write-ahead log fails, SQLite goes on without one and
+/// says nothing; a commit may then be lost in a crash.
+fn check_log(conn: &Connection) -> Result<()> {
+    let frames: i64 = conn
+        .query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1))
+        .map_err(failed)?;
+    match frames {
+        ..0 => Err(StoreError::Failed(
+            "SQLite cannot keep a write-ahead log there: the disk failed, or is a network's; use a local disk".into(),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// A further connection to an open store.
