@@ -125,50 +125,37 @@ impl Engine {
         }));
     }
 
-    /// The held ranges (those of `only`), grouped by cursor, as requests carry
-    /// them; and the index of each in the order in which they are flattened.
+    /// The held ranges (those of `only`) as requests carry them, each with its
+    /// own cursor; and the index of each. Those with equal cursors could be
+    /// joined, but cursors move while an answer is on its way, and it tells
+    /// what it tells in the order of the request.
     pub(super) fn held(&self, only: Option<&[usize]>) -> (Vec<wire::HeldRanges>, Vec<usize>) {
-        let mut groups: Vec<(Option<Cursor>, Vec<usize>)> = Vec::new();
-        for (i, h) in self.meta.ranges.iter().enumerate() {
-            if only.is_some_and(|o| !o.contains(&i)) {
-                continue;
+        let asked = |i: &usize| only.is_none_or(|o| o.contains(i));
+        let order: Vec<usize> = (0..self.meta.ranges.len()).filter(asked).collect();
+        let held = order.iter().map(|i| {
+            let held = &self.meta.ranges[*i];
+            wire::HeldRanges {
+                ranges: vec![wire::Range::from(&held.range)],
+                cursor: held.cursor.map(Cursor::to_wire),
             }
-            match groups.iter_mut().find(|(c, _)| *c == h.cursor) {
-                Some((_, members)) => members.push(i),
-                None => groups.push((h.cursor, vec![i])),
-            }
-        }
-        let held = groups
-            .iter()
-            .map(|(cursor, members)| wire::HeldRanges {
-                ranges: members
-                    .iter()
-                    .map(|i| wire::Range::from(&self.meta.ranges[*i].range))
-                    .collect(),
-                cursor: cursor.map(Cursor::to_wire),
-            })
-            .collect();
-        (held, groups.into_iter().flat_map(|(_, m)| m).collect())
+        });
+        (held.collect(), order)
     }
 
-    /// Statuses of the request's groups, as one for each held range. Ranges
-    /// that were not asked about keep the session's.
+    /// The statuses of an answer, as one for each held range. Ranges that were
+    /// not asked about keep the session's.
     pub(super) fn spread(
         &self,
-        groups: &[HistoryStatus],
+        statuses: &[HistoryStatus],
         only: Option<&[usize]>,
     ) -> Vec<HistoryStatus> {
-        let (held, order) = self.held(only);
+        let (_, order) = self.held(only);
         let mut by_range = match &self.session {
             Some(s) if s.statuses.len() == self.meta.ranges.len() => s.statuses.clone(),
             _ => vec![UNPLACED; self.meta.ranges.len()],
         };
-        let group_of = held
-            .iter()
-            .enumerate()
-            .flat_map(|(g, h)| std::iter::repeat_n(g, h.ranges.len()));
-        for (i, g) in order.into_iter().zip(group_of) {
-            if let (Some(slot), Some(status)) = (by_range.get_mut(i), groups.get(g)) {
+        for (i, status) in order.into_iter().zip(statuses) {
+            if let Some(slot) = by_range.get_mut(i) {
                 *slot = *status;
             }
         }

@@ -6,7 +6,7 @@ use crate::replica::Fate;
 use crate::replica::edit::Edit;
 use crate::replica::ops::Op;
 use crate::store::WriteState;
-use gosync_proto::{Key, Reason, Record, wire};
+use gosync_proto::{Key, KeyRange, Reason, Record, wire};
 use wire::snapshot_response::Event as Snap;
 
 #[test]
@@ -475,9 +475,72 @@ fn two_ranges_at_different_cursors_are_followed_together() {
         ranges.map(|h| h.cursor.unwrap().point.sequence).collect()
     };
     assert_eq!(cursors(&rig), [20, 50]);
+    // the ranges come to one cursor while a push is on its way: its answer
+    // still tells a status for each entry of the request
+    rig.put("c", "v");
+    assert_eq!(rig.pushed().held.len(), 2);
     rig.changes(vec![record("z", 1, Some("v"))], Some(cursor(1, 60)));
     assert_eq!(cursors(&rig), [60, 60]);
     assert_eq!(rig.phase(), Phase::CatchingUp);
+    rig.judge(position(1, 61, 0), vec![held(61)]);
+    assert_eq!(rig.phase(), Phase::CatchingUp);
+    assert_eq!(rig.fates(), [Fate::Applied]);
+}
+
+/// Ranges with equal cursors were joined in requests. By the time of the
+/// checkpoint more of them were equal, and the fingerprints were compared in
+/// another order than they were asked for.
+#[test]
+fn fingerprints_are_compared_in_the_order_of_the_request() {
+    let range = |a: &str, b: &str| KeyRange::new(a.as_bytes(), Some(b.as_bytes())).unwrap();
+    let ranges = vec![range("a", "b"), range("c", "d"), range("e", "f")];
+    let mut rig = Rig::holding(
+        gosync_proto::RangeSet::new(ranges).unwrap(),
+        Default::default(),
+    );
+    let records = ["a", "c", "e"].map(|k| record(k, 1, Some("v")));
+    rig.hold(records.to_vec(), cursor(1, 5));
+    let middle_is_ahead = |view: &crate::store::View| {
+        let mut meta = view.meta.clone();
+        meta.ranges[1].cursor = Some(cursor(1, 9));
+        let changes = crate::store::Changes {
+            meta: Some(meta),
+            ..Default::default()
+        };
+        (changes, ())
+    };
+    let meta = crate::store::Reads::meta();
+    futures::executor::block_on(crate::store::Store::transact(
+        &rig.store,
+        meta,
+        middle_is_ahead,
+    ))
+    .unwrap();
+    rig.online();
+    rig.greet(Greeting::at(position(1, 9, 0)));
+    let Request::Watch(watch) = rig.last_call().1 else {
+        panic!("no watch: {:?}", rig.last_call());
+    };
+    let asked: Vec<_> = watch.held.iter().flat_map(|h| h.ranges.clone()).collect();
+    let of = |r: &wire::Range| {
+        let record = records
+            .iter()
+            .find(|k| k.key.as_bytes() == r.start)
+            .unwrap();
+        wire::RangeState {
+            count: 1,
+            fingerprint: record.digest().0.to_vec(),
+        }
+    };
+    let ranges = asked.iter().map(of).collect();
+    rig.changes(vec![], Some(cursor(1, 9)));
+    rig.watch(wire::watch_response::Event::Checkpoint(wire::Checkpoint {
+        position: Some(position(1, 9, 0).to_wire()),
+        ranges,
+        server_time_ms: NOON,
+    }));
+    assert_eq!(rig.phase(), Phase::Live);
+    assert!(rig.verified());
 }
 
 #[test]
