@@ -9,16 +9,23 @@ const here = path.dirname(fileURLToPath(import.meta.url));
 const folders = ["../../../../proto", "../../../proto"].map((folder) => path.resolve(here, folder));
 const root = new protobuf.Root();
 root.resolvePath = (_, file) => (path.isAbsolute(file) ? file : path.resolve(folders[0], file));
-root.loadSync([
-  ...["types", "sync"].map((name) => path.join(folders[0], `gosync/v1/${name}.proto`)),
-  path.join(folders[1], "gosync/conformance/v1/driver.proto"),
-], { keepCase: true });
-protobuf.parse(`syntax = "proto3"; package google.rpc;
+root.loadSync(
+  [
+    ...["types", "sync"].map((name) => path.join(folders[0], `gosync/v1/${name}.proto`)),
+    path.join(folders[1], "gosync/conformance/v1/driver.proto"),
+  ],
+  { keepCase: true },
+);
+protobuf.parse(
+  `syntax = "proto3"; package google.rpc;
   message Any { string type_url = 1; bytes value = 2; }
   message Status { int32 code = 1; string message = 2; repeated Any details = 3; }
   message ErrorInfo { string reason = 1; string domain = 2; }
   message Duration { int64 seconds = 1; int32 nanos = 2; }
-  message RetryInfo { Duration retry_delay = 1; }`, root, { keepCase: true });
+  message RetryInfo { Duration retry_delay = 1; }`,
+  root,
+  { keepCase: true },
+);
 root.resolveAll();
 
 export const enumValues = (name: string): Record<string, number> => root.lookupEnum(name).values;
@@ -26,8 +33,12 @@ export const enumName = (name: string, value: number): string => root.lookupEnum
 
 const LONG = ["uint64", "int64", "fixed64"];
 const wireOf = (f: protobuf.Field): number =>
-  f.type === "fixed64" ? 1 : f.type === "string" || f.type === "bytes" || f.resolvedType instanceof protobuf.Type ? 2 : 0;
-const explicit = (f: protobuf.Field): boolean => f.partOf != null || wireOf(f) === 2 && f.resolvedType != null;
+  f.type === "fixed64"
+    ? 1
+    : f.type === "string" || f.type === "bytes" || f.resolvedType instanceof protobuf.Type
+      ? 2
+      : 0;
+const explicit = (f: protobuf.Field): boolean => f.partOf != null || (wireOf(f) === 2 && f.resolvedType != null);
 
 export function varint(n: bigint | number): Buffer {
   const out: number[] = [];
@@ -110,13 +121,13 @@ export function decode(type: protobuf.Type | string, data: Buffer): Msg {
   const kind = typeof type === "string" ? root.lookupType(type) : type;
   const out: Msg = {};
   for (const f of kind.fieldsArray) out[f.name] = zero(f);
-  for (const input = new Input(data); input.at < data.length; ) {
+  for (const input = new Input(data); input.at < data.length;) {
     const tag = Number(input.varint());
     const f = kind.fieldsById[tag >> 3];
     const raw = input.field(tag & 7);
     if (!f) continue;
     if (f.repeated && wireOf(f) !== 2 && (tag & 7) === 2) {
-      for (const inner = new Input(raw as Buffer); inner.at < inner.data.length; ) {
+      for (const inner = new Input(raw as Buffer); inner.at < inner.data.length;) {
         out[f.name].push(scalar(f, inner.field(wireOf(f))));
       }
     } else if ((tag & 7) !== wireOf(f)) {

@@ -2,12 +2,18 @@
 import path from "node:path";
 import { decode, encode, enumValues, Msg } from "./codec.js";
 import { Fail } from "./net.js";
-import { Clock, Replica, WriteRefused } from "./replica.js";
+import { Replica, WriteRefused } from "./replica.js";
+import { Clock } from "./standing.js";
 import { Store } from "./store.js";
 
 const P = "gosync.conformance.v1";
-const capability = enumValues(`${P}.Capability`), kind = enumValues(`${P}.SyncError.Kind`);
-const KINDS: Record<string, number> = { authenticate: kind.KIND_NEEDS_AUTH, stop: kind.KIND_STOPPED, upgrade: kind.KIND_STOPPED };
+const capability = enumValues(`${P}.Capability`),
+  kind = enumValues(`${P}.SyncError.Kind`);
+const KINDS: Record<string, number> = {
+  authenticate: kind.KIND_NEEDS_AUTH,
+  stop: kind.KIND_STOPPED,
+  upgrade: kind.KIND_STOPPED,
+};
 const clock = new Clock();
 const replicas = new Map<string, Replica>();
 const replica = (m: Msg): Replica => {
@@ -19,13 +25,34 @@ const replica = (m: Msg): Replica => {
 const commands: Record<string, (m: Msg) => Promise<Msg | void> | Msg | void> = {
   hello(m) {
     if (m.mutant) throw new Error("this driver has no mutants");
-    const can = ["DURABLE_STORE", "CLOCK", "ONLINE", "LIVE", "RECONCILE", "DAMAGE", "TOKEN_REFRESH", "RANGES", "DISCARD"];
+    const can = [
+      "DURABLE_STORE",
+      "CLOCK",
+      "ONLINE",
+      "LIVE",
+      "RECONCILE",
+      "DAMAGE",
+      "TOKEN_REFRESH",
+      "RANGES",
+      "DISCARD",
+    ];
     const capabilities = can.map((name) => capability[`CAPABILITY_${name}`]);
-    return { info: { name: "gosync-example-typescript", version: "1", capabilities, transports: [1], profiles: ["core", "heal", "live", "hardened"] } };
+    return {
+      info: {
+        name: "gosync-example-typescript",
+        version: "1",
+        capabilities,
+        transports: [1],
+        profiles: ["core", "heal", "live", "hardened"],
+      },
+    };
   },
   open(m) {
     const store = new Store(m.store ? path.resolve(`${m.store}.journal`) : null);
-    replicas.set(m.replica, new Replica(store, { url: m.url, space: m.space, tokens: m.tokens, clock }, m.key_prefixes));
+    replicas.set(
+      m.replica,
+      new Replica(store, { url: m.url, space: m.space, tokens: m.tokens, clock }, m.key_prefixes),
+    );
   },
   put: (m) => replica(m).write(m.key, m.value),
   delete: (m) => replica(m).write(m.key, null),
@@ -34,9 +61,13 @@ const commands: Record<string, (m: Msg) => Promise<Msg | void> | Msg | void> = {
   await_idle: (m) => replica(m).awaitIdle(m.timeout_ms),
   read_all(m) {
     const { store, verified } = replica(m);
-    const entries = replica(m).readAll().map((r) => ({ key: r.key, value: r.value, time: r.time, writer: r.replica }));
+    const entries = replica(m)
+      .readAll()
+      .map((r) => ({ key: r.key, value: r.value, time: r.time, writer: r.replica }));
     const pending = store.writes().map((w) => ({ key: w.rec.key, tombstone: w.rec.tombstone, rejected: w.rejected }));
-    return { contents: { entries, pending, quarantined: store.aside().length, verified: verified && !store.damaged().length } };
+    return {
+      contents: { entries, pending, quarantined: store.aside().length, verified: verified && !store.damaged().length },
+    };
   },
   set_clock: (m) => clock.set(Number(m.unix_ms)),
   set_online: (m) => replica(m).setOnline(m.online),
@@ -59,7 +90,10 @@ async function answer(request: Msg): Promise<Msg> {
     return (await commands[name](request[name])) ?? { done: {} };
   } catch (error) {
     if (error instanceof WriteRefused) return { write_error: { reason: error.reason, detail: error.message } };
-    if (error instanceof Fail) return { sync_error: { kind: KINDS[error.action] ?? kind.KIND_RETRYABLE, reason: error.reason, detail: error.message } };
+    if (error instanceof Fail)
+      return {
+        sync_error: { kind: KINDS[error.action] ?? kind.KIND_RETRYABLE, reason: error.reason, detail: error.message },
+      };
     return { fault: { detail: String(error) } };
   }
 }

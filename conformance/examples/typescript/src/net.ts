@@ -5,16 +5,38 @@ import { decode, encode, enumName, Msg } from "./codec.js";
 export type Action = "authenticate" | "report" | "restamp" | "resync" | "retry" | "stop" | "upgrade";
 /** The table of section 12.2; what is not named here is retried. */
 const BY_REASON: Record<string, Action> = {
-  UNSUPPORTED_VERSION: "upgrade", MALFORMED: "report", LIMIT_EXCEEDED: "report", UNAUTHENTICATED: "authenticate",
-  TOKEN_EXPIRED: "authenticate", NO_ACCESS: "report", CLOCK_SKEW: "restamp", BEHIND_COMPACTION: "resync",
-  HISTORY_CHANGED: "resync", HORIZON_CHANGED: "resync", BATCH_ABORTED: "report", QUOTA_EXCEEDED: "report",
-  SPACE_RETIRED: "stop", LAGGING: "retry", RATE_LIMITED: "retry", UNAVAILABLE: "retry", STREAM_EXPIRED: "retry",
-  SLOW_READER: "retry", STORAGE: "retry", INTERNAL: "retry",
+  UNSUPPORTED_VERSION: "upgrade",
+  MALFORMED: "report",
+  LIMIT_EXCEEDED: "report",
+  UNAUTHENTICATED: "authenticate",
+  TOKEN_EXPIRED: "authenticate",
+  NO_ACCESS: "report",
+  CLOCK_SKEW: "restamp",
+  BEHIND_COMPACTION: "resync",
+  HISTORY_CHANGED: "resync",
+  HORIZON_CHANGED: "resync",
+  BATCH_ABORTED: "report",
+  QUOTA_EXCEEDED: "report",
+  SPACE_RETIRED: "stop",
+  LAGGING: "retry",
+  RATE_LIMITED: "retry",
+  UNAVAILABLE: "retry",
+  STREAM_EXPIRED: "retry",
+  SLOW_READER: "retry",
+  STORAGE: "retry",
+  INTERNAL: "retry",
 };
 
 /** A session cannot go on. */
 export class Fail extends Error {
-  constructor(public action: Action, public reason = "", detail = "", public delayMs = 0) { super(detail || reason || action); }
+  constructor(
+    public action: Action,
+    public reason = "",
+    detail = "",
+    public delayMs = 0,
+  ) {
+    super(detail || reason || action);
+  }
 }
 
 export const reasonName = (value: number): string => enumName("gosync.v1.Reason", value).replace("REASON_", "");
@@ -26,7 +48,8 @@ export const fromEnd = (end: Msg): Fail => {
 };
 
 function fromError(error: grpc.ServiceError): Fail {
-  let reason = "", delay = 0;
+  let reason = "",
+    delay = 0;
   try {
     const [bin] = error.metadata?.get("grpc-status-details-bin") ?? [];
     for (const any of bin ? decode("google.rpc.Status", Buffer.from(bin)).details : []) {
@@ -38,7 +61,9 @@ function fromError(error: grpc.ServiceError): Fail {
         delay = wait ? Number(wait.seconds) * 1000 + wait.nanos / 1e6 : 0;
       }
     }
-  } catch { /* details that cannot be decoded are as good as none (ERR-011) */ }
+  } catch {
+    /* details that cannot be decoded are as good as none (ERR-011) */
+  }
   const { UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED } = grpc.status;
   if (!reason && error.code === PERMISSION_DENIED) reason = "NO_ACCESS";
   const byStatus = error.code === UNAUTHENTICATED ? "authenticate" : error.code === UNIMPLEMENTED ? "upgrade" : "retry";
@@ -57,7 +82,10 @@ export class Queue<T> {
     if (!this.items.length) {
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, Math.max(timeoutMs, 0));
-        this.wake = () => { clearTimeout(timer); resolve(); };
+        this.wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
       });
       this.wake = null;
     }
@@ -73,9 +101,14 @@ export class Server {
   private readonly client: grpc.Client;
   private readonly open = new Set<{ cancel(): void }>();
 
-  constructor(url: string, private readonly token: string) {
-    this.client = new grpc.Client(url.replace("http://", ""), grpc.credentials.createInsecure(),
-      { "grpc.max_receive_message_length": 16 << 20, "grpc.enable_retries": 0 });
+  constructor(
+    url: string,
+    private readonly token: string,
+  ) {
+    this.client = new grpc.Client(url.replace("http://", ""), grpc.credentials.createInsecure(), {
+      "grpc.max_receive_message_length": 16 << 20,
+      "grpc.enable_retries": 0,
+    });
   }
 
   close(): void {
@@ -92,14 +125,20 @@ export class Server {
 
   call(name: string, request: Msg): Promise<Msg> {
     return new Promise((resolve, reject) => {
-      const call = this.client.makeUnaryRequest(`/gosync.v1.SyncService/${name}`, (m: Msg) => encode(`gosync.v1.${name}Request`, m),
-        (data: Buffer) => decode(`gosync.v1.${name}Response`, data), request, this.metadata(), { deadline: Date.now() + 15_000 },
+      const call = this.client.makeUnaryRequest(
+        `/gosync.v1.SyncService/${name}`,
+        (m: Msg) => encode(`gosync.v1.${name}Request`, m),
+        (data: Buffer) => decode(`gosync.v1.${name}Response`, data),
+        request,
+        this.metadata(),
+        { deadline: Date.now() + 15_000 },
         (error, answer) => {
           this.open.delete(call);
           if (error) reject(fromError(error));
           else if (!answer) reject(new Fail("retry", "", "an answer without a message"));
           else resolve(answer);
-        });
+        },
+      );
       this.open.add(call);
     });
   }
@@ -107,8 +146,13 @@ export class Server {
   /** Opens a stream whose messages, and at last its failure or null, arrive in `queue`; returns how to cancel it. */
   stream(name: string, request: Msg, queue: Queue<Heard>): () => void {
     let over = false;
-    const call = this.client.makeServerStreamRequest(`/gosync.v1.SyncService/${name}`, (m: Msg) => encode(`gosync.v1.${name}Request`, m),
-      (data: Buffer) => decode(`gosync.v1.${name}Response`, data), request, this.metadata());
+    const call = this.client.makeServerStreamRequest(
+      `/gosync.v1.SyncService/${name}`,
+      (m: Msg) => encode(`gosync.v1.${name}Request`, m),
+      (data: Buffer) => decode(`gosync.v1.${name}Response`, data),
+      request,
+      this.metadata(),
+    );
     const end = (fail: Fail | null) => {
       if (!over) queue.push({ fail });
       over = true;
@@ -118,6 +162,10 @@ export class Server {
     call.on("data", (message: Msg) => over || queue.push({ message }));
     call.on("error", (error: grpc.ServiceError) => end(fromError(error)));
     call.on("end", () => setImmediate(() => end(null))); // an error comes after the end of the data
-    return () => { over = true; call.cancel(); this.open.delete(call); };
+    return () => {
+      over = true;
+      call.cancel();
+      this.open.delete(call);
+    };
   }
 }

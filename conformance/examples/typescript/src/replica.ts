@@ -3,63 +3,59 @@ import { randomBytes } from "node:crypto";
 import { Msg } from "./codec.js";
 import { Fail, fromEnd, Heard, Queue, reasonName, Server } from "./net.js";
 import { ask, Part, understand, wholePart } from "./reconcile.js";
-import { clockBound, compare, Cursor, digest, End, fingerprint, inRanges, inside, issue, Malformed, parse, prefixRange, Rec, toMessage } from "./rules.js";
+import {
+  clockBound,
+  compare,
+  Cursor,
+  digest,
+  End,
+  fingerprint,
+  inRanges,
+  inside,
+  issue,
+  Malformed,
+  parse,
+  prefixRange,
+  Rec,
+  toMessage,
+} from "./rules.js";
+import { Clock, SAME, Standing } from "./standing.js";
 import { Held, Store, Write } from "./store.js";
 
-const SAME = 1, UNKNOWN = 3; // Lineage
-const APPLIED = 1, UNCHANGED = 2, SUPERSEDED = 3, REJECTED = 4; // Outcome
-const RECONCILE = 1, LIVE = 2; // Feature
+const APPLIED = 1,
+  UNCHANGED = 2,
+  SUPERSEDED = 3,
+  REJECTED = 4; // Outcome
+const RECONCILE = 1,
+  LIVE = 2; // Feature
 const FLOORS: Record<string, number> = {
-  max_message_bytes: 1 << 20, max_value_bytes: 65536, max_push_records: 100, max_reconcile_entries: 1000,
-  max_response_bytes: 65536, max_clock_skew_ms: 1000, watchdog_ms: 300,
+  max_message_bytes: 1 << 20,
+  max_value_bytes: 65536,
+  max_push_records: 100,
+  max_reconcile_entries: 1000,
+  max_response_bytes: 65536,
+  max_clock_skew_ms: 1000,
+  watchdog_ms: 300,
 };
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const random64 = (): bigint => randomBytes(8).readBigUInt64BE();
 const rangeOf = (h: Held): Msg => ({ start: h.low, ...(h.high ? { end: h.high } : {}) });
 
 export class WriteRefused extends Error {
-  constructor(readonly reason: string, detail: string) { super(detail); }
-}
-
-/** The wall clock, which a test may set. */
-export class Clock {
-  private offset = 0;
-  set(unixMs: number): void { this.offset = unixMs ? unixMs - Date.now() : 0; }
-  now(): number { return Date.now() + this.offset; }
-}
-
-/** Where an answer says that the replica stands (sections 2.2, 2.3). */
-class Standing {
-  readonly head: Cursor;
-  readonly horizon: bigint;
-  readonly lineage: number;
-  private readonly kept = new Map<bigint, bigint | null>();
-  constructor(position: Msg | undefined, restorePoints: Msg[], private readonly status: Msg) {
-    if (!position?.head) throw new Malformed("an answer without position");
-    this.head = position.head as Cursor;
-    this.horizon = position.horizon;
-    this.lineage = [SAME, 2].includes(status.lineage) ? status.lineage : UNKNOWN; // HIST-014
-    let lowest: bigint | null = null;
-    for (const point of [...restorePoints].reverse()) {
-      lowest = lowest === null || point.sequence < lowest ? point.sequence : lowest;
-      if (!this.kept.has(point.epoch)) this.kept.set(point.epoch, lowest);
-    }
-    this.kept.set(this.head.epoch, null);
-  }
-  get behind(): boolean { return this.status.behind_compaction; }
-  get mapped(): bigint { return this.status.mapped_sequence; }
-  get inOrder(): boolean { return this.lineage === SAME && !this.behind; }
-  holds(epoch: bigint, sequence: bigint): boolean {
-    const kept = this.kept.get(epoch);
-    return this.lineage !== UNKNOWN && kept !== undefined && (kept === null || sequence <= kept);
-  }
-  changedSince(before: Standing): boolean {
-    return this.head.epoch !== before.head.epoch || this.horizon !== before.horizon
-      || this.lineage > before.lineage || (this.behind && !before.behind);
+  constructor(
+    readonly reason: string,
+    detail: string,
+  ) {
+    super(detail);
   }
 }
 
-export interface Options { url: string; space: string; tokens: string[]; clock: Clock }
+export interface Options {
+  url: string;
+  space: string;
+  tokens: string[];
+  clock: Clock;
+}
 
 export class Replica {
   verified = false;
@@ -85,7 +81,11 @@ export class Replica {
   private running: Promise<void> = Promise.resolve();
   private pushing: Promise<void> = Promise.resolve();
 
-  constructor(readonly store: Store, private readonly options: Options, prefixes: Buffer[] = []) {
+  constructor(
+    readonly store: Store,
+    private readonly options: Options,
+    prefixes: Buffer[] = [],
+  ) {
     const ranges: [Buffer, End][] = prefixes.length ? prefixes.map(prefixRange) : [[Buffer.alloc(0), null]];
     store.hold(ranges.sort((a, b) => Buffer.compare(a[0], b[0])));
   }
@@ -94,7 +94,8 @@ export class Replica {
 
   /** Puts a value, or deletes where it is null; durable on return (CLIENT-008). */
   write(key: Buffer, value: Buffer | null): void {
-    if (key.length < 1 || key.length > 512) throw new WriteRefused(key.length ? "LIMIT_EXCEEDED" : "MALFORMED", "a key has 1 to 512 bytes");
+    if (key.length < 1 || key.length > 512)
+      throw new WriteRefused(key.length ? "LIMIT_EXCEEDED" : "MALFORMED", "a key has 1 to 512 bytes");
     const most = this.limits.max_value_bytes ?? 1 << 20;
     if (value && value.length > most) throw new WriteRefused("LIMIT_EXCEEDED", `a value has at most ${most} bytes`);
     this.store.tx(() => {
@@ -106,16 +107,25 @@ export class Replica {
     this.inbox.push("woken");
   }
   readAll(): Rec[] {
-    const seen = [...this.store.aside(), ...this.store.allClean().map((c) => c.rec), ...this.store.writes().map((w) => w.rec)];
+    const seen = [
+      ...this.store.aside(),
+      ...this.store.allClean().map((c) => c.rec),
+      ...this.store.writes().map((w) => w.rec),
+    ];
     const shown = new Map(seen.map((rec) => [rec.key.toString("hex"), rec]));
-    return [...shown].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, r]) => r).filter((r) => !r.tombstone);
+    return [...shown]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([, r]) => r)
+      .filter((r) => !r.tombstone);
   }
   discard(key: Buffer): boolean {
     const writes = this.store.writes(key);
     this.store.tx(() => writes.forEach((w) => this.store.dropWrite(w.id)));
     return writes.length > 0;
   }
-  idle(): boolean { return !this.store.offers().length && this.store.writes().every((w) => w.rejected); }
+  idle(): boolean {
+    return !this.store.offers().length && this.store.writes().every((w) => w.rejected);
+  }
   setOnline(online: boolean): void {
     this.online = online;
     if (!online) this.server?.close();
@@ -144,14 +154,17 @@ export class Replica {
   }
 
   private async run(live: boolean, deadline: number): Promise<void> {
-    let delay = 250, renewed = false, resynced = -Infinity;
+    let delay = 250,
+      renewed = false,
+      resynced = -Infinity;
     while (!this.closed) {
       if (!this.online) {
         if (Date.now() > deadline) throw new Fail("retry", "", "offline");
         await sleep(10);
         continue;
       }
-      let fail: Fail, reached = false;
+      let fail: Fail,
+        reached = false;
       try {
         this.server = new Server(this.options.url, this.options.tokens[this.token] ?? "");
         await this.hello();
@@ -183,7 +196,8 @@ export class Replica {
       const pause = Math.max(delay / 2, fail.delayMs) * (1 + Math.random()); // CLIENT-032 to -034
       delay = Math.min(delay * 2, 20_000);
       if (Date.now() + pause > deadline) throw fail;
-      for (const end = Date.now() + pause, was = this.online; Date.now() < end && !this.closed && this.online === was; ) await sleep(10);
+      for (const end = Date.now() + pause, was = this.online; Date.now() < end && !this.closed && this.online === was;)
+        await sleep(10);
     }
   }
 
@@ -192,7 +206,8 @@ export class Replica {
       await this.reconcile({ low: key, high: Buffer.concat([key, Buffer.alloc(1)]), cursor: null }, false);
       this.keysBehind.delete(name);
     }
-    do await this.push(); while (!(await this.watchOnce(live)));
+    do await this.push();
+    while (!(await this.watchOnce(live)));
   }
 
   // ---- what all calls share
@@ -201,9 +216,15 @@ export class Replica {
     return helds.map((h) => ({ ranges: [rangeOf(h)], cursor: h.cursor ?? undefined }));
   }
   private base(helds: Held[]): Msg {
-    return { space: this.options.space, held: this.heldMessages(helds), newest_commit: this.store.get<Cursor | null>("newest", null) };
+    return {
+      space: this.options.space,
+      held: this.heldMessages(helds),
+      newest_commit: this.store.get<Cursor | null>("newest", null),
+    };
   }
-  private noteTime(ms: bigint): void { this.told = { ms: Number(ms), at: Date.now() }; }
+  private noteTime(ms: bigint): void {
+    this.told = { ms: Number(ms), at: Date.now() };
+  }
   /** A record of an answer that may be taken (CLOCK-011). */
   private accept = (message: Msg): Rec => {
     const record = parse(message);
@@ -220,25 +241,34 @@ export class Replica {
   private mayWrite(key: Buffer): boolean {
     return this.grants.some((g) => g.access === 2 && key.subarray(0, g.key_prefix.length).equals(g.key_prefix));
   }
-  private heals(): boolean { return this.features.includes(RECONCILE); }
+  private heals(): boolean {
+    return this.features.includes(RECONCILE);
+  }
 
   // ---- Hello (chapter 4)
 
   private async hello(): Promise<void> {
     const helds = this.store.held();
-    let answer: Msg = {}, standings: Standing[] = [];
+    let answer: Msg = {},
+      standings: Standing[] = [];
     for (let i = 0; i < 4; i++) {
       const horizon = this.store.get("horizon", 0n);
       this.server!.version = 0;
       answer = await this.server!.call("Hello", {
-        ...this.base(helds), versions: [1], features: [RECONCILE, LIVE], horizon, client: "gosync-example-typescript/1",
+        ...this.base(helds),
+        versions: [1],
+        features: [RECONCILE, LIVE],
+        horizon,
+        client: "gosync-example-typescript/1",
         fingerprints: helds.map((h) => fingerprint(this.store.leaves(h.low, h.high, horizon))),
       });
-      if (answer.version !== 1 || answer.held.length !== helds.length) throw new Malformed("Hello answered something else");
+      if (answer.version !== 1 || answer.held.length !== helds.length)
+        throw new Malformed("Hello answered something else");
       this.server!.version = 1;
       this.features = answer.features;
       this.grants = answer.grants;
-      for (const [name, floor] of Object.entries(FLOORS)) this.limits[name] = Math.max(Number(answer.limits?.[name] ?? 0n), floor);
+      for (const [name, floor] of Object.entries(FLOORS))
+        this.limits[name] = Math.max(Number(answer.limits?.[name] ?? 0n), floor);
       this.noteTime(answer.server_time_ms);
       standings = answer.held.map((status: Msg) => new Standing(answer.position, answer.restore_points, status));
       this.standings = new Map(helds.map((h, i) => [h.low.toString("hex"), standings[i]]));
@@ -247,7 +277,8 @@ export class Replica {
     }
     const equal: boolean[] = this.heals() && answer.equal.length === helds.length ? answer.equal : [];
     for (const [i, held] of helds.entries()) {
-      const name = held.low.toString("hex"), standing = standings[i];
+      const name = held.low.toString("hex"),
+        standing = standings[i];
       const damaged = this.store.damaged(held.low, held.high).length > 0; // CLIENT-047
       if (equal[i]) {
         this.finish(held, standing, new Set(), []);
@@ -271,7 +302,8 @@ export class Replica {
   private learnHorizon(standings: Standing[]): void {
     const worst = standings.reduce((a, b) => (b.lineage > a.lineage ? b : a));
     const reading = Math.max(this.options.clock.now(), this.told.ms);
-    if (worst.horizon > clockBound(reading, this.limits.max_clock_skew_ms)) throw new Malformed("a horizon in the future"); // SEC-013
+    if (worst.horizon > clockBound(reading, this.limits.max_clock_skew_ms))
+      throw new Malformed("a horizon in the future"); // SEC-013
     this.store.tx(() => {
       for (const c of this.store.allClean()) {
         if (!c.rec.tombstone || c.rec.time >= worst.horizon) continue;
@@ -287,7 +319,9 @@ export class Replica {
     this.store.tx(() => {
       for (const key of this.store.damaged(held.low, held.high)) this.store.dropClean(key);
       for (const c of this.store.allClean(held.low, held.high)) {
-        const { key, time } = c.rec, lacks = lacking.has(key.toString("hex")), isWanted = inRanges(wanted, key);
+        const { key, time } = c.rec,
+          lacks = lacking.has(key.toString("hex")),
+          isWanted = inRanges(wanted, key);
         if (lacks && !isWanted && standing.behind && time < standing.horizon && standing.holds(c.epoch, c.sequence)) {
           this.store.dropClean(key); // HIST-034
         } else if (lacks || isWanted) {
@@ -308,7 +342,13 @@ export class Replica {
       if (w.rec.time >= horizon || w.rejected || this.store.clean(w.rec.key)) continue;
       const last = this.store.writes(w.rec.key).pop()!.id === w.id;
       if (w.rec.tombstone || !last) this.store.dropWrite(w.id);
-      else this.store.changeWrite({ ...w, rec: { ...w.rec, time: horizon, replica: this.id }, attempted: false, doubt: w.attempted });
+      else
+        this.store.changeWrite({
+          ...w,
+          rec: { ...w.rec, time: horizon, replica: this.id },
+          attempted: false,
+          doubt: w.attempted,
+        });
     }
   }
 
@@ -317,7 +357,10 @@ export class Replica {
     for (const r of records) {
       const clean = this.store.clean(r.key);
       if (!clean || compare(clean.rec, r) <= 0) continue;
-      if (this.mayWrite(r.key)) { this.store.offer(r.key); continue; }
+      if (this.mayWrite(r.key)) {
+        this.store.offer(r.key);
+        continue;
+      }
       this.store.quarantine(clean.rec, "NO_ACCESS");
       this.store.putClean(r, head.epoch, head.sequence);
     }
@@ -326,15 +369,23 @@ export class Replica {
   // ---- Snapshot (chapter 8)
 
   private async snapshot(held: Held): Promise<void> {
-    const name = held.low.toString("hex"), begun = this.snapshots.get(name);
-    let { first, after, seen } = begun ?? { first: null as Standing | null, after: null as Buffer | null, seen: new Set<string>() };
-    let start: Standing | null = null, complete: Msg | null = null, wanted: Msg[] = [];
+    const name = held.low.toString("hex"),
+      begun = this.snapshots.get(name);
+    let { first, after, seen } = begun ?? {
+      first: null as Standing | null,
+      after: null as Buffer | null,
+      seen: new Set<string>(),
+    };
+    let start: Standing | null = null,
+      complete: Msg | null = null,
+      wanted: Msg[] = [];
     const received: { key: Buffer; digest: Buffer }[] = [];
     const request = { ...this.base([held]), ...(after ? { after_key: after } : {}) };
     for await (const message of this.messages("Snapshot", request)) {
       if (!start && !message.start && !message.end) throw new Malformed("a Snapshot without its start");
       if (message.start) {
-        if (start || message.start.held.length !== 1) throw new Malformed("a second start, or another number of statuses");
+        if (start || message.start.held.length !== 1)
+          throw new Malformed("a second start, or another number of statuses");
         start = new Standing(message.start.position, message.start.restore_points, message.start.held[0]);
         wanted = message.start.wanted;
         if (first && start.changedSince(first)) {
@@ -347,7 +398,8 @@ export class Replica {
         if (complete) throw new Malformed("a chunk after the end");
         const records: Rec[] = message.chunk.records.map(this.accept);
         for (const r of records) {
-          if (!inside(r.key, held.low, held.high) || (after && Buffer.compare(r.key, after) <= 0)) throw new Malformed("keys that do not ascend, or lie outside");
+          if (!inside(r.key, held.low, held.high) || (after && Buffer.compare(r.key, after) <= 0))
+            throw new Malformed("keys that do not ascend, or lie outside");
           after = r.key;
         }
         this.store.tx(() => {
@@ -370,21 +422,29 @@ export class Replica {
     this.snapshots.delete(name);
     if (this.heals()) {
       if (complete.ranges.length !== 1) throw new Malformed("a Snapshot of another number of ranges");
-      if (!begun?.after && !complete.ranges[0].fingerprint.equals(fingerprint(received))) throw new Malformed("a Snapshot that is not what it says"); // SNAP-022
+      if (!begun?.after && !complete.ranges[0].fingerprint.equals(fingerprint(received)))
+        throw new Malformed("a Snapshot that is not what it says"); // SNAP-022
     }
-    const lacking = this.store.allClean(held.low, held.high).map((c) => c.rec.key.toString("hex")).filter((k) => !seen.has(k));
+    const lacking = this.store
+      .allClean(held.low, held.high)
+      .map((c) => c.rec.key.toString("hex"))
+      .filter((k) => !seen.has(k));
     this.finish(held, first, new Set(lacking), wanted);
   }
 
   /** The messages of a stream, each within the watchdog's time. */
   private async *messages(name: string, request: Msg): AsyncGenerator<Msg> {
-    const queue = new Queue<Heard>(), cancel = this.server!.stream(name, request, queue);
+    const queue = new Queue<Heard>(),
+      cancel = this.server!.stream(name, request, queue);
     try {
       for (;;) {
         const heard = await queue.next(this.limits.watchdog_ms);
         if (heard === undefined) throw new Fail("retry", "", "a silent stream");
         if (heard === "woken") continue;
-        if ("message" in heard) { yield heard.message; continue; }
+        if ("message" in heard) {
+          yield heard.message;
+          continue;
+        }
         if (heard.fail) throw heard.fail;
         return;
       }
@@ -397,25 +457,39 @@ export class Replica {
 
   /** A session over one range, or over one key outside the held ranges (CLIENT-049). */
   private async reconcile(held: Held, own = true): Promise<void> {
-    const salt = random64(), horizon = this.store.get("horizon", 0n); // RECON-004
-    let todo: Part[] = [wholePart(held.low, held.high, { full: (this.unequal.get(held.low.toString("hex")) ?? 0) > 0 })]; // RECON-039
-    const lacking = new Set<string>(), wanted: Msg[] = [];
-    let before = (own && this.standings.get(held.low.toString("hex"))) || null, lowest: Standing | null = null;
-    for (let idle = 0; todo.length; ) {
-      const full = todo.some((p) => p.full), room = Math.min(this.limits.max_reconcile_entries, 20_000);
+    const salt = random64(),
+      horizon = this.store.get("horizon", 0n); // RECON-004
+    let todo: Part[] = [
+      wholePart(held.low, held.high, { full: (this.unequal.get(held.low.toString("hex")) ?? 0) > 0 }),
+    ]; // RECON-039
+    const lacking = new Set<string>(),
+      wanted: Msg[] = [];
+    let before = (own && this.standings.get(held.low.toString("hex"))) || null,
+      lowest: Standing | null = null;
+    for (let idle = 0; todo.length;) {
+      const full = todo.some((p) => p.full),
+        room = Math.min(this.limits.max_reconcile_entries, 20_000);
       const leaves = (p: Part) => this.store.leaves(p.low, p.high, horizon);
-      const question = ask(todo.filter((p) => p.full === full), leaves, salt, full ? 32 : 5, room);
+      const question = ask(
+        todo.filter((p) => p.full === full),
+        leaves,
+        salt,
+        full ? 32 : 5,
+        room,
+      );
       const answer = await this.server!.call("Reconcile", { ...this.base([held]), horizon, ...question.columns });
       if (answer.held.length !== 1) throw new Malformed("Reconcile answered another number of ranges");
       const standing = new Standing(answer.position, answer.restore_points, answer.held[0]);
-      if (standing.horizon !== horizon || (before && standing.changedSince(before))) throw new Fail("resync", "", "the history changed within a session"); // RECON-034
+      if (standing.horizon !== horizon || (before && standing.changedSince(before)))
+        throw new Fail("resync", "", "the history changed within a session"); // RECON-034
       if (held.cursor?.epoch === standing.head.epoch && standing.head.sequence < standing.mapped) {
         if (++idle > 8) throw new Fail("retry", "LAGGING", "the server is behind");
         await sleep(300); // RECON-035
         continue;
       }
       const found = understand(question, answer);
-      if (found.contradicts && before && before.head.sequence === standing.head.sequence) throw new Malformed("full fingerprints that contradict each other"); // RECON-052
+      if (found.contradicts && before && before.head.sequence === standing.head.sequence)
+        throw new Malformed("full fingerprints that contradict each other"); // RECON-052
       const records = answer.records.map(this.accept);
       this.store.tx(() => {
         this.merge(records, standing.head);
@@ -427,7 +501,9 @@ export class Replica {
       lowest = lowest && lowest.head.sequence <= standing.head.sequence ? lowest : standing;
       idle = found.closed || records.length ? 0 : idle + 1;
       if (idle >= 64) return this.snapshot(held); // RECON-036
-      todo = [...found.again, ...question.left, ...todo.filter((p) => p.full !== full)].sort((a, b) => Buffer.compare(a.low, b.low));
+      todo = [...found.again, ...question.left, ...todo.filter((p) => p.full !== full)].sort((a, b) =>
+        Buffer.compare(a.low, b.low),
+      );
     }
     this.finish(held, lowest!, lacking, wanted, own);
   }
@@ -435,12 +511,20 @@ export class Replica {
   // ---- Push (chapter 5)
 
   private async push(): Promise<void> {
-    const skip = new Set<string>(), rounds = new Map<number, number>();
+    const skip = new Set<string>(),
+      rounds = new Map<number, number>();
     for (;;) {
-      const records = new Map<string, Rec>(), writes: Write[] = [];
+      const records = new Map<string, Rec>(),
+        writes: Write[] = [];
       let size = 0;
-      const fits = (r: Rec) => !records.size || (size + r.key.length + r.value.length + 64 < FLOORS.max_message_bytes * 0.75 && records.size < this.limits.max_push_records);
-      const take = (r: Rec) => { size += r.key.length + r.value.length + 64; records.set(r.key.toString("hex"), r); };
+      const fits = (r: Rec) =>
+        !records.size ||
+        (size + r.key.length + r.value.length + 64 < FLOORS.max_message_bytes * 0.75 &&
+          records.size < this.limits.max_push_records);
+      const take = (r: Rec) => {
+        size += r.key.length + r.value.length + 64;
+        records.set(r.key.toString("hex"), r);
+      };
       for (const w of this.store.writes()) {
         const name = w.rec.key.toString("hex");
         if (w.rejected || records.has(name)) continue; // PUSH-006
@@ -461,8 +545,11 @@ export class Replica {
   }
 
   private async parcel(writes: Write[], offers: Rec[], skip: Set<string>, rounds: Map<number, number>): Promise<void> {
-    this.store.tx(() => writes.filter((w) => !w.attempted).forEach((w) => this.store.changeWrite({ ...w, attempted: true }))); // CLIENT-012
-    const records = [...writes.map((w) => w.rec), ...offers], helds = this.store.held();
+    this.store.tx(() =>
+      writes.filter((w) => !w.attempted).forEach((w) => this.store.changeWrite({ ...w, attempted: true })),
+    ); // CLIENT-012
+    const records = [...writes.map((w) => w.rec), ...offers],
+      helds = this.store.held();
     let answer: Msg;
     try {
       answer = await this.server!.call("Push", { ...this.base(helds), records: records.map(toMessage) });
@@ -476,16 +563,23 @@ export class Replica {
       else this.store.quarantine(offers[0], error.reason);
       return;
     }
-    if (answer.verdicts.length !== records.length || answer.held.length !== helds.length) throw new Malformed("another number of verdicts or statuses"); // PUSH-026
+    if (answer.verdicts.length !== records.length || answer.held.length !== helds.length)
+      throw new Malformed("another number of verdicts or statuses"); // PUSH-026
     this.noteTime(answer.server_time_ms);
     const standings = answer.held.map((status: Msg) => new Standing(answer.position, [], status)) as Standing[];
-    const head: Cursor = answer.position.head, skewed: Write[] = [];
+    const head: Cursor = answer.position.head,
+      skewed: Write[] = [];
     let resync = standings.some((s) => !s.inOrder); // PUSH-035
     this.store.tx(() => {
       records.forEach((record, i) => {
-        const verdict = answer.verdicts[i], offer = i >= writes.length, name = record.key.toString("hex");
+        const verdict = answer.verdicts[i],
+          offer = i >= writes.length,
+          name = record.key.toString("hex");
         const write = this.store.writes(record.key).find((w) => w.id === writes[i]?.id); // Watch may have settled it
-        const settled = () => { if (offer) this.store.settleOffer(record.key); else if (write) this.store.dropWrite(write.id); };
+        const settled = () => {
+          if (offer) this.store.settleOffer(record.key);
+          else if (write) this.store.dropWrite(write.id);
+        };
         if (verdict.outcome === APPLIED || verdict.outcome === UNCHANGED) {
           this.merge([record], { epoch: head.epoch, sequence: verdict.sequence });
           if (write) this.unequal.clear(); // somebody wrote (RECON-045)
@@ -504,7 +598,8 @@ export class Replica {
             else this.keysBehind.set(name, record.key);
             skip.add(name);
           } else if (reason === "CLOCK_SKEW" && write) skewed.push(write);
-          else if (reason === "CLOCK_SKEW") skip.add(name); // CLIENT-048
+          else if (reason === "CLOCK_SKEW")
+            skip.add(name); // CLIENT-048
           else if (offer) this.store.quarantine(record, reason);
           else if (write) this.store.changeWrite({ ...write, attempted: false, rejected: reason });
         }
@@ -533,7 +628,10 @@ export class Replica {
     for (const w of writes) {
       rounds.set(w.id, (rounds.get(w.id) ?? 0) + 1);
       if (rounds.get(w.id)! > 3) skip.add(w.rec.key.toString("hex"));
-      const earlier = this.store.writes(w.rec.key).filter((other) => other.id < w.id).pop();
+      const earlier = this.store
+        .writes(w.rec.key)
+        .filter((other) => other.id < w.id)
+        .pop();
       floor = issue(serverMs, floor, (earlier?.rec ?? this.store.clean(w.rec.key)?.rec)?.time) ?? floor;
       this.store.changeWrite({ ...w, rec: { ...w.rec, time: floor, replica: this.id }, attempted: false });
     }
@@ -544,9 +642,12 @@ export class Replica {
 
   /** One Watch; false when there is something to do before the next one. */
   private async watchOnce(live: boolean): Promise<boolean> {
-    const helds = this.store.held(), inbox = (this.inbox = new Queue<Heard>());
+    const helds = this.store.held(),
+      inbox = (this.inbox = new Queue<Heard>());
     const cancel = this.server!.stream("Watch", { ...this.base(helds), until_caught_up: !live }, inbox);
-    let pending: Rec[] = [], last: Cursor | null = null, silence = Date.now() + this.limits.watchdog_ms;
+    let pending: Rec[] = [],
+      last: Cursor | null = null,
+      silence = Date.now() + this.limits.watchdog_ms;
     const epoch = helds.find((h) => h.cursor)?.cursor?.epoch;
     try {
       for (;;) {
@@ -563,15 +664,19 @@ export class Replica {
         const cursor: Cursor | undefined = changes?.cursor ?? heartbeat?.cursor ?? checkpoint?.position?.head;
         if (cursor) {
           const back = last !== null && cursor.sequence < last.sequence;
-          if (back || cursor.epoch !== (last?.epoch ?? epoch ?? cursor.epoch)) throw new Fail("resync", "", "a cursor that goes back"); // WATCH-013, -014
+          if (back || cursor.epoch !== (last?.epoch ?? epoch ?? cursor.epoch))
+            throw new Fail("resync", "", "a cursor that goes back"); // WATCH-013, -014
           last = cursor;
         }
         if (changes) pending.push(...changes.records.map(this.accept));
-        if (!pending.every((r) => helds.some((h) => inside(r.key, h.low, h.high)))) throw new Malformed("a record outside the watched ranges"); // WATCH-015
+        if (!pending.every((r) => helds.some((h) => inside(r.key, h.low, h.high))))
+          throw new Malformed("a record outside the watched ranges"); // WATCH-015
         if (cursor) {
           this.store.tx(() => {
             if (this.merge(pending, cursor)) this.unequal.clear(); // somebody wrote (RECON-045)
-            for (const h of this.store.held()) if (!h.cursor || h.cursor.epoch !== cursor.epoch || h.cursor.sequence < cursor.sequence) this.store.setCursor(h.low, cursor); // WATCH-011
+            for (const h of this.store.held())
+              if (!h.cursor || h.cursor.epoch !== cursor.epoch || h.cursor.sequence < cursor.sequence)
+                this.store.setCursor(h.low, cursor); // WATCH-011
           });
           pending = [];
         }
@@ -601,21 +706,27 @@ export class Replica {
 
   /** Pushes what waits without holding up the stream, which may settle it (section 9.7). */
   private pushBeside(inbox: Queue<Heard>): void {
-    this.pushing = this.pushing.then(() => this.push()).catch((error) => {
-      inbox.push({ fail: error instanceof Fail ? error : new Fail("retry", "", String(error)) });
-    });
+    this.pushing = this.pushing
+      .then(() => this.push())
+      .catch((error) => {
+        inbox.push({ fail: error instanceof Fail ? error : new Fail("retry", "", String(error)) });
+      });
   }
 
   /** The first range whose fingerprint differs (WATCH-023). */
   private compareWith(checkpoint: Msg, helds: Held[]): Held | null {
-    const head: Cursor = checkpoint.position.head, horizon = this.store.get("horizon", 0n);
+    const head: Cursor = checkpoint.position.head,
+      horizon = this.store.get("horizon", 0n);
     if (checkpoint.position.horizon !== horizon) throw new Fail("resync", "", "another horizon"); // WATCH-025
     if (!this.heals()) return null;
     if (checkpoint.ranges.length !== helds.length) throw new Malformed("a checkpoint of another number of ranges");
     let comparable = true;
     for (const [i, held] of helds.entries()) {
-      const newer = this.store.allClean(held.low, held.high).some((c) => c.epoch === head.epoch && c.sequence > head.sequence);
-      if (newer) comparable = false; // the next checkpoint serves
+      const newer = this.store
+        .allClean(held.low, held.high)
+        .some((c) => c.epoch === head.epoch && c.sequence > head.sequence);
+      if (newer)
+        comparable = false; // the next checkpoint serves
       else if (!fingerprint(this.store.leaves(held.low, held.high, horizon)).equals(checkpoint.ranges[i].fingerprint)) {
         this.verified = false;
         return held;
@@ -627,7 +738,8 @@ export class Replica {
 
   /** Two sessions of Reconcile, then a Snapshot, then a report and a pause (RECON-045, RECON-046). */
   private async mend(range: Held): Promise<void> {
-    const name = range.low.toString("hex"), times = (this.unequal.get(name) ?? 0) + 1;
+    const name = range.low.toString("hex"),
+      times = (this.unequal.get(name) ?? 0) + 1;
     const held = this.store.held().find((h) => h.low.equals(range.low))!;
     this.unequal.set(name, times);
     if (times <= 2) return this.reconcile(held);

@@ -4,8 +4,18 @@ import { Msg, varint } from "./codec.js";
 
 export class Malformed extends Error {}
 
-export interface Rec { key: Buffer; time: bigint; replica: bigint; tombstone: boolean; value: Buffer }
-export interface Cursor { epoch: bigint; sequence: bigint; tag: bigint }
+export interface Rec {
+  key: Buffer;
+  time: bigint;
+  replica: bigint;
+  tombstone: boolean;
+  value: Buffer;
+}
+export interface Cursor {
+  epoch: bigint;
+  sequence: bigint;
+  tag: bigint;
+}
 export type Leaf = { key: Buffer; digest: Buffer };
 export type End = Buffer | null; // the upper end of a range; null is infinity
 
@@ -17,14 +27,30 @@ export const sha = (...parts: Uint8Array[]): Buffer => {
   for (const part of parts) hash.update(part);
   return hash.digest();
 };
-const big64 = (n: bigint): Buffer => { const b = Buffer.alloc(8); b.writeBigUInt64BE(n); return b; };
-const big32 = (n: number): Buffer => { const b = Buffer.alloc(4); b.writeUInt32BE(n); return b; };
+const big64 = (n: bigint): Buffer => {
+  const b = Buffer.alloc(8);
+  b.writeBigUInt64BE(n);
+  return b;
+};
+const big32 = (n: number): Buffer => {
+  const b = Buffer.alloc(4);
+  b.writeUInt32BE(n);
+  return b;
+};
 
 const valueHash = (r: Rec): Buffer => (r.tombstone ? ZEROS : sha(r.value));
 
 /** Section 1.6. */
-export const digest = (r: Rec): Buffer => sha(Buffer.from("gosync.v1.record"), big32(r.tombstone ? 1 : 0),
-  big64(r.time), big64(r.replica), big32(r.key.length), r.key, valueHash(r));
+export const digest = (r: Rec): Buffer =>
+  sha(
+    Buffer.from("gosync.v1.record"),
+    big32(r.tombstone ? 1 : 0),
+    big64(r.time),
+    big64(r.replica),
+    big32(r.key.length),
+    r.key,
+    valueHash(r),
+  );
 
 /** The order of merging (section 1.5): above 0 where a wins. */
 export function compare(a: Rec, b: Rec): number {
@@ -37,12 +63,17 @@ export function compare(a: Rec, b: Rec): number {
 export function parse(m: Msg): Rec {
   if (m.key.length < 1 || m.key.length > 512) throw new Malformed("a key has 1 to 512 bytes");
   if (!m.version) throw new Malformed("a record without version");
-  if (m.flags > 1 || (m.flags === 1 && m.value.length > 0)) throw new Malformed("unknown flags, or a tombstone with a value");
+  if (m.flags > 1 || (m.flags === 1 && m.value.length > 0))
+    throw new Malformed("unknown flags, or a tombstone with a value");
   return { key: m.key, time: m.version.time, replica: m.version.replica, tombstone: m.flags === 1, value: m.value };
 }
 
-export const toMessage = (r: Rec): Msg =>
-  ({ key: r.key, version: { time: r.time, replica: r.replica }, flags: r.tombstone ? 1 : 0, value: r.value });
+export const toMessage = (r: Rec): Msg => ({
+  key: r.key,
+  version: { time: r.time, replica: r.replica },
+  flags: r.tombstone ? 1 : 0,
+  value: r.value,
+});
 
 /** CLOCK-002; undefined where no time is left. */
 export function issue(nowMs: number, floor: bigint, replaced?: bigint): bigint | undefined {
@@ -109,14 +140,20 @@ export function putBound(lower: Buffer, upper: Buffer): Buffer {
   while (same < lower.length && same < upper.length && lower[same] === upper[same]) same++;
   const counts = [lower.length - same, upper.length - same];
   const [d, a] = counts.map((n) => Math.min(n, 15));
-  return Buffer.concat([Buffer.from([d * 16 + a]), ...counts.filter((n) => n >= 15).map((n) => varint(n - 15)), upper.subarray(same)]);
+  return Buffer.concat([
+    Buffer.from([d * 16 + a]),
+    ...counts.filter((n) => n >= 15).map((n) => varint(n - 15)),
+    upper.subarray(same),
+  ]);
 }
 
 /** Reads one column of a Reconcile answer (section 7.2). */
 export class Column {
   private at = 0;
   constructor(private readonly data: Buffer) {}
-  get done(): boolean { return this.at === this.data.length; }
+  get done(): boolean {
+    return this.at === this.data.length;
+  }
   take(n: number): Buffer {
     if (this.at + n > this.data.length) throw new Malformed("a column that ends early");
     this.at += n;

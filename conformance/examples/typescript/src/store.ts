@@ -2,20 +2,58 @@
 import fs from "node:fs";
 import { compare, Cursor, digest, End, inside, Leaf, Rec } from "./rules.js";
 
-export interface Clean { rec: Rec; digest: Buffer; epoch: bigint; sequence: bigint }
-export interface Write { id: number; rec: Rec; attempted: boolean; rejected: string; doubt: boolean }
-export interface Held { low: Buffer; high: End; cursor: Cursor | null }
-interface Tables { clean: Clean; outbox: Write; offers: true; quarantine: { rec: Rec; reason: string }; meta: any }
+export interface Clean {
+  rec: Rec;
+  digest: Buffer;
+  epoch: bigint;
+  sequence: bigint;
+}
+export interface Write {
+  id: number;
+  rec: Rec;
+  attempted: boolean;
+  rejected: string;
+  doubt: boolean;
+}
+export interface Held {
+  low: Buffer;
+  high: End;
+  cursor: Cursor | null;
+}
+interface Tables {
+  clean: Clean;
+  outbox: Write;
+  offers: true;
+  quarantine: { rec: Rec; reason: string };
+  meta: any;
+}
 
 const hex = (key: Buffer): string => key.toString("hex");
 const plain = (_: string, v: any): any =>
-  typeof v === "bigint" ? `n${v}` : v?.type === "Buffer" ? `b${Buffer.from(v.data).toString("hex")}` : typeof v === "string" ? `s${v}` : v;
+  typeof v === "bigint"
+    ? `n${v}`
+    : v?.type === "Buffer"
+      ? `b${Buffer.from(v.data).toString("hex")}`
+      : typeof v === "string"
+        ? `s${v}`
+        : v;
 const revive = (_: string, v: any): any =>
-  typeof v !== "string" ? v : v[0] === "n" ? BigInt(v.slice(1)) : v[0] === "b" ? Buffer.from(v.slice(1), "hex") : v.slice(1);
+  typeof v !== "string"
+    ? v
+    : v[0] === "n"
+      ? BigInt(v.slice(1))
+      : v[0] === "b"
+        ? Buffer.from(v.slice(1), "hex")
+        : v.slice(1);
 
 export class Store {
-  private tables: { [T in keyof Tables]: Map<string, Tables[T]> } =
-    { clean: new Map(), outbox: new Map(), offers: new Map(), quarantine: new Map(), meta: new Map() };
+  private tables: { [T in keyof Tables]: Map<string, Tables[T]> } = {
+    clean: new Map(),
+    outbox: new Map(),
+    offers: new Map(),
+    quarantine: new Map(),
+    meta: new Map(),
+  };
   private changes: [keyof Tables, string, any][] | null = null;
   private undo: [keyof Tables, string, any][] = [];
   private file: number | null = null;
@@ -73,20 +111,30 @@ export class Store {
     this.file = null;
   }
 
-  get<T>(name: string, otherwise: T): T { return this.tables.meta.get(name) ?? otherwise; }
-  setMeta(name: string, value: any): void { this.set("meta", name, value); }
+  get<T>(name: string, otherwise: T): T {
+    return this.tables.meta.get(name) ?? otherwise;
+  }
+  setMeta(name: string, value: any): void {
+    this.set("meta", name, value);
+  }
 
   // ---- clean records; damaged content counts as absent (MODEL-023)
 
   private intact = (c: Clean | undefined): Clean | undefined => (c && digest(c.rec).equals(c.digest) ? c : undefined);
-  clean(key: Buffer): Clean | undefined { return this.intact(this.tables.clean.get(hex(key))); }
+  clean(key: Buffer): Clean | undefined {
+    return this.intact(this.tables.clean.get(hex(key)));
+  }
   private rows(low: Buffer, high: End): Clean[] {
     const keys = [...this.tables.clean.keys()].sort();
     return keys.map((k) => this.tables.clean.get(k)!).filter((c) => inside(c.rec.key, low, high));
   }
-  allClean(low: Buffer = Buffer.alloc(0), high: End = null): Clean[] { return this.rows(low, high).filter(this.intact); }
+  allClean(low: Buffer = Buffer.alloc(0), high: End = null): Clean[] {
+    return this.rows(low, high).filter(this.intact);
+  }
   damaged(low: Buffer = Buffer.alloc(0), high: End = null): Buffer[] {
-    return this.rows(low, high).filter((c) => !this.intact(c)).map((c) => c.rec.key);
+    return this.rows(low, high)
+      .filter((c) => !this.intact(c))
+      .map((c) => c.rec.key);
   }
   /** What fingerprints cover (MERKLE-003). */
   leaves(low: Buffer, high: End, horizon: bigint): Leaf[] {
@@ -96,7 +144,9 @@ export class Store {
   putClean(rec: Rec, epoch: bigint, sequence: bigint): void {
     this.set("clean", hex(rec.key), { rec, digest: digest(rec), epoch, sequence });
   }
-  setPoint(c: Clean, epoch: bigint, sequence: bigint): void { this.set("clean", hex(c.rec.key), { ...c, epoch, sequence }); }
+  setPoint(c: Clean, epoch: bigint, sequence: bigint): void {
+    this.set("clean", hex(c.rec.key), { ...c, epoch, sequence });
+  }
   dropClean(key: Buffer): void {
     this.set("clean", hex(key), null);
     this.settleOffer(key);
@@ -111,16 +161,26 @@ export class Store {
     return true;
   }
 
-  offers(): Buffer[] { return [...this.tables.offers.keys()].sort().map((k) => Buffer.from(k, "hex")); }
-  isOffered(key: Buffer): boolean { return this.tables.offers.has(hex(key)); }
-  offer(key: Buffer): void { this.set("offers", hex(key), true); }
-  settleOffer(key: Buffer): void { if (this.isOffered(key)) this.set("offers", hex(key), null); }
+  offers(): Buffer[] {
+    return [...this.tables.offers.keys()].sort().map((k) => Buffer.from(k, "hex"));
+  }
+  isOffered(key: Buffer): boolean {
+    return this.tables.offers.has(hex(key));
+  }
+  offer(key: Buffer): void {
+    this.set("offers", hex(key), true);
+  }
+  settleOffer(key: Buffer): void {
+    if (this.isOffered(key)) this.set("offers", hex(key), null);
+  }
   quarantine(rec: Rec, reason: string): void {
     this.set("quarantine", hex(rec.key), { rec, reason });
     this.dropClean(rec.key);
   }
   /** Quarantined records. */
-  aside(): Rec[] { return [...this.tables.quarantine.values()].map((q) => q.rec); }
+  aside(): Rec[] {
+    return [...this.tables.quarantine.values()].map((q) => q.rec);
+  }
 
   // ---- the outbox
 
@@ -134,10 +194,16 @@ export class Store {
     this.setMeta("next", id + 1);
     this.changeWrite({ id, rec, attempted: false, rejected: "", doubt: false });
   }
-  changeWrite(write: Write): void { this.set("outbox", String(write.id), write); }
-  dropWrite(id: number): void { this.set("outbox", String(id), null); }
+  changeWrite(write: Write): void {
+    this.set("outbox", String(write.id), write);
+  }
+  dropWrite(id: number): void {
+    this.set("outbox", String(id), null);
+  }
   /** What the application sees under a key. */
-  visible(key: Buffer): Rec | undefined { return this.writes(key).pop()?.rec ?? this.clean(key)?.rec; }
+  visible(key: Buffer): Rec | undefined {
+    return this.writes(key).pop()?.rec ?? this.clean(key)?.rec;
+  }
 
   /** Merges a record of the server's; whether the clean record changed. */
   merge(rec: Rec, epoch: bigint, sequence: bigint): boolean {
@@ -154,15 +220,23 @@ export class Store {
 
   // ---- held ranges
 
-  held(): Held[] { return this.get<Held[]>("held", []); }
+  held(): Held[] {
+    return this.get<Held[]>("held", []);
+  }
   /** Holds exactly these from now on; a range keeps a cursor where it lies within one that has it (HIST-008). */
   hold(ranges: [Buffer, End][]): void {
-    const within = (h: Held, low: Buffer, high: End) => Buffer.compare(h.low, low) <= 0
-      && (h.high === null || (high !== null && Buffer.compare(high, h.high) <= 0));
+    const within = (h: Held, low: Buffer, high: End) =>
+      Buffer.compare(h.low, low) <= 0 && (h.high === null || (high !== null && Buffer.compare(high, h.high) <= 0));
     const cursor = (low: Buffer, high: End) => this.held().find((h) => within(h, low, high))?.cursor ?? null;
-    this.setMeta("held", ranges.map(([low, high]) => ({ low, high, cursor: cursor(low, high) })));
+    this.setMeta(
+      "held",
+      ranges.map(([low, high]) => ({ low, high, cursor: cursor(low, high) })),
+    );
   }
   setCursor(low: Buffer, cursor: Cursor): void {
-    this.setMeta("held", this.held().map((h) => (h.low.equals(low) ? { ...h, cursor } : h)));
+    this.setMeta(
+      "held",
+      this.held().map((h) => (h.low.equals(low) ? { ...h, cursor } : h)),
+    );
   }
 }
