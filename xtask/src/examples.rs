@@ -34,6 +34,7 @@ pub fn run() -> Result<()> {
     test::programs()?;
     let python = python::ensure()?;
     let python = python.interpreter();
+    process::run(Command::new(python).arg(folder().join("python/vectors.py")))?;
     let of_python = driver(python, "python/driver.py");
     conformance::suite("client", &["--exec", &of_python], CLIENT)?;
     let server = Server::start(example_server(python))?;

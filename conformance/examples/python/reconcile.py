@@ -69,7 +69,7 @@ def understand(answer, records, asked, salt, length, moved):
     parts, bounds, digests = Column(answer.parts), Column(answer.bounds), Column(answer.digests)
     if any(a.key >= b.key for a, b in zip(records, records[1:])):
         raise Malformed("records out of order")
-    flags = lacking_flags(answer.lacking)
+    flags = lacking_flags(answer.lacking, sum(len(leaves) for _, leaves, items in answered if items))
     lacks, run, kind, closed, home = set(), 0, 0, 0, 0
     for part, leaves, items in answered:
         if run == 0:
@@ -118,12 +118,13 @@ def again_in_full(part, length, moved):
     return Part(part.low, part.high, length < 32, True)  # RECON-052
 
 
-def lacking_flags(data: bytes):
+def lacking_flags(data: bytes, items: int):
     """Item by item whether the server lacks it (RECON-020)."""
-    column, lacks = Column(data), False
+    column, flags, lacks = Column(data), [], False
     while not column.done():
-        for _ in range(column.varint()):
-            yield lacks
+        run = column.varint()
+        if len(flags) + run > items:
+            raise Malformed("lacking counts more items than were listed")
+        flags += [lacks] * run
         lacks = not lacks
-    while True:
-        yield False
+    return iter(flags + [False] * (items - len(flags)))
