@@ -388,3 +388,137 @@ async fn damaged_content_is_seen_by_its_digest() {
         (&key(7), &key(150))
     );
 }
+
+/// Makes operation number `abortAt` on an object store or index abort its
+/// transaction, as a browser does that is killed or out of space.
+const ABORTING: &str = r"
+    globalThis.operations = 0;
+    globalThis.aborted = 0;
+    globalThis.abortAt = Infinity;
+    const abort = transaction => {
+        if (++globalThis.operations !== globalThis.abortAt) return;
+        globalThis.aborted++;
+        transaction.abort();
+    };
+    for (const [kind, transaction] of [
+        [IDBObjectStore, source => source.transaction],
+        [IDBIndex, source => source.objectStore.transaction],
+    ]) {
+        for (const name of ['get', 'getAll', 'getAllKeys', 'getKey', 'count', 'openCursor', 'openKeyCursor', 'put',
+            'add', 'delete', 'clear']) {
+            const original = kind.prototype[name];
+            if (original === undefined) continue;
+            kind.prototype[name] = function (...args) {
+                const request = original.apply(this, args);
+                abort(transaction(this));
+                return request;
+            };
+        }
+    }
+";
+
+fn global(name: &str) -> f64 {
+    let value = js_sys::Reflect::get(&js_sys::global(), &name.into()).unwrap();
+    value.as_f64().unwrap()
+}
+
+fn set_global(name: &str, value: f64) {
+    js_sys::Reflect::set(&js_sys::global(), &name.into(), &value.into()).unwrap();
+}
+
+/// What a replica does to its store in a short life.
+fn life() -> Vec<Changes> {
+    let meta = |n| gosync_client::store::Meta {
+        next_write: n,
+        ..Default::default()
+    };
+    vec![
+        Changes {
+            meta: Some(meta(1)),
+            put_writes: (0..4).map(|n| write(n, n, 1)).collect(),
+            ..Changes::default()
+        },
+        Changes {
+            meta: Some(meta(2)),
+            put: (0..4).map(|n| stored(n, 1, 3)).collect(),
+            remove_writes: (0..4).map(WriteId).collect(),
+            ..Changes::default()
+        },
+        Changes {
+            meta: Some(meta(3)),
+            put: (2..60).map(|n| stored(n, 2, n as usize)).collect(),
+            ..Changes::default()
+        },
+        Changes {
+            meta: Some(meta(4)),
+            remove: (20..40).map(key).collect(),
+            put_offers: vec![key(1), key(2)],
+            put_quarantine: vec![record(70, 2, 4)],
+            ..Changes::default()
+        },
+        Changes {
+            meta: Some(meta(5)),
+            remove_offers: vec![key(1)],
+            remove_quarantine: vec![key(70)],
+            put_writes: vec![write(9, 9, 3)],
+            ..Changes::default()
+        },
+    ]
+}
+
+#[wasm_bindgen_test]
+async fn a_transaction_that_is_aborted_at_any_operation_leaves_nothing_behind() {
+    js_sys::eval(ABORTING).unwrap();
+    let content = async |store: &IndexedDbStore| {
+        let aborting = global("abortAt");
+        set_global("abortAt", f64::INFINITY);
+        let reads = Reads {
+            offers: 100,
+            all_quarantined: true,
+            ..Reads::default()
+        };
+        let rest = |view: &View| (Changes::default(), (view.meta.clone(), sorted(view)));
+        let rest = store.transact(reads, rest).await.unwrap();
+        let all = everything(store, &KeyRange::all(), 1_000).await;
+        set_global("abortAt", aborting);
+        format!("{rest:?} {all:?}")
+    };
+    let store = fresh("aborted-never").await;
+    let mut contents = vec![content(&store).await];
+    let mut operations = 0.0;
+    for changes in life() {
+        let before = global("operations");
+        apply(&store, changes).await.unwrap();
+        operations += global("operations") - before;
+        contents.push(content(&store).await);
+    }
+    assert!(operations > 20.0, "only {operations} operations");
+    let mut told = 0;
+    for at in 1..=operations as u64 {
+        let name = format!("aborted-{at}");
+        let store = fresh(&name).await;
+        let mut left = at as f64;
+        for (step, changes) in life().into_iter().enumerate() {
+            let before = global("operations");
+            set_global("abortAt", before + left);
+            let result = apply(&store, changes.clone()).await;
+            set_global("abortAt", f64::INFINITY);
+            left -= global("operations") - before;
+            if result.is_err() {
+                told += 1;
+                assert_eq!(content(&store).await, contents[step], "operation {at}");
+                apply(&store, changes).await.unwrap();
+            }
+            let held = content(&store).await;
+            assert_eq!(held, contents[step + 1], "operation {at}, step {step}");
+            if left <= 0.0 {
+                break;
+            }
+        }
+        drop(store);
+        delete(&name).await;
+    }
+    assert_eq!(global("aborted"), operations);
+    // the others were tried again by the store itself
+    assert!(told > 10, "only {told} of {operations} aborts were told");
+}
