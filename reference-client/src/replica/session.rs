@@ -9,7 +9,7 @@ use crate::store::{
 };
 use gosync_proto::history::{Ancestry, Cursor, HistoryStatus, Lineage, Missing, missing_record};
 use gosync_proto::{Digest, Key, RangeSet, ReplicaId, Time, Version, mutant};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 /// Everything that a completed session established.
 #[derive(Clone, PartialEq, Debug)]
@@ -249,9 +249,9 @@ fn offer(
 /// the compaction. Where a record stands, the ordinary merge has decided or will.
 /// Where nothing stands, the last put of a key gets the smallest version that
 /// beats every vanished tombstone and loses to any later one; a tombstone has
-/// nothing left to delete. The last: a later write at or above the horizon
-/// speaks for those below it, and might even bear the very version that they
-/// would get.
+/// nothing left to delete. The last of all: a later write speaks for the
+/// earlier ones also where it is not moved itself, and might even bear the very
+/// version that they would get.
 fn restamp_old_writes(
     view: &View,
     me: ReplicaId,
@@ -268,10 +268,8 @@ fn restamp_old_writes(
     let below = |w: &&Write| w.record.version.time < horizon;
     // what was refused is sent only if its author wants it
     let waiting = || view.writes.values().filter(|w| w.is_waiting());
-    let later: HashSet<&Key> = waiting()
-        .filter(|w| !below(w))
-        .map(|w| &w.record.key)
-        .collect();
+    let last_of: HashMap<&Key, WriteId> = waiting().map(|w| (&w.record.key, w.id)).collect();
+    let is_last = |w: &Write| last_of.get(&w.record.key) == Some(&w.id);
     let old: Vec<&Write> = waiting()
         .filter(below)
         .filter(|w| behind(&w.record.key))
@@ -279,6 +277,7 @@ fn restamp_old_writes(
     // the fields of a document would fall below its existence record
     let revived: Vec<&Key> = old
         .iter()
+        .filter(|w| is_last(w) && !w.record.is_tombstone())
         .map(|w| &w.record.key)
         .filter(|key| is_existence(key) && !stands(key))
         .collect();
@@ -287,17 +286,10 @@ fn restamp_old_writes(
         let of = |e: &&Key| key.starts_with(e.as_bytes());
         !w.record.is_tombstone() && revived.iter().any(of)
     };
-    let mut last: BTreeMap<&Key, &Write> = BTreeMap::new();
-    let mut earlier: Vec<&Write> = Vec::new();
-    for w in old {
-        if stands(&w.record.key) && !revives(w) {
-            continue;
-        }
-        match later.contains(&w.record.key) {
-            true => earlier.push(w),
-            false => earlier.extend(last.insert(&w.record.key, w)),
-        }
-    }
+    let moved = old
+        .into_iter()
+        .filter(|w| !stands(&w.record.key) || revives(w));
+    let (last, earlier): (Vec<&Write>, Vec<&Write>) = moved.partition(|w| is_last(w));
     let settle = |w: &Write, fate| Settled {
         id: w.id,
         key: w.record.key.clone(),
@@ -308,7 +300,7 @@ fn restamp_old_writes(
         remove.push(w.id);
         concluded.outcome.settled.push(settle(w, Fate::Superseded));
     }
-    for w in last.into_values() {
+    for w in last {
         concluded.outcome.changed.push(w.record.key.clone());
         if w.record.is_tombstone() {
             remove.push(w.id);

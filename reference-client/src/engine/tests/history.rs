@@ -257,6 +257,41 @@ fn a_newest_commit_that_the_cursor_has_passed_is_not_sent() {
     assert_eq!(rig.pushed().newest_commit, None);
 }
 
+/// The put was moved to the horizon with the document that it belongs to, and
+/// so above the later deletion, which then lost.
+#[test]
+fn a_field_of_a_revived_document_does_not_overtake_its_later_deletion() {
+    let mut rig = Rig::new();
+    let document = crate::documents::DocumentId::new("doc", "d").unwrap();
+    let (existence, field) = (document.existence().unwrap(), document.field("f").unwrap());
+    let stands = Record {
+        key: field.clone(),
+        ..record("x", 1, Some("old"))
+    };
+    rig.hold(vec![stands.clone()], cursor(1, 1));
+    rig.now.wall_ms = 10;
+    rig.write(vec![Edit::Put(existence.clone(), "".into())]);
+    rig.write(vec![Edit::Put(field.clone(), "put".into())]);
+    rig.write(vec![Edit::Delete(field.clone())]);
+    let deletion = rig.writes()[2].record.clone();
+    rig.now.wall_ms = NOON;
+    rig.online();
+    let behind = status(wire::Lineage::Same, true);
+    let greeting = Greeting {
+        status: behind,
+        total: 1,
+        ..Greeting::at(position(1, 50, H))
+    };
+    rig.greet(greeting.clone());
+    rig.greet(greeting);
+    heal(&mut rig, &[stands], position(1, 50, H), behind);
+    let left: Vec<Record> = rig.writes().into_iter().map(|w| w.record).collect();
+    assert_eq!(left.len(), 2);
+    assert_eq!((&left[0].key, left[0].version.time), (&existence, Time(H)));
+    assert_eq!(left[1], deletion);
+    assert_eq!(rig.fates(), [Fate::Superseded]);
+}
+
 #[test]
 fn an_answer_from_before_the_cursor_is_asked_again() {
     let mut rig = Rig::new();
