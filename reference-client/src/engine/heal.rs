@@ -258,9 +258,11 @@ impl Engine {
         };
         if !healing.strays.is_empty() {
             let keys = std::mem::take(&mut healing.strays);
+            let missing = std::mem::take(&mut healing.missing).into_iter();
+            let lacking = missing.map(|(key, _)| key).collect();
             return self
                 .ops
-                .push_back(Op::RestampStrays(keys, self.meta.horizon));
+                .push_back(Op::RestampStrays(keys, lacking, self.meta.horizon));
         }
         let cursor = healing.cursor.unwrap_or(session.position.head);
         self.ops.push_back(Op::Conclude(Conclusion {

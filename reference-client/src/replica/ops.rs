@@ -29,8 +29,9 @@ pub enum Op {
     Refuse(Parcel, Option<Reason>, String),
     /// End a reconciliation.
     Conclude(Conclusion),
-    /// End one of single keys outside the held ranges, at this horizon.
-    RestampStrays(Vec<Key>, Time),
+    /// End one of single keys outside the held ranges; the server has nothing
+    /// under the second; at this horizon.
+    RestampStrays(Vec<Key>, Vec<Key>, Time),
     /// Follow the server's horizon.
     FollowHorizon(Horizon),
     /// Hash every stored record again.
@@ -84,8 +85,9 @@ pub async fn run<S: Store>(store: &S, author: Author, op: Op) -> Result<Reply, S
             let (concluded, meta) = session::conclude(store, me, conclusion).await?;
             Reply::Concluded(concluded, meta)
         }
-        Op::RestampStrays(keys, horizon) => {
-            let (concluded, meta) = session::restamp_strays(store, me, keys, horizon).await?;
+        Op::RestampStrays(keys, lacking, horizon) => {
+            let (concluded, meta) =
+                session::restamp_strays(store, me, keys, lacking, horizon).await?;
             Reply::Concluded(concluded, meta)
         }
         Op::FollowHorizon(horizon) => {

@@ -139,8 +139,12 @@ pub fn decide(view: &View, me: ReplicaId, c: &Conclusion) -> (Changes, Concluded
         }
     }
     if !mutant!(OldWritesKept) {
-        let behind = |key: &Key| status_of(view, c, key).behind_compaction;
-        restamp_old_writes(view, me, c.horizon, behind, &mut changes, &mut concluded);
+        let old = Old {
+            horizon: c.horizon,
+            behind: &|key| status_of(view, c, key).behind_compaction,
+            lacking: None,
+        };
+        restamp_old_writes(view, me, &old, &mut changes, &mut concluded);
     }
     let point = c.cursor.point;
     for i in &c.ranges {
@@ -180,14 +184,19 @@ pub async fn restamp_strays<S: Store>(
     store: &S,
     me: ReplicaId,
     keys: Vec<Key>,
+    lacking: Vec<Key>,
     horizon: Time,
 ) -> Result<(Concluded, Meta), StoreError> {
     let reads = Reads::keys(keys.iter().cloned());
     fenced(store, me, reads, move |view| {
         let mut changes = Changes::default();
         let mut concluded = Concluded::default();
-        let behind = |key: &Key| keys.contains(key);
-        restamp_old_writes(view, me, horizon, behind, &mut changes, &mut concluded);
+        let old = Old {
+            horizon,
+            behind: &|key| keys.contains(key),
+            lacking: Some(&lacking),
+        };
+        restamp_old_writes(view, me, &old, &mut changes, &mut concluded);
         (changes, concluded)
     })
     .await
@@ -245,6 +254,17 @@ fn offer(
     }
 }
 
+/// Which unsent writes are old.
+struct Old<'a> {
+    horizon: Time,
+    /// Whether the replica was behind the compaction for a key.
+    behind: &'a dyn Fn(&Key) -> bool,
+    /// Single keys outside the held ranges were reconciled: those of them under
+    /// which the server has nothing, whatever is left here of a time when they
+    /// were held.
+    lacking: Option<&'a [Key]>,
+}
+
 /// Unsent writes below the horizon, under keys for which the replica was behind
 /// the compaction. Where a record stands, the ordinary merge has decided or will.
 /// Where nothing stands, the last put of a key gets the smallest version that
@@ -252,19 +272,24 @@ fn offer(
 /// nothing left to delete. The last of all: a later write speaks for the
 /// earlier ones also where it is not moved itself, and might even bear the very
 /// version that they would get.
+///
+/// Outside of the held ranges the replica stays behind, for lack of a cursor:
+/// there the last write is moved also where an older record stands, since it
+/// would be refused for ever.
 fn restamp_old_writes(
     view: &View,
     me: ReplicaId,
-    horizon: Time,
-    behind: impl Fn(&Key) -> bool,
+    old: &Old<'_>,
     changes: &mut Changes,
     concluded: &mut Concluded,
 ) {
     let gone: HashSet<&Key> = changes.remove.iter().collect();
     let stands = |key: &Key| {
         let standing = view.clean.get(key).filter(|s| s.intact());
-        standing.is_some() && !gone.contains(key)
+        let lacking = old.lacking.is_some_and(|l| l.contains(key));
+        standing.is_some() && !gone.contains(key) && !lacking
     };
+    let (horizon, stray) = (old.horizon, old.lacking.is_some());
     let below = |w: &&Write| w.record.version.time < horizon;
     // what was refused is sent only if its author wants it
     let waiting = || view.writes.values().filter(|w| w.is_waiting());
@@ -272,7 +297,7 @@ fn restamp_old_writes(
     let is_last = |w: &Write| last_of.get(&w.record.key) == Some(&w.id);
     let old: Vec<&Write> = waiting()
         .filter(below)
-        .filter(|w| behind(&w.record.key))
+        .filter(|w| (old.behind)(&w.record.key))
         .collect();
     // the fields of a document would fall below its existence record
     let revived: Vec<&Key> = old
@@ -288,7 +313,7 @@ fn restamp_old_writes(
     };
     let moved = old
         .into_iter()
-        .filter(|w| !stands(&w.record.key) || revives(w));
+        .filter(|w| stray || !stands(&w.record.key) || revives(w));
     let (last, earlier): (Vec<&Write>, Vec<&Write>) = moved.partition(|w| is_last(w));
     let settle = |w: &Write, fate| Settled {
         id: w.id,
@@ -302,7 +327,7 @@ fn restamp_old_writes(
     }
     for w in last {
         concluded.outcome.changed.push(w.record.key.clone());
-        if w.record.is_tombstone() {
+        if w.record.is_tombstone() && !stands(&w.record.key) {
             remove.push(w.id);
             concluded.outcome.settled.push(settle(w, Fate::Applied));
             continue;

@@ -490,6 +490,20 @@ fn an_old_write_outside_the_held_ranges_is_reconciled_as_one_key_and_sent_anew()
     assert_eq!(rig.phase(), Phase::CatchingUp);
 }
 
+/// It was pushed as it was, and refused and reconciled again, without an end.
+#[test]
+fn an_old_write_outside_the_held_ranges_is_sent_anew_where_an_older_record_stands() {
+    let (mut rig, mine, horizon) = with_an_old_stray();
+    let theirs = record("x", mine.version.time.0 - 1, Some("theirs"));
+    let behind = status(wire::Lineage::Same, true);
+    while rig.phase() == Phase::Healing {
+        rig.reconcile(&[theirs.clone()], position(1, 10, horizon), behind);
+    }
+    let sent = Record::try_from(rig.pushed().records[0].clone()).unwrap();
+    assert_eq!(sent.version.time, Time(horizon));
+    assert_eq!(sent.content, mine.content);
+}
+
 #[test]
 fn an_old_write_outside_the_held_ranges_loses_to_what_the_server_holds() {
     let (mut rig, mine, horizon) = with_an_old_stray();
