@@ -497,7 +497,11 @@ fn an_old_write_outside_the_held_ranges_is_sent_anew_where_an_older_record_stand
     let theirs = record("x", mine.version.time.0 - 1, Some("theirs"));
     let behind = status(wire::Lineage::Same, true);
     while rig.phase() == Phase::Healing {
-        rig.reconcile(&[theirs.clone()], position(1, 10, horizon), behind);
+        rig.reconcile(
+            std::slice::from_ref(&theirs),
+            position(1, 10, horizon),
+            behind,
+        );
     }
     let sent = Record::try_from(rig.pushed().records[0].clone()).unwrap();
     assert_eq!(sent.version.time, Time(horizon));
