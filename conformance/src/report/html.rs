@@ -73,7 +73,7 @@ pub fn report(run: &RunResult) -> String {
     let mut order: Vec<&CaseResult> = run.cases.iter().collect();
     order.sort_by_key(|c| std::cmp::Reverse(c.verdict));
     for result in order {
-        case(&mut page, result);
+        case(&mut page, run, result);
     }
     page.push_str("</body></html>\n");
     page
@@ -88,7 +88,7 @@ fn class_of(verdict: Verdict) -> &'static str {
     }
 }
 
-fn case(page: &mut String, case: &CaseResult) {
+fn case(page: &mut String, run: &RunResult, case: &CaseResult) {
     let open = if case.verdict == Verdict::Failed {
         " open"
     } else {
@@ -116,6 +116,9 @@ fn case(page: &mut String, case: &CaseResult) {
             "<div class=\"check failed\"><b>monitor</b>: {}</div>",
             escape(violation)
         );
+    }
+    if case.verdict >= Verdict::Inconclusive {
+        let _ = writeln!(page, "<pre>{}</pre>", escape(&super::again(run, case)));
     }
     for seen in &case.exchanges {
         exchange(page, seen);

@@ -5,7 +5,7 @@ mod html;
 mod junit;
 mod text;
 
-use crate::suite::RunResult;
+use crate::suite::{CaseResult, RunResult};
 use std::io;
 use std::path::Path;
 
@@ -43,6 +43,14 @@ pub fn write(form: Form, run: &RunResult, out: &Path) -> io::Result<()> {
     };
     std::fs::create_dir_all(out)?;
     std::fs::write(out.join(name), text)
+}
+
+/// The command that runs just this case again.
+fn again(run: &RunResult, case: &CaseResult) -> String {
+    format!(
+        "gosync-conformance {} --only '{}' --transport {} --seed {} …",
+        run.mode, case.name, case.wire, run.seed
+    )
 }
 
 /// Text with the five characters of XML and HTML escaped, and control

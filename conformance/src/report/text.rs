@@ -123,11 +123,7 @@ fn failure(text: &mut String, case: &CaseResult, run: &RunResult) {
         }
         let _ = writeln!(text, "      ← {}", exchange.end);
     }
-    let _ = writeln!(
-        text,
-        "  again: gosync-conformance {} --only '{}' --seed {} …",
-        run.mode, case.name, run.seed
-    );
+    let _ = writeln!(text, "  again: {}", super::again(run, case));
 }
 
 fn failed_check(text: &mut String, check: &CheckResult) {

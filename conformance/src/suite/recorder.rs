@@ -54,15 +54,15 @@ impl Recorder {
         match inner.emitted.iter_mut().find(|e| e.name == name) {
             Some(earlier) if earlier.passed && !passed => {
                 earlier.passed = false;
-                earlier.expected = expected.to_string();
-                earlier.got = got.to_string();
+                earlier.expected = legible(&expected.to_string());
+                earlier.got = legible(&got.to_string());
             }
             Some(_) => {}
             None => inner.emitted.push(Emitted {
                 name,
                 passed,
-                expected: expected.to_string(),
-                got: got.to_string(),
+                expected: legible(&expected.to_string()),
+                got: legible(&got.to_string()),
             }),
         }
     }
@@ -163,10 +163,50 @@ impl Recorder {
     }
 }
 
+/// Names behind which a list of numbers is bytes.
+const BYTES: [&str; 4] = ["key: [", "value: [", "start: [", "end: Some(["];
+
+/// Rust's notation of messages, with keys and values as people read them.
+fn legible(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((at, name)) = BYTES
+        .iter()
+        .filter_map(|name| Some((rest.find(name)?, *name)))
+        .min()
+    {
+        let from = at + name.len();
+        let Some(length) = rest[from..].find(']') else {
+            break;
+        };
+        let numbers = &rest[from..from + length];
+        let bytes: Option<Vec<u8>> = match numbers {
+            "" => Some(Vec::new()),
+            list => list.split(", ").map(|n| n.parse().ok()).collect(),
+        };
+        out.push_str(&rest[..from - 1]);
+        match bytes {
+            Some(bytes) => out.push_str(&format!("\"{}\"", bytes.escape_ascii())),
+            None => out.push_str(&format!("[{numbers}]")),
+        }
+        rest = &rest[from + length + 1..];
+    }
+    out + rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::case::{negative, positive};
     use super::*;
+
+    #[test]
+    fn keys_and_values_are_shown_as_people_read_them() {
+        let record = "Record { key: [107, 0], flags: 0, value: [] }, [1, 2]";
+        let shown = r#"Record { key: "k\x00", flags: 0, value: "" }, [1, 2]"#;
+        assert_eq!(legible(record), shown);
+        assert_eq!(legible("value: [a, b"), "value: [a, b");
+        assert_eq!(legible("key: [x]"), "key: [x]");
+    }
 
     const CHECKS: &[Check] = &[
         positive("works", &["A-001"], "it works"),
