@@ -262,6 +262,7 @@ enum FormName {
     Json,
     Junit,
     Html,
+    Badge,
 }
 
 /// Runs the command line.
@@ -497,6 +498,11 @@ fn finish(mut run: RunResult, reporting: &Reporting) -> ExitCode {
             FormName::Json => Form::Json,
             FormName::Junit => Form::Junit,
             FormName::Html => Form::Html,
+            FormName::Badge if !report::earns_badge(&run) => {
+                eprintln!("no badge: it takes a whole run in which every case passed");
+                continue;
+            }
+            FormName::Badge => Form::Badge,
         };
         if let Err(e) = report::write(form, &run, &reporting.out) {
             return fault(&format!("the report cannot be written: {e}"));

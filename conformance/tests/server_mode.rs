@@ -309,6 +309,7 @@ async fn cases_that_need_control_are_reported_as_not_run_at_a_url() {
     };
     let result = run(&plan, |_| {}).await.unwrap();
     assert_eq!(result.count(Verdict::NotRun), result.cases.len() - 2);
+    assert!(!gosync_conformance::report::earns_badge(&result));
     assert!(cases::all().iter().any(|c| c.needs.contains(&Need::Kill)));
     assert_eq!(result.exit_code(), 0);
 }

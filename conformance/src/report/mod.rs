@@ -5,7 +5,7 @@ mod html;
 mod junit;
 mod text;
 
-use crate::suite::{CaseResult, RunResult};
+use crate::suite::{CaseResult, RunResult, Verdict};
 use std::io;
 use std::path::Path;
 
@@ -22,6 +22,28 @@ pub enum Form {
     Junit,
     /// `report.html`, one page with every exchange of what went wrong.
     Html,
+    /// `badge.svg`, for those who [earn it](earns_badge).
+    Badge,
+}
+
+/// Whether the run was whole (nothing filtered, no baseline) and every case ran
+/// and passed.
+pub fn earns_badge(run: &RunResult) -> bool {
+    let all = run.cases.iter().all(|c| c.verdict == Verdict::Passed);
+    !run.cases.is_empty() && all && !run.filtered && run.exit_code() == 0
+}
+
+/// Words on two fields; no script, no font of its own.
+fn badge(run: &RunResult) -> String {
+    let label = format!("GoSync {} · {} cases", run.mode, run.cases.len());
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"270\" height=\"20\" role=\"img\">\
+         <rect width=\"190\" height=\"20\" fill=\"#444\"/>\
+         <rect x=\"190\" width=\"80\" height=\"20\" fill=\"#2b9348\"/>\
+         <g fill=\"#fff\" text-anchor=\"middle\" font-family=\"sans-serif\" font-size=\"11\">\
+         <text x=\"95\" y=\"14\">{}</text><text x=\"230\" y=\"14\">conformant</text></g></svg>\n",
+        escape(&label)
+    )
 }
 
 /// Writes a report into a folder; the text report goes to stdout.
@@ -40,6 +62,7 @@ pub fn write(form: Form, run: &RunResult, out: &Path) -> io::Result<()> {
         ),
         Form::Junit => ("junit.xml", junit::report(run)),
         Form::Html => ("report.html", html::report(run)),
+        Form::Badge => ("badge.svg", badge(run)),
     };
     std::fs::create_dir_all(out)?;
     std::fs::write(out.join(name), text)
