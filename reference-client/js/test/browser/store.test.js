@@ -71,3 +71,56 @@ test("a browser that crashes right after a write was saved has not lost it", asy
     wanted = [...wanted, ...Array.from({ length: 20 }, (_, i) => `${round}-${String(i).padStart(2, "0")}`)];
   }
 });
+
+test("a tab that is killed at any moment has lost nothing that was saved, and saved nothing by halves", async t => {
+  const server = await Server.create(t);
+  const context = await browser(t);
+  const saved = new Set();
+  let dice = 0x9e3779b9;
+  const roll = sides => {
+    dice = (Math.imul(dice, 1664525) + 1013904223) >>> 0;
+    return dice % sides;
+  };
+  const read = async () => {
+    const tab = await context.newPage();
+    await openIn(tab, server, "killed");
+    const rows = await tab.evaluate(async () => (await window.notes.list()).map(row => [row.$id, row.a, row.b, row.c]));
+    return { tab, rows };
+  };
+  const check = rows => {
+    for (const [id, a, b, c] of rows) assert.deepEqual([a, b, c], [id, id, id], `${id} is there by halves`);
+    const held = new Set(rows.map(([id]) => id));
+    for (const id of saved) assert.ok(held.has(id), `${id} was saved and is gone`);
+    // at most one write was under way when a tab was killed
+    assert.ok(held.size <= saved.size + 20, `${held.size} rows for ${saved.size} that were told to be saved`);
+  };
+  for (let round = 0; round < 20; round++) {
+    const { tab, rows } = await read();
+    check(rows);
+    let first;
+    const started = new Promise(resolve => (first = resolve));
+    await tab.exposeFunction("saved", id => {
+      saved.add(id);
+      first();
+    });
+    await tab.evaluate(round => {
+      void (async () => {
+        for (let i = 0; ; i++) {
+          const id = `${String(round).padStart(2, "0")}-${String(i).padStart(5, "0")}`;
+          await window.notes.put(id, { a: id, b: id, c: id }).local;
+          void window.saved(id);
+        }
+      })();
+    }, round);
+    await started;
+    await new Promise(resolve => setTimeout(resolve, roll(120)));
+    const killed = new Promise(resolve => tab.once("crash", resolve));
+    const devtools = await context.newCDPSession(tab);
+    void devtools.send("Page.crash").catch(() => undefined); // takes the answer with it
+    await killed;
+    await tab.close();
+  }
+  const { rows } = await read();
+  check(rows);
+  assert.ok(saved.size > 100, `only ${saved.size} writes in 20 tabs`);
+});
