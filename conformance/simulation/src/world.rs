@@ -62,8 +62,6 @@ pub struct World {
     /// Writes to keys that are no longer held may be left over: what was
     /// deleted there was compacted.
     pub leaves_keys: bool,
-    /// What it finds is not all mended: it runs by its name only.
-    pub open: bool,
     /// The most devices; there are at least 3.
     pub devices: u64,
     /// The longest time of faults, minutes; at least 1.
@@ -110,7 +108,6 @@ const BASE: World = World {
     tabs: 1,
     partial: false,
     leaves_keys: false,
-    open: false,
     devices: 6,
     minutes: 10,
     habits: HABITS,
@@ -260,7 +257,6 @@ pub const WORLDS: &[World] = &[
         },
         partial: true,
         leaves_keys: true,
-        open: true,
         ..BASE
     },
     World {

@@ -83,6 +83,9 @@ impl Engine {
         let Some(session) = &self.session else {
             return self.start_over();
         };
+        // requests name ranges in order, writes come as they were made
+        keys.sort();
+        keys.dedup();
         keys.truncate(usize::try_from(session.limits.max_ranges).unwrap_or(usize::MAX));
         let set = RangeSet::union(keys.iter().map(KeyRange::single).collect());
         let options = Options::new(&session.limits);

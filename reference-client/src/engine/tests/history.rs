@@ -490,6 +490,38 @@ fn an_old_write_outside_the_held_ranges_is_reconciled_as_one_key_and_sent_anew()
     assert_eq!(rig.phase(), Phase::CatchingUp);
 }
 
+/// Named as they were written, they were refused as malformed, again and again.
+#[test]
+fn old_writes_outside_the_held_ranges_are_reconciled_in_key_order() {
+    let held = RangeSet::union(vec![KeyRange::prefix(b"h/").unwrap()]);
+    let mut rig = Rig::holding(held, MemoryStore::new());
+    rig.put("y", "first");
+    rig.put("x", "second");
+    let horizon = rig.writes()[1].record.version.time.0 + 1_000;
+    rig.hold(vec![], cursor(1, 10));
+    block_on(rig.store.transact(Reads::meta(), move |view| {
+        let meta = Meta {
+            horizon: Time(horizon),
+            ..view.meta.clone()
+        };
+        let changes = Changes {
+            meta: Some(meta),
+            ..Changes::default()
+        };
+        (changes, ())
+    }))
+    .unwrap();
+    rig.online();
+    rig.greet(Greeting::at(position(1, 10, horizon)).equal());
+    let refused = vec![rejected(Reason::BehindCompaction); 2];
+    rig.judge(position(1, 10, horizon), refused);
+    let Request::Reconcile(asked) = rig.last_call().1 else {
+        panic!("no reconcile: {:?}", rig.last_call());
+    };
+    let starts: Vec<_> = asked.held[0].ranges.iter().map(|r| &r.start[..]).collect();
+    assert_eq!(starts, [b"x", b"y"]);
+}
+
 /// It was pushed as it was, and refused and reconciled again, without an end.
 #[test]
 fn an_old_write_outside_the_held_ranges_is_sent_anew_where_an_older_record_stands() {
