@@ -16,7 +16,8 @@ pub struct Backoff {
 
 impl Backoff {
     /// The wait after one more failure: between half of the full wait and all
-    /// of it, chosen by `entropy`, and never below `at_least`.
+    /// of it, chosen by `entropy`; or, where the server named a longer one,
+    /// between that and twice that: whoever else was told it comes back too.
     pub fn next(&mut self, entropy: u64, at_least: u64) -> u64 {
         let full = FIRST_MS
             .saturating_mul(1 << self.failures.min(16))
@@ -25,7 +26,9 @@ impl Backoff {
             self.failures = self.failures.saturating_add(1);
         }
         let entropy = if mutant!(NoJitter) { 0 } else { entropy };
-        (full / 2 + entropy % (full / 2 + 1)).max(at_least)
+        let own = full / 2 + entropy % (full / 2 + 1);
+        let named = at_least.saturating_add(entropy % at_least.saturating_add(1));
+        own.max(named)
     }
 
     /// After a success.
@@ -54,5 +57,7 @@ mod tests {
     #[test]
     fn the_server_may_ask_for_a_longer_wait() {
         assert_eq!(Backoff::default().next(0, 5_000), 5_000);
+        assert_eq!(Backoff::default().next(5_000, 5_000), 10_000);
+        assert!(Backoff::default().next(u64::MAX, u64::MAX) == u64::MAX);
     }
 }

@@ -270,7 +270,8 @@ impl Engine {
                 || mutant!(LineageIgnored) && !s.behind_compaction
                 || mutant!(CompactionIgnored) && s.lineage == Lineage::Same
         };
-        cursors && session.statuses.iter().all(relies)
+        let whole = session.reconcile || self.damaged.is_empty();
+        cursors && whole && session.statuses.iter().all(relies)
     }
 
     /// Both sides hold the same: whatever the history was, there is nothing to
@@ -312,7 +313,15 @@ impl Engine {
             .clone()
             .filter(|i| {
                 let status = session.statuses.get(*i);
-                self.meta.ranges[*i].cursor.is_none() || !status.is_some_and(|s| s.in_order())
+                let held = &self.meta.ranges[*i];
+                let damaged = || {
+                    self.damaged
+                        .iter()
+                        .any(|k| held.range.contains(k.as_bytes()))
+                };
+                held.cursor.is_none()
+                    || !status.is_some_and(|s| s.in_order())
+                    || !session.reconcile && damaged()
             })
             .collect();
         let ranges = if broken.is_empty() {
@@ -455,6 +464,7 @@ impl Engine {
         let gone: Vec<_> = keys.iter().map(|k| (k.clone(), None)).collect();
         self.image.update(&gone);
         self.verified = false;
+        self.damaged.extend(keys.iter().cloned());
         self.notify(Notice::Damaged(keys));
         if !matches!(
             self.phase,

@@ -317,6 +317,9 @@ impl Engine {
         ) {
             return;
         }
+        if of_ranges {
+            self.damaged.clear();
+        }
         // the session is over: the replica is where the server is
         if let Some(session) = self.session.as_mut().filter(|_| of_ranges) {
             for status in &mut session.statuses {

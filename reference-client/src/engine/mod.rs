@@ -307,6 +307,9 @@ pub struct Engine {
     /// Records that readers met as damaged while this opening was not the one
     /// that syncs; looked at when it is.
     suspects: BTreeSet<Key>,
+    /// Damaged records that were removed and have not come back. A server that
+    /// compares no fingerprints never sends them by itself.
+    damaged: BTreeSet<Key>,
     session: Option<Session>,
     calls: u64,
     call: Option<(CallId, u64)>,
@@ -362,6 +365,7 @@ impl Engine {
             meta: Meta::default(),
             image: Image::default(),
             suspects: BTreeSet::new(),
+            damaged: BTreeSet::new(),
             session: None,
             calls: 0,
             call: None,

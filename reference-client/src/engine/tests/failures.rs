@@ -37,7 +37,8 @@ fn the_servers_delay_is_kept() {
         ..refused(Reason::RateLimited)
     };
     fail(&mut rig, error);
-    assert_eq!(rig.wait(), 7_000);
+    // and not by all at the same moment (CLIENT-033)
+    assert!((7_000..=14_000).contains(&rig.wait()));
 }
 
 #[test]

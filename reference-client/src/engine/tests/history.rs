@@ -557,3 +557,28 @@ fn an_old_write_outside_the_held_ranges_loses_to_what_the_server_holds() {
     assert_eq!(rig.fates(), [Fate::Superseded]);
     assert_eq!(rig.clean(), [theirs]);
 }
+
+/// It stayed missing: no fingerprint tells, and the cursor says that the
+/// replica had it.
+#[test]
+fn damage_is_healed_by_a_snapshot_where_the_server_does_not_reconcile() {
+    let core = || Greeting {
+        features: vec![],
+        total: 2,
+        ..Greeting::at(position(1, 9, 0))
+    };
+    let mut rig = Rig::new();
+    rig.hold(
+        vec![record("a", 1, Some("v")), record("b", 2, Some("w"))],
+        cursor(1, 9),
+    );
+    rig.online();
+    rig.greet(core());
+    assert_eq!(rig.phase(), Phase::CatchingUp);
+    block_on(rig.store.damage(&[key("b")])).unwrap();
+    rig.event(Event::Damaged(vec![key("b")]));
+    rig.event(Event::Token(TokenNews::Ready));
+    rig.greet(core());
+    assert_eq!(rig.phase(), Phase::Bootstrapping);
+    assert!(matches!(rig.last_call().1, Request::Snapshot(_)));
+}
