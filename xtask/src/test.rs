@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::setup::{browser, node};
 use crate::steps::{self, Step};
 use crate::{
-    book, build_wasm, conformance, demo, examples, mutants, package, process, simulate, web_tests,
+    build_wasm, conformance, demo, examples, mutants, package, process, simulate, web_tests,
     workspace,
 };
 
@@ -71,11 +71,6 @@ const STEPS: &[Step] = &[
         run: examples::run,
     },
     Step {
-        name: "book",
-        about: "the specification can be made into a book, whose links hold",
-        run: book,
-    },
-    Step {
         name: "browser",
         about: "the demo in Chromium, with real processes",
         run: chromium,
@@ -122,10 +117,6 @@ fn js() -> Result<()> {
 
 fn web() -> Result<()> {
     web_tests::run("gosync-client", "web", "contract")
-}
-
-fn book() -> Result<()> {
-    book::build().map(|_| ())
 }
 
 /// Tests that drive the page find the browser, the server's program and the page's files by variables.
