@@ -4,7 +4,7 @@
 use super::tools::{bend, cursors, until};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::Cx;
-use crate::client::context::pushed;
+use crate::client::context::{pushed, visible_entries};
 use crate::oracle::Record;
 use crate::peer::{Action, Seen};
 use crate::schema::v1;
@@ -396,6 +396,14 @@ async fn verdict_first(cx: Cx) -> Result<(), Stop> {
         "one version",
         format!("{versions:?}"),
     );
+    // a client that writes nothing agrees with a server that holds nothing
+    let arrived = visible_entries(&cx.server_records().await);
+    cx.check(
+        "done",
+        arrived == [("k".to_owned(), "second".to_owned())],
+        "the server holds the second write",
+        format!("{arrived:?}"),
+    );
     same_as_server(&cx, "done", &replica).await
 }
 
@@ -594,6 +602,13 @@ async fn below_floor(cx: Cx) -> Result<(), Stop> {
         replica.put(format!("l{i:02}"), "v").await?;
     }
     sync_patiently(&replica, &cx).await?;
+    let arrived = visible_entries(&cx.server_records().await).len();
+    cx.check(
+        "floor",
+        arrived == 21,
+        "the server holds 21 records",
+        format!("it holds {arrived}"),
+    );
     same_as_server(&cx, "floor", &replica).await
 }
 
