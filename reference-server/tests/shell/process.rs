@@ -188,6 +188,55 @@ async fn killed_at_any_time_the_server_loses_nothing_that_it_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn twenty_backups_under_load_hold_what_was_acknowledged_before_them_and_whole_pushes() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = serve(dir.path(), &[]);
+    let url = Arc::new(RwLock::new(program.url.clone()));
+    let acknowledged = Arc::new(Mutex::new(BTreeMap::new()));
+    let writers: Vec<_> = (0..4)
+        .map(|who| tokio::spawn(push_without_end(who, url.clone(), acknowledged.clone())))
+        .collect();
+    for round in 0..20 {
+        let before = acknowledged.lock().unwrap().clone();
+        let copy = format!("copy{round}.db");
+        let restored = tempfile::tempdir().unwrap();
+        let from = dir.path().join(&copy).display().to_string();
+        for (place, args) in [
+            (dir.path(), vec!["backup", "--db", "sqlite:test.db", &copy]),
+            (
+                restored.path(),
+                vec!["restore", "--db", "sqlite:test.db", &from],
+            ),
+            (restored.path(), vec!["verify", "--db", "sqlite:test.db"]),
+        ] {
+            let done = run(place, &args);
+            assert!(done.status.success(), "{args:?}: {}", text(&done.stderr));
+        }
+        let second = serve(restored.path(), &[]);
+        let kept = contents(&second.url, "s").await;
+        for (key, value) in &before {
+            assert_eq!(kept.get(key), Some(value), "lost {}", key.escape_ascii());
+        }
+        for key in kept.keys() {
+            for i in b"012" {
+                let mut of_one_push = key.clone();
+                *of_one_push.last_mut().unwrap() = *i;
+                assert!(kept.contains_key(&of_one_push), "half of a push");
+            }
+        }
+        std::fs::remove_file(dir.path().join(copy)).unwrap();
+    }
+    for writer in writers {
+        writer.abort();
+        assert!(
+            writer.await.unwrap_err().is_cancelled(),
+            "a writer saw a wrong verdict"
+        );
+    }
+    assert!(acknowledged.lock().unwrap().len() > 60);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sigterm_and_sigint_drain_the_watchers_and_end_the_program() {
     for signal in ["-TERM", "-INT"] {
         let dir = tempfile::tempdir().unwrap();
