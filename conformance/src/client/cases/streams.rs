@@ -860,8 +860,10 @@ async fn future_horizon(cx: Cx) -> Result<(), Stop> {
     let before = cx.seen().await.len();
     replica.put("mine", "v").await?;
     let _ = replica.try_sync(Duration::from_millis(1_500)).await?;
+    // a call of the session before may arrive late
     let others = cx.seen().await[before..]
         .iter()
+        .skip_while(|s| s.method != "Hello")
         .filter(|s| s.method != "Hello")
         .count();
     cx.equal("not-followed", 0, others);
