@@ -155,11 +155,25 @@ impl Worker {
         &self,
         job: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.run_and_clear(move |c| job(c).map(|result| (result, ())))
+            .await
+    }
+
+    /// Likewise, for a job that leaves something behind: it is dropped when the
+    /// result is on its way, since thousands of records take their time.
+    async fn run_and_clear<T: Send + 'static, L>(
+        &self,
+        job: impl FnOnce(&mut Connection) -> Result<(T, L), StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let (done, result) = oneshot::channel();
         self.jobs
             .send(Box::new(move |c| {
+                let (result, _left) = match job(c) {
+                    Ok((result, left)) => (Ok(result), Some(left)),
+                    Err(error) => (Err(error), None),
+                };
                 // nobody may be waiting any more: the job is done all the same
-                let _ = done.send(job(c));
+                let _ = done.send(result);
             }))
             .map_err(|_| StoreError::Closed)?;
         result.await.map_err(|_| StoreError::Closed)?
@@ -173,7 +187,7 @@ impl Store for SqliteStore {
         F: FnOnce(&View) -> (Changes, T) + MaybeSend + 'static,
     {
         self.writer
-            .run(move |c| {
+            .run_and_clear(move |c| {
                 let tx = c.transaction_with_behavior(TransactionBehavior::Immediate)?;
                 let view = read_view(&tx, &reads)?;
                 let (changes, result) = decide(&view);
@@ -182,7 +196,7 @@ impl Store for SqliteStore {
                     StoreError::Io(detail) => StoreError::InDoubt(detail),
                     other => other,
                 })?;
-                Ok(result)
+                Ok((result, (view, changes)))
             })
             .await
     }

@@ -219,11 +219,6 @@ pub(super) fn clean_in(
     in_range(c, &sql, lower, end, stored, limit)
 }
 
-pub(super) fn is_empty(c: &Connection, table: &str) -> Result<bool, StoreError> {
-    let sql = format!("SELECT NOT EXISTS (SELECT 1 FROM {table})");
-    Ok(c.prepare_cached(&sql)?.query_row([], |r| r.get(0))?)
-}
-
 pub(super) fn read_view(c: &Connection, reads: &Reads) -> Result<View, StoreError> {
     let mut view = View {
         meta: read_meta(c)?,
@@ -246,18 +241,7 @@ pub(super) fn read_view(c: &Connection, reads: &Reads) -> Result<View, StoreErro
         view.offers
             .extend(in_range(c, sql, start, end, |r| key(r, 0), usize::MAX)?);
     }
-    if !reads.writes.is_empty() {
-        let sql = format!("SELECT {WRITE} FROM writes WHERE id = ?1");
-        let mut statement = c.prepare_cached(&sql)?;
-        for id in &reads.writes {
-            let row = statement
-                .query_row(params![id.0 as i64], write)
-                .optional()?;
-            if let Some(w) = row.flatten() {
-                view.writes.insert(w.id, w);
-            }
-        }
-    }
+    read_writes(c, &reads.writes, &mut view)?;
     if reads.all_writes {
         let all = writes_in(c, &[], None)?;
         view.writes = all.into_iter().map(|w| (w.id, w)).collect();
@@ -274,51 +258,89 @@ pub(super) fn read_view(c: &Connection, reads: &Reads) -> Result<View, StoreErro
     Ok(view)
 }
 
-pub(super) fn read_keys(c: &Connection, keys: &[Key], view: &mut View) -> Result<(), StoreError> {
-    {
-        let sql = format!("SELECT {CLEAN} FROM clean WHERE key = ?1");
-        let mut statement = c.prepare_cached(&sql)?;
-        for key in keys {
-            let row = statement
-                .query_row(params![key.as_bytes()], stored)
-                .optional()?;
-            if let Some(s) = row.flatten() {
-                view.clean.insert(key.clone(), s);
+fn read_keys(c: &Connection, keys: &[Key], view: &mut View) -> Result<(), StoreError> {
+    let mut keys: Vec<&Key> = keys.iter().collect();
+    keys.sort_unstable();
+    at_keys(c, "clean", CLEAN, &keys, |row| {
+        let found = stored(row)?.map(|s| (s.record.key.clone(), s));
+        view.clean.extend(found);
+        Ok(())
+    })?;
+    let mut ids = Vec::new();
+    at_keys(c, "writes", "key, id", &keys, |row| {
+        ids.push(WriteId(row.get::<_, i64>(1)? as u64));
+        Ok(())
+    })?;
+    ids.sort_unstable();
+    read_writes(c, &ids, view)?;
+    at_keys(c, "offers", "key", &keys, |row| {
+        view.offers.extend(key(row, 0)?);
+        Ok(())
+    })?;
+    at_keys(c, "quarantine", QUARANTINED, &keys, |row| {
+        let found = record(row, 0)?.map(|r| (r.key.clone(), r));
+        view.quarantine.extend(found);
+        Ok(())
+    })
+}
+
+/// Visits the rows of a table whose first column is among `keys`, which are in
+/// order. Keys that follow each other closely are met by walking on, which is
+/// much cheaper than a look for each; a table with nothing there costs one
+/// look for all of them.
+fn at_keys(
+    c: &Connection,
+    table: &str,
+    columns: &str,
+    keys: &[&Key],
+    mut visit: impl FnMut(&Row<'_>) -> rusqlite::Result<()>,
+) -> Result<(), StoreError> {
+    /// Rows under other keys that are passed before the next key is looked up.
+    const STEPS: usize = 2;
+    let sql = format!("SELECT {columns} FROM {table} WHERE key >= ?1 ORDER BY key");
+    let mut statement = c.prepare_cached(&sql)?;
+    let mut keys = keys.iter().peekable();
+    'look: while let Some(first) = keys.peek() {
+        let mut rows = statement.query(params![first.as_bytes()])?;
+        let mut passed = 0;
+        while let Some(row) = rows.next()? {
+            // rows of another type sort elsewhere: nobody can ask for them
+            let Ok(here) = row.get_ref(0)?.as_bytes() else {
+                continue;
+            };
+            while keys.next_if(|wanted| wanted.as_bytes() < here).is_some() {}
+            match keys.peek() {
+                None => return Ok(()),
+                Some(wanted) if wanted.as_bytes() == here => {
+                    visit(row)?;
+                    passed = 0;
+                }
+                Some(_) if passed == STEPS => continue 'look,
+                Some(_) => passed += 1,
             }
         }
+        return Ok(());
     }
-    // the other tables are empty most of the time: one look spares thousands
-    if !is_empty(c, "writes")? {
-        let sql = format!("SELECT {WRITE} FROM writes WHERE key = ?1 ORDER BY id");
-        let mut statement = c.prepare_cached(&sql)?;
-        for key in keys {
-            let mut rows = statement.query(params![key.as_bytes()])?;
-            while let Some(row) = rows.next()? {
-                view.writes.extend(write(row)?.map(|w| (w.id, w)));
-            }
-        }
-    }
-    if !is_empty(c, "offers")? {
-        let mut statement = c.prepare_cached("SELECT 1 FROM offers WHERE key = ?1")?;
-        for key in keys {
-            if statement.exists(params![key.as_bytes()])? {
-                view.offers.insert(key.clone());
-            }
-        }
-    }
-    if !is_empty(c, "quarantine")? {
-        let sql = format!("SELECT {QUARANTINED} FROM quarantine WHERE key = ?1");
-        let mut statement = c.prepare_cached(&sql)?;
-        for key in keys {
-            let row = statement
-                .query_row(params![key.as_bytes()], |r| record(r, 0))
-                .optional()?;
-            if let Some(r) = row.flatten() {
-                view.quarantine.insert(key.clone(), r);
-            }
+    Ok(())
+}
+
+/// Puts the writes with these ids, which are in order, into the view.
+fn read_writes(c: &Connection, ids: &[WriteId], view: &mut View) -> Result<(), StoreError> {
+    let sql = format!("SELECT {WRITE} FROM writes WHERE id BETWEEN ?1 AND ?2");
+    let mut statement = c.prepare_cached(&sql)?;
+    for (first, last) in runs(ids) {
+        let mut rows = statement.query(params![first, last])?;
+        while let Some(row) = rows.next()? {
+            view.writes.extend(write(row)?.map(|w| (w.id, w)));
         }
     }
     Ok(())
+}
+
+/// The first and the last of each run of consecutive ids.
+fn runs(ids: &[WriteId]) -> impl Iterator<Item = (i64, i64)> {
+    ids.chunk_by(|a, b| a.0 + 1 == b.0)
+        .map(|run| (run[0].0 as i64, run[run.len() - 1].0 as i64))
 }
 
 pub(super) fn apply(c: &Connection, changes: &Changes) -> Result<(), StoreError> {
@@ -328,9 +350,7 @@ pub(super) fn apply(c: &Connection, changes: &Changes) -> Result<(), StoreError>
     }
     delete(c, "clean", &changes.remove)?;
     if !changes.put.is_empty() {
-        let sql =
-            format!("INSERT OR REPLACE INTO clean ({CLEAN}) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)");
-        let mut statement = c.prepare_cached(&sql)?;
+        let mut statement = c.prepare_cached(&upsert("clean", CLEAN))?;
         for s in &changes.put {
             let r = &s.record;
             statement.execute(params![
@@ -350,16 +370,12 @@ pub(super) fn apply(c: &Connection, changes: &Changes) -> Result<(), StoreError>
         let sql = "DELETE FROM writes WHERE id BETWEEN ?1 AND ?2";
         let mut statement = c.prepare_cached(sql)?;
         // a push settles its writes in their order: mostly one run
-        let runs = changes.remove_writes.chunk_by(|a, b| a.0 + 1 == b.0);
-        for run in runs {
-            statement.execute(params![run[0].0 as i64, run[run.len() - 1].0 as i64])?;
+        for (first, last) in runs(&changes.remove_writes) {
+            statement.execute(params![first, last])?;
         }
     }
     if !changes.put_writes.is_empty() {
-        let sql = format!(
-            "INSERT OR REPLACE INTO writes ({WRITE}) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)"
-        );
-        let mut statement = c.prepare_cached(&sql)?;
+        let mut statement = c.prepare_cached(&upsert("writes", WRITE))?;
         for w in &changes.put_writes {
             let r = &w.record;
             let (rejected, detail) = match &w.state {
@@ -391,9 +407,7 @@ pub(super) fn apply(c: &Connection, changes: &Changes) -> Result<(), StoreError>
     }
     delete(c, "quarantine", &changes.remove_quarantine)?;
     if !changes.put_quarantine.is_empty() {
-        let sql =
-            format!("INSERT OR REPLACE INTO quarantine ({QUARANTINED}) VALUES (?1,?2,?3,?4,?5)");
-        let mut statement = c.prepare_cached(&sql)?;
+        let mut statement = c.prepare_cached(&upsert("quarantine", QUARANTINED))?;
         for r in &changes.put_quarantine {
             statement.execute(params![
                 r.key.as_bytes(),
@@ -405,6 +419,24 @@ pub(super) fn apply(c: &Connection, changes: &Changes) -> Result<(), StoreError>
         }
     }
     Ok(())
+}
+
+/// The statement that puts a row in the place of the one with the same key,
+/// the first column. `INSERT OR REPLACE` would say the same, but may fail half
+/// way, so that SQLite keeps a copy of each page that it touches.
+fn upsert(table: &str, columns: &str) -> String {
+    let names: Vec<&str> = columns.split(", ").collect();
+    let values: Vec<String> = (1..=names.len()).map(|i| format!("?{i}")).collect();
+    let others: Vec<String> = names[1..]
+        .iter()
+        .map(|name| format!("{name} = excluded.{name}"))
+        .collect();
+    format!(
+        "INSERT INTO {table} ({columns}) VALUES ({}) ON CONFLICT ({}) DO UPDATE SET {}",
+        values.join(", "),
+        names[0],
+        others.join(", ")
+    )
 }
 
 pub(super) fn delete(c: &Connection, table: &str, keys: &[Key]) -> Result<(), StoreError> {
