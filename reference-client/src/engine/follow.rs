@@ -160,6 +160,7 @@ impl Engine {
         self.adopt(position.head)?;
         if self.phase == Phase::CatchingUp {
             self.phase = Phase::Live;
+            self.publish_held_back();
             self.backoff.reset();
             self.restarts = 0;
             self.problem = None;

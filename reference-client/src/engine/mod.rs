@@ -327,6 +327,9 @@ pub struct Engine {
     sending: Sending,
     healing: Option<Healing>,
     bootstrap: Option<Bootstrap>,
+    /// Keys that a replica which is not caught up yet has seen change: readers
+    /// are told once, when it is, or when it is interrupted (WATCH-017).
+    unpublished: BTreeSet<Key>,
     /// Records of a commit whose end has not come yet.
     partial: Vec<gosync_proto::Record>,
     /// The last cursor of the present Watch.
@@ -379,6 +382,7 @@ impl Engine {
             sending: Sending::default(),
             healing: None,
             bootstrap: None,
+            unpublished: BTreeSet::new(),
             partial: Vec::new(),
             streamed: None,
             received: 0,
@@ -438,6 +442,7 @@ impl Engine {
             self.step(event);
             self.start_op();
         }
+        self.publish_held_back();
         self.tell_state();
         std::mem::take(&mut self.effects)
     }
@@ -610,9 +615,27 @@ impl Engine {
         self.effects.push(Effect::Notify(notice));
     }
 
-    fn publish(&mut self, outcome: Outcome) {
+    /// Tells readers what changed: at once, or when the replica is caught up.
+    fn publish(&mut self, mut outcome: Outcome) {
+        if self.is_behind() {
+            self.unpublished.extend(outcome.changed.drain(..));
+        }
         if outcome != Outcome::default() {
             self.notify(Notice::Changed(outcome));
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        matches!(self.phase, Phase::Bootstrapping | Phase::CatchingUp)
+    }
+
+    fn publish_held_back(&mut self) {
+        if !self.is_behind() && !self.unpublished.is_empty() {
+            let changed = std::mem::take(&mut self.unpublished);
+            self.publish(Outcome {
+                changed: changed.into_iter().collect(),
+                ..Outcome::default()
+            });
         }
     }
 

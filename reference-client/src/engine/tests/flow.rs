@@ -185,6 +185,34 @@ fn snapshot_end(rig: &mut Rig, fingerprint: Vec<u8>) {
 }
 
 #[test]
+fn readers_are_told_of_a_catch_up_once_when_it_is_done() {
+    let mut rig = Rig::new();
+    rig.hold(vec![record("a", 1, Some("old"))], cursor(1, 4));
+    rig.online();
+    rig.greet(Greeting::at(position(1, 9, 0)));
+    rig.changes(vec![record("a", 2, Some("new"))], Some(cursor(1, 6)));
+    rig.changes(vec![record("b", 2, Some("new"))], Some(cursor(1, 9)));
+    assert_eq!(rig.changed(), Vec::<Vec<Key>>::new());
+    rig.checkpoint(position(1, 9, 0));
+    assert_eq!(rig.phase(), Phase::Live);
+    assert_eq!(rig.changed(), [vec![key("a"), key("b")]]);
+    // a caught-up replica tells of each commit
+    rig.changes(vec![record("c", 3, Some("new"))], Some(cursor(1, 10)));
+    assert_eq!(rig.changed().len(), 2);
+}
+
+#[test]
+fn readers_are_told_of_what_came_before_a_catch_up_broke_off() {
+    let mut rig = Rig::new();
+    rig.hold(vec![record("a", 1, Some("old"))], cursor(1, 4));
+    rig.online();
+    rig.greet(Greeting::at(position(1, 9, 0)));
+    rig.changes(vec![record("a", 2, Some("new"))], Some(cursor(1, 6)));
+    rig.event(Event::Online(false));
+    assert_eq!(rig.changed(), [vec![key("a")]]);
+}
+
+#[test]
 fn a_commit_is_stored_when_its_end_has_come() {
     let mut rig = Rig::new();
     rig.live();

@@ -395,6 +395,18 @@ impl Rig {
             .collect()
     }
 
+    /// What readers were told that changed, each time.
+    pub fn changed(&self) -> Vec<Vec<Key>> {
+        self.notices
+            .iter()
+            .filter_map(|n| match n {
+                Notice::Changed(outcome) => Some(outcome.changed.clone()),
+                _ => None,
+            })
+            .filter(|keys| !keys.is_empty())
+            .collect()
+    }
+
     pub fn verified(&self) -> bool {
         let states = self.notices.iter().rev().find_map(|n| match n {
             Notice::State(state) => Some(state.verified),
