@@ -1,7 +1,7 @@
 //! Runs the deliberately broken variants that an adapter lists. Knows none of
 //! their code: only names, and which requirements they break.
 
-use crate::client;
+use crate::client::{self, Launch};
 use crate::process::Format;
 use crate::schema::driver::Mutant;
 use crate::server::{self, Adapter};
@@ -62,11 +62,18 @@ pub async fn list(side: Side, command: &str, format: Format) -> Result<Vec<Mutan
             .mutants
             .clone()),
         Side::Client => {
-            let driver = client::Driver::start(command, format, "").await?;
+            let driver = client::Driver::start(&driver(command, format), "").await?;
             let mutants = driver.info().mutants.clone();
             driver.kill().await;
             Ok(mutants)
         }
+    }
+}
+
+fn driver(command: &str, format: Format) -> Launch {
+    Launch::Exec {
+        command: command.to_owned(),
+        format,
     }
 }
 
@@ -86,8 +93,7 @@ pub async fn run(side: Side, command: &str, format: Format, seed: u64, mutant: M
             server::run(&plan, |_| {}).await
         }
         Side::Client => {
-            let mut plan = client::Plan::new(command);
-            plan.format = format;
+            let mut plan = client::Plan::new(driver(command, format));
             plan.seed = seed;
             plan.mutant.clone_from(&mutant.name);
             plan.requirements.clone_from(&mutant.breaks);

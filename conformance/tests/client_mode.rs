@@ -2,7 +2,7 @@
 //! driver that fails is told apart from a client that does.
 
 use gosync_conformance::client::crude::Crude;
-use gosync_conformance::client::{Plan, cases, run};
+use gosync_conformance::client::{Launch, Plan, cases, run};
 use gosync_conformance::suite::{Kind, Verdict};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,7 +15,7 @@ fn plan(kind: &str) -> Plan {
     Plan {
         patience: Duration::from_millis(150),
         jobs: 8,
-        ..Plan::new(exec)
+        ..Plan::new(Launch::exec(exec))
     }
 }
 
@@ -58,7 +58,7 @@ async fn a_driver_that_dies_is_inconclusive_and_no_verdict_on_the_client() {
 #[tokio::test]
 async fn a_command_that_does_not_start_is_an_error() {
     assert!(
-        run(&Plan::new("no-such-program-anywhere"), |_| {})
+        run(&Plan::new(Launch::exec("no-such-program-anywhere")), |_| {})
             .await
             .is_err()
     );

@@ -2,10 +2,10 @@
 //! what both have seen.
 
 use super::driver::{Driver, Outcome};
+use super::launch::Launch;
 use crate::net::Wire;
 use crate::oracle::{Merge, Record, merge};
 use crate::peer::{Peer, Seen};
-use crate::process::Format;
 use crate::schema::driver::{self as wire, driver_request::Command};
 use crate::schema::v1;
 use crate::suite::{Exchange, Message, Recorder, Stop};
@@ -22,8 +22,7 @@ pub struct Cx {
 }
 
 struct Inner {
-    command: String,
-    format: Format,
+    launch: Launch,
     mutant: String,
     wire: Wire,
     space: String,
@@ -46,8 +45,7 @@ impl Cx {
     /// A new one, with a driver that is running.
     #[allow(clippy::too_many_arguments)] // made in one place
     pub fn new(
-        command: &str,
-        format: Format,
+        launch: &Launch,
         mutant: &str,
         wire: Wire,
         seed: u64,
@@ -57,8 +55,7 @@ impl Cx {
     ) -> Cx {
         Cx {
             inner: Arc::new(Inner {
-                command: command.to_owned(),
-                format,
+                launch: launch.clone(),
                 mutant: mutant.to_owned(),
                 wire,
                 space: format!("space-{seed:016x}"),
@@ -176,19 +173,18 @@ impl Cx {
         }
     }
 
-    /// Kills the driver's process and starts another one.
+    /// Kills the driver and starts another one, which finds its stores.
     ///
     /// # Errors
     /// [`Stop::Suite`].
     pub async fn crash(&self) -> Result<(), Stop> {
         let mut driver = self.inner.driver.lock().await;
-        if let Some(old) = driver.take() {
-            old.kill().await;
-        }
         let inner = &self.inner;
-        let new = Driver::start(&inner.command, inner.format, &inner.mutant)
-            .await
-            .map_err(Stop::Suite)?;
+        let new = match driver.take() {
+            Some(old) => Driver::start_after(old.kill().await, &inner.launch, &inner.mutant).await,
+            None => Driver::start(&inner.launch, &inner.mutant).await,
+        };
+        let new = new.map_err(Stop::Suite)?;
         *driver = Some(new);
         Ok(())
     }
@@ -325,7 +321,7 @@ impl Cx {
     fn exchange(&self, call: &Seen) -> Exchange {
         Exchange {
             at: call.at,
-            wire: self.inner.wire.name(),
+            wire: self.inner.wire.name().to_owned(),
             method: call.method.clone(),
             metadata: call
                 .headers

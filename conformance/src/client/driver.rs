@@ -1,6 +1,6 @@
-//! The driver of a client: a child process that does what commands say.
+//! The driver of a client: it does what commands say.
 
-use crate::process::{Child, Format};
+use super::launch::{Channel, Launch, Remains};
 use crate::schema::driver::{
     self as wire, driver_request::Command, driver_response::Result as Answer,
 };
@@ -15,7 +15,7 @@ pub type Outcome = Answer;
 
 /// A running driver.
 pub struct Driver {
-    child: Child,
+    channel: Channel,
     info: wire::DriverInfo,
 }
 
@@ -24,10 +24,25 @@ impl Driver {
     ///
     /// # Errors
     /// A sentence for people.
-    pub async fn start(command: &str, format: Format, mutant: &str) -> Result<Driver, String> {
-        let child = Child::spawn(command, format)?;
+    pub async fn start(launch: &Launch, mutant: &str) -> Result<Driver, String> {
+        Driver::greet(launch.start().await?, mutant).await
+    }
+
+    /// Starts one in the place of another that was killed.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    pub async fn start_after(
+        killed: Remains,
+        launch: &Launch,
+        mutant: &str,
+    ) -> Result<Driver, String> {
+        Driver::greet(launch.start_after(killed).await?, mutant).await
+    }
+
+    async fn greet(channel: Channel, mutant: &str) -> Result<Driver, String> {
         let mut driver = Driver {
-            child,
+            channel,
             info: wire::DriverInfo::default(),
         };
         let hello = Command::Hello(wire::DriverHello {
@@ -68,13 +83,13 @@ impl Driver {
     }
 
     async fn ask(&mut self, command: Command, patience: Duration) -> Result<Answer, String> {
-        let id = self.child.next_id();
+        let id = self.channel.next_id();
         let request = wire::DriverRequest {
             id,
             command: Some(command),
         };
         let response: wire::DriverResponse = self
-            .child
+            .channel
             .exchange(&request, REQUEST, RESPONSE, patience)
             .await?;
         result(id, response)
@@ -98,22 +113,22 @@ impl Driver {
     /// # Errors
     /// A sentence when there is no answer that can be read.
     pub async fn unknown_command(&mut self, number: u32) -> Result<Answer, String> {
-        let id = self.child.next_id();
+        let id = self.channel.next_id();
         let mut bytes = Vec::new();
         prost::encoding::uint64::encode(1, &id, &mut bytes);
         prost::encoding::bytes::encode(number, &Vec::<u8>::new(), &mut bytes);
         let json = format!("{{\"id\":\"{id}\",\"command{number}\":{{}}}}");
-        self.child.send_raw(&bytes, &json).await?;
+        self.channel.send_raw(&bytes, &json).await?;
         let response = self
-            .child
+            .channel
             .receive::<wire::DriverResponse>(RESPONSE, Duration::from_secs(10))
             .await?;
         result(id, response)
     }
 
-    /// Kills the process, as a crash does.
-    pub async fn kill(self) {
-        self.child.kill().await;
+    /// Kills it, as a crash does.
+    pub async fn kill(self) -> Remains {
+        self.channel.kill().await
     }
 }
 

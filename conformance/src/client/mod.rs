@@ -5,8 +5,12 @@ pub mod cases;
 mod context;
 pub mod crude;
 mod driver;
+mod launch;
+mod listen;
 mod run;
 
 pub use context::{Cx, Replica};
 pub use driver::{Driver, Outcome};
+pub use launch::Launch;
+pub use listen::Listener;
 pub use run::{Plan, run};

@@ -1,24 +1,22 @@
-//! Runs the cases of client mode. Each has a driver process and a scripted
+//! Runs the cases of client mode. Each has a driver and a scripted
 //! server of its own, so that cases cannot disturb each other.
 
 use super::cases;
 use super::context::Cx;
 use super::driver::Driver;
+use super::launch::Launch;
 use crate::net::Wire;
 use crate::peer::{Peer, Settings};
-use crate::process::Format;
 use crate::schema::driver::Transport;
-use crate::suite::{Case, CaseResult, Need, Profile, RunResult, Stop, Verdict, glob};
+use crate::suite::{Case, CaseResult, Need, Profile, Provenance, RunResult, Stop, Verdict, glob};
 use futures::StreamExt;
 use std::time::{Duration, Instant};
 
 /// What to run against whom.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The driver's command.
-    pub exec: String,
-    /// How it is spoken to.
-    pub format: Format,
+    /// Where drivers come from.
+    pub launch: Launch,
     /// Run this mutant of the driver's.
     pub mutant: String,
     /// Cases of other profiles do not run.
@@ -41,10 +39,9 @@ pub struct Plan {
 
 impl Plan {
     /// Everything.
-    pub fn new(exec: impl Into<String>) -> Plan {
+    pub fn new(launch: Launch) -> Plan {
         Plan {
-            exec: exec.into(),
-            format: Format::Protobuf,
+            launch,
             mutant: String::new(),
             profiles: Profile::ALL.to_vec(),
             wires: vec![Wire::Grpc, Wire::GrpcWeb],
@@ -83,7 +80,7 @@ pub async fn run(
     progress: impl Fn(&CaseResult) + Send + Sync,
 ) -> Result<RunResult, String> {
     let began = Instant::now();
-    let probe = Driver::start(&plan.exec, plan.format, &plan.mutant).await?;
+    let probe = Driver::start(&plan.launch, &plan.mutant).await?;
     let offers = probe.offers();
     let subject = format!("{} {}", probe.info().name, probe.info().version);
     let speaks: Vec<Transport> = probe.info().transports().collect();
@@ -126,6 +123,7 @@ pub async fn run(
     let mut results = results;
     results.sort_by_key(|(i, _)| *i);
     Ok(RunResult {
+        provenance: Provenance::own(),
         mode: "client".into(),
         subject,
         seed: plan.seed,
@@ -150,11 +148,11 @@ async fn run_case(case: &'static Case<Cx>, wire: Wire, plan: &Plan, offers: &[Ne
         exchanges: Vec::new(),
         took: Duration::ZERO,
     };
-    let missing: Vec<String> = case
+    let missing: Vec<&str> = case
         .needs
         .iter()
         .filter(|n| !offers.contains(n))
-        .map(|n| format!("{n:?}").to_lowercase())
+        .map(|n| n.name())
         .collect();
     if !missing.is_empty() {
         result.reason = format!("needs {}", missing.join(", "));
@@ -171,7 +169,7 @@ async fn run_case(case: &'static Case<Cx>, wire: Wire, plan: &Plan, offers: &[Ne
         let peer = Peer::start(Settings::default(), seed)
             .await
             .map_err(|e| format!("no scripted server: {e}"))?;
-        let driver = Driver::start(&plan.exec, plan.format, &plan.mutant).await?;
+        let driver = Driver::start(&plan.launch, &plan.mutant).await?;
         Ok::<_, String>((peer, driver))
     };
     let (peer, driver) = match started.await {
@@ -183,8 +181,7 @@ async fn run_case(case: &'static Case<Cx>, wire: Wire, plan: &Plan, offers: &[Ne
         }
     };
     let cx = Cx::new(
-        &plan.exec,
-        plan.format,
+        &plan.launch,
         &plan.mutant,
         wire,
         seed,
@@ -204,11 +201,7 @@ async fn run_case(case: &'static Case<Cx>, wire: Wire, plan: &Plan, offers: &[Ne
     if let Err(Stop::Peer(why) | Stop::Suite(why)) = end {
         result.reason = why;
     }
-    let worst = result.checks.iter().map(|c| c.verdict).max();
-    result.verdict = worst.unwrap_or(Verdict::Inconclusive);
-    if !result.violations.is_empty() {
-        result.verdict = Verdict::Failed;
-    }
+    result.verdict = result.conclusion();
     if result.verdict != Verdict::Passed {
         result.exchanges = cx.recorder().exchanges();
     }

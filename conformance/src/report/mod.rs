@@ -4,6 +4,7 @@
 mod html;
 mod junit;
 mod text;
+pub mod verify;
 
 use crate::suite::{CaseResult, RunResult, Verdict};
 use std::io;

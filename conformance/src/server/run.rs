@@ -9,7 +9,7 @@ use crate::net::{Endpoint, Wire};
 use crate::process::Format;
 use crate::schema::driver as wire;
 use crate::schema::v1;
-use crate::suite::{Case, CaseResult, Need, Profile, RunResult, Stop, Verdict, glob};
+use crate::suite::{Case, CaseResult, Need, Profile, Provenance, RunResult, Stop, Verdict, glob};
 use futures::StreamExt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -129,6 +129,7 @@ pub async fn run(
     }
     results.sort_by_key(|(i, _)| *i);
     Ok(RunResult {
+        provenance: Provenance::own(),
         mode: "server".into(),
         subject: target.name.clone(),
         seed: plan.seed,
@@ -270,11 +271,11 @@ async fn run_case(
         exchanges: Vec::new(),
         took: Duration::ZERO,
     };
-    let missing: Vec<String> = case
+    let missing: Vec<&str> = case
         .needs
         .iter()
         .filter(|n| !target.meets(**n))
-        .map(|n| format!("{n:?}").to_lowercase())
+        .map(|n| n.name())
         .collect();
     if !missing.is_empty() {
         result.reason = format!("needs {}", missing.join(", "));
@@ -296,11 +297,7 @@ async fn run_case(
     if let Err(Stop::Peer(why) | Stop::Suite(why)) = end {
         result.reason = why;
     }
-    let worst = result.checks.iter().map(|c| c.verdict).max();
-    result.verdict = worst.unwrap_or(Verdict::Inconclusive);
-    if !result.violations.is_empty() {
-        result.verdict = Verdict::Failed;
-    }
+    result.verdict = result.conclusion();
     if result.verdict != Verdict::Passed {
         result.exchanges = cx.recorder().exchanges();
     }

@@ -37,6 +37,11 @@ impl Profile {
         Profile::Hardened,
     ];
 
+    /// Whether a run without it is still a whole one.
+    pub fn optional(self) -> bool {
+        false
+    }
+
     /// As on the command line.
     pub fn name(self) -> &'static str {
         match self {
@@ -94,6 +99,35 @@ pub enum Need {
     Discard,
     /// A client that writes several records as one batch.
     Batches,
+}
+
+impl Need {
+    /// As reports name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Need::Stop => "stop",
+            Need::Kill => "kill",
+            Need::Clock => "clock",
+            Need::Compact => "compact",
+            Need::Backup => "backup",
+            Need::Wipe => "wipe",
+            Need::Tokens => "tokens",
+            Need::Revoke => "revoke",
+            Need::Live => "live",
+            Need::Reconcile => "reconcile",
+            Need::DurableStore => "durablestore",
+            Need::ClientClock => "clientclock",
+            Need::Online => "online",
+            Need::TokenRefresh => "tokenrefresh",
+            Need::Damage => "damage",
+            Need::Limits => "limits",
+            Need::Retire => "retire",
+            Need::TwoOpenings => "twoopenings",
+            Need::Ranges => "ranges",
+            Need::Discard => "discard",
+            Need::Batches => "batches",
+        }
+    }
 }
 
 /// How a check counts.
@@ -166,4 +200,29 @@ pub struct Case<C: 'static> {
     pub checks: &'static [Check],
     /// Does it.
     pub run: fn(C) -> Future,
+}
+
+impl<C> Case<C> {
+    /// What reports have to agree with.
+    pub fn declaration(&self) -> Declaration {
+        Declaration {
+            name: self.name,
+            profile: self.profile,
+            needs: self.needs,
+            checks: self.checks,
+        }
+    }
+}
+
+/// A case without what it does.
+#[derive(Clone, Copy, Debug)]
+pub struct Declaration {
+    /// "push/repeated".
+    pub name: &'static str,
+    /// What it belongs to.
+    pub profile: Profile,
+    /// What it cannot run without.
+    pub needs: &'static [Need],
+    /// What it finds out.
+    pub checks: &'static [Check],
 }

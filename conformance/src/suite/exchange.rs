@@ -2,11 +2,11 @@
 
 use crate::net::{Call, Reply, Wire};
 use crate::schema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// A message in its three forms.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Message {
     /// "gosync.v1.PushRequest".
     pub kind: String,
@@ -38,12 +38,12 @@ impl Message {
 }
 
 /// One call.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Exchange {
     /// Since the case began.
     pub at: Duration,
     /// "grpc".
-    pub wire: &'static str,
+    pub wire: String,
     /// "Push".
     pub method: String,
     /// Request metadata; tokens are blotted out.
@@ -75,7 +75,7 @@ impl Exchange {
             .collect();
         Exchange {
             at,
-            wire: wire.name(),
+            wire: wire.name().to_owned(),
             method: call.method.clone(),
             metadata,
             request: Message::new(&request, call.body.get(5..).unwrap_or_default()),

@@ -8,12 +8,12 @@ mod recorder;
 mod requirements;
 mod result;
 
-pub use case::{Case, Check, Future, Kind, Need, Profile, Stop, negative, positive};
+pub use case::{Case, Check, Declaration, Future, Kind, Need, Profile, Stop, negative, positive};
 pub use exchange::{Exchange, Message};
 pub use monitor::Monitor;
 pub use recorder::Recorder;
-pub use requirements::{Requirement, requirement, requirements, text_hash};
-pub use result::{CaseResult, CheckResult, RunResult, Verdict};
+pub use requirements::{Requirement, fingerprint, requirement, requirements, text_hash};
+pub use result::{CaseResult, CheckResult, Provenance, RunResult, Verdict};
 
 /// Whether a name matches a pattern in which `*` stands for anything.
 pub fn glob(pattern: &str, name: &str) -> bool {

@@ -34,3 +34,16 @@ pub fn text_hash(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     hex(&Sha256::digest(words.join(" "))[..8])
 }
+
+/// What changes when any sentence is reworded, added or taken away.
+pub fn fingerprint() -> String {
+    let mut all = Sha256::new();
+    for requirement in requirements() {
+        all.update(format!(
+            "{} {}\n",
+            requirement.id,
+            text_hash(requirement.text)
+        ));
+    }
+    hex(&all.finalize())
+}

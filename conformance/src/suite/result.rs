@@ -2,11 +2,12 @@
 
 use super::case::{Check, Kind};
 use super::exchange::Exchange;
-use serde::Serialize;
+use super::requirements::fingerprint;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// How a check or a case came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// As the specification says.
@@ -33,7 +34,7 @@ impl Verdict {
 }
 
 /// A check.
-#[derive(Clone, Debug, Serialize, Default)]
+#[derive(Clone, Debug, Serialize, Deserialize, Default)]
 pub struct CheckResult {
     /// Within the case.
     pub name: String,
@@ -65,7 +66,7 @@ impl CheckResult {
 }
 
 /// A case over one transport.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CaseResult {
     /// "push/repeated".
     pub name: String,
@@ -91,9 +92,49 @@ pub struct CaseResult {
     pub took: Duration,
 }
 
+impl CaseResult {
+    /// What checks and monitors come to. Without a check nothing can be said.
+    pub fn conclusion(&self) -> Verdict {
+        if !self.violations.is_empty() {
+            return Verdict::Failed;
+        }
+        let worst = self.checks.iter().map(|c| c.verdict).max();
+        worst.unwrap_or(Verdict::Inconclusive)
+    }
+}
+
+/// Which suite made a result, so that another one knows whether it can read
+/// and judge it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Of this notation: [`Provenance::FORMAT`].
+    pub format: u32,
+    /// The suite's version.
+    pub suite: String,
+    /// Of the text of every requirement that the suite embeds.
+    pub requirements: String,
+}
+
+impl Provenance {
+    /// Rises when a report changes so that an older suite would misread it.
+    pub const FORMAT: u32 = 1;
+
+    /// This suite's.
+    pub fn own() -> Provenance {
+        Provenance {
+            format: Provenance::FORMAT,
+            suite: env!("CARGO_PKG_VERSION").to_owned(),
+            requirements: fingerprint(),
+        }
+    }
+}
+
 /// A whole run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunResult {
+    /// By which suite.
+    #[serde(flatten)]
+    pub provenance: Provenance,
     /// "server" or "client".
     pub mode: String,
     /// Who was judged.

@@ -1,17 +1,19 @@
 //! Options, commands and exit codes. Everything else is in the library.
 
+mod cases;
+mod verify;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use futures::StreamExt;
-use gosync_conformance::client;
+use gosync_conformance::client::{self, Launch, Listener};
 use gosync_conformance::mutants::{self, Fate};
 use gosync_conformance::net::Wire;
 use gosync_conformance::process::Format;
 use gosync_conformance::report::{self, Form};
 use gosync_conformance::server;
-use gosync_conformance::suite::{
-    Case, CaseResult, Kind, Profile, RunResult, Verdict, glob, requirement,
-};
+use gosync_conformance::suite::{CaseResult, Profile, RunResult, Verdict, glob};
 use gosync_conformance::vectors;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -49,6 +51,11 @@ enum Command {
     /// Run the deliberately broken variants that an adapter lists, and see
     /// that each is caught.
     Mutants(MutantsOptions),
+    /// Look at reports of earlier runs.
+    Report {
+        #[command(subcommand)]
+        command: ReportCommand,
+    },
     /// List the cases.
     List(Selection),
     /// Say what a case does, expects, and which requirements it guards.
@@ -69,6 +76,31 @@ enum VectorsCommand {
     /// Check files: spec/vectors/*.json.
     Check {
         /// The files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+enum ReportCommand {
+    /// Check that JSON reports show conformant runs, and are what this suite
+    /// would have written.
+    ///
+    /// Looked at: the notation and the suite's version; that every case is
+    /// there once for each transport, none filtered out and none excused by a
+    /// baseline; that each case has the checks that this suite declares, and a
+    /// verdict that follows from them; that nothing was left out for want of
+    /// something; that the text of the requirements is this suite's.
+    ///
+    /// What it cannot prove: that the run took place, against whom, or that
+    /// nobody wrote the file by hand. A report is no signature. Whoever doubts
+    /// it runs the suite again, with the seed that the report names.
+    ///
+    /// Exit code: 0 every report shows a conformant, whole run; 1 one does
+    /// not; 2 a file is no report; 3 another version of the suite wrote it.
+    #[command(verbatim_doc_comment)]
+    Verify {
+        /// report.json of `--report json`.
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
@@ -111,8 +143,17 @@ enum SideName {
 #[derive(Args)]
 struct ClientOptions {
     /// A command that starts a driver (conformance/proto, driver.proto).
-    #[arg(long, value_name = "CMD")]
-    exec: String,
+    #[arg(
+        long,
+        value_name = "CMD",
+        conflicts_with = "listen",
+        required_unless_present = "listen"
+    )]
+    exec: Option<String>,
+    /// Where drivers dial in over a WebSocket, as those in browsers do:
+    /// HOST:PORT; with port 0 a free one is taken, and told.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
     /// How the driver is spoken to.
     #[arg(long, value_enum, default_value = "protobuf")]
     format: FormatName,
@@ -277,12 +318,15 @@ pub fn main() -> ExitCode {
     };
     let code = match cli.command {
         Command::Server(options) => runtime.block_on(server_mode(options)),
-        Command::List(selection) => list(&selection),
-        Command::Explain { case } => explain(&case),
+        Command::List(selection) => cases::list(&selection),
+        Command::Explain { case } => cases::explain(&case),
         Command::Client(options) => runtime.block_on(client_mode(options)),
         Command::Vectors {
             command: VectorsCommand::Check { files },
         } => check_vectors(&files),
+        Command::Report {
+            command: ReportCommand::Verify { files },
+        } => verify::reports(&files),
         Command::Mutants(options) => runtime.block_on(mutants_mode(options)),
         Command::CrudeDriver { kind } => crude_driver(&kind),
     };
@@ -346,8 +390,21 @@ async fn server_mode(options: ServerOptions) -> ExitCode {
 }
 
 async fn client_mode(options: ClientOptions) -> ExitCode {
-    let mut plan = client::Plan::new(options.exec);
-    plan.format = options.format.into();
+    let launch = match (options.exec, options.listen) {
+        (Some(command), _) => Launch::Exec {
+            command,
+            format: options.format.into(),
+        },
+        (None, Some(address)) => match Listener::bind(address).await {
+            Ok(listener) => {
+                println!("listening on {}", listener.url());
+                Launch::Listen(listener)
+            }
+            Err(e) => return usage(&format!("cannot listen on {address}: {e}")),
+        },
+        (None, None) => return usage("neither --exec nor --listen is given"),
+    };
+    let mut plan = client::Plan::new(launch);
     plan.mutant = options.mutant;
     plan.wires = options.transport.iter().map(|w| (*w).into()).collect();
     plan.profiles = options
@@ -545,88 +602,4 @@ fn apply_baseline(run: &mut RunResult, text: &str) -> Vec<String> {
         }
     }
     stale
-}
-
-fn list(selection: &Selection) -> ExitCode {
-    let mut plan = server::Plan::new("");
-    plan.profiles = selection.profile.iter().map(|p| (*p).into()).collect();
-    plan.only.clone_from(&selection.only);
-    plan.skip.clone_from(&selection.skip);
-    plan.requirements.clone_from(&selection.requirement);
-    let mut found = 0;
-    for case in server::cases::all() {
-        if plan.selects(case) {
-            found += 1;
-            line("server", case);
-        }
-    }
-    for case in client::cases::all() {
-        if plan.selects(case) {
-            found += 1;
-            line("client", case);
-        }
-    }
-    if found == 0 {
-        return usage("no case is selected");
-    }
-    println!("{found} cases");
-    ExitCode::SUCCESS
-}
-
-fn line<C>(mode: &str, case: &Case<C>) {
-    println!(
-        "{mode:<7} {:<34} {:<9} {}",
-        case.name,
-        case.profile.name(),
-        case.about
-    );
-}
-
-fn explain(pattern: &str) -> ExitCode {
-    let mut found = false;
-    for case in server::cases::all() {
-        if glob(pattern, case.name) {
-            found = true;
-            explain_case("server", case);
-        }
-    }
-    for case in client::cases::all() {
-        if glob(pattern, case.name) {
-            found = true;
-            explain_case("client", case);
-        }
-    }
-    if found {
-        ExitCode::SUCCESS
-    } else {
-        usage(&format!(
-            "no case is called {pattern:?}; `gosync-conformance list` shows all"
-        ))
-    }
-}
-
-fn explain_case<C>(mode: &str, case: &Case<C>) {
-    println!("{}   ({mode}, profile {})", case.name, case.profile.name());
-    println!("  {}", case.about);
-    if !case.needs.is_empty() {
-        let needs: Vec<String> = case
-            .needs
-            .iter()
-            .map(|n| format!("{n:?}").to_lowercase())
-            .collect();
-        println!("  needs: {}", needs.join(", "));
-    }
-    for check in case.checks {
-        println!("\n  {}: {}", check.name, check.expects);
-        if let Kind::Negative { twin } = check.kind {
-            println!("      counts only when {twin:?} passes too");
-        }
-        for id in check.cites {
-            match requirement(id) {
-                Some(r) => println!("      [{id}] {} ({})", r.text, r.chapter),
-                None => println!("      [{id}]"),
-            }
-        }
-    }
-    println!();
 }

@@ -1,0 +1,231 @@
+//! `report verify`: a report of a whole, conformant run is believed as far as
+//! it can be; whatever was changed in it by hand is noticed.
+
+use gosync_conformance::client::cases;
+use gosync_conformance::suite::{CaseResult, CheckResult, Kind, Provenance, RunResult, Verdict};
+use std::process::Command;
+use std::time::Duration;
+
+/// What the suite writes when every client case passes over both transports.
+fn whole() -> RunResult {
+    let wires = ["grpc", "grpc-web"];
+    let of = |wire: &&'static str| {
+        cases::all()
+            .into_iter()
+            .map(|c| (c, *wire))
+            .collect::<Vec<_>>()
+    };
+    RunResult {
+        provenance: Provenance::own(),
+        mode: "client".into(),
+        subject: "somebody's client 1.0".into(),
+        seed: 7,
+        filtered: false,
+        cases: wires
+            .iter()
+            .flat_map(of)
+            .map(|(case, wire)| CaseResult {
+                name: case.name.into(),
+                wire: wire.into(),
+                profile: case.profile.name().into(),
+                about: case.about.into(),
+                verdict: Verdict::Passed,
+                reason: String::new(),
+                checks: case
+                    .checks
+                    .iter()
+                    .map(|check| CheckResult {
+                        verdict: Verdict::Passed,
+                        ..CheckResult::declared(check)
+                    })
+                    .collect(),
+                violations: Vec::new(),
+                notes: Vec::new(),
+                exchanges: Vec::new(),
+                took: Duration::from_millis(3),
+            })
+            .collect(),
+        took: Duration::from_secs(1),
+    }
+}
+
+/// The command's exit code, and everything that it says.
+fn verify(text: &str) -> (i32, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("report.json");
+    std::fs::write(&file, text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_gosync-conformance"))
+        .args(["report", "verify"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8_lossy(&said).into_owned(),
+    )
+}
+
+/// A report after a change.
+fn changed(change: impl FnOnce(&mut RunResult)) -> (i32, String) {
+    let mut run = whole();
+    change(&mut run);
+    verify(&serde_json::to_string(&run).unwrap())
+}
+
+#[test]
+fn a_whole_conformant_report_is_believed() {
+    let (code, said) = changed(|_| {});
+    assert_eq!(code, 0, "{said}");
+}
+
+#[test]
+fn a_report_that_tells_of_a_failure_is_consistent_and_not_conformant() {
+    let (code, said) = changed(|run| {
+        run.cases[3].checks[0].verdict = Verdict::Failed;
+        run.cases[3].verdict = Verdict::Failed;
+    });
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("consistent"), "{said}");
+}
+
+#[test]
+fn cases_that_were_filtered_out_or_excused_earn_nothing() {
+    let (code, said) = changed(|run| {
+        run.filtered = true;
+        run.cases.truncate(5);
+    });
+    assert_eq!(code, 1, "{said}");
+    let (code, said) = changed(|run| {
+        run.filtered = true;
+        run.cases[0].verdict = Verdict::NotRun;
+        run.cases[0].reason = "known to fail: later".into();
+    });
+    assert_eq!(code, 1, "{said}");
+}
+
+#[test]
+fn what_was_left_out_for_want_of_a_capability_earns_nothing() {
+    let (code, said) = changed(|run| {
+        let case = run.cases.iter_mut().find(|c| c.name == "tabs/one-speaks");
+        let case = case.unwrap();
+        case.verdict = Verdict::NotRun;
+        case.checks.clear();
+        case.reason = "needs twoopenings".into();
+    });
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("consistent"), "{said}");
+}
+
+#[test]
+fn a_report_that_was_changed_by_hand_is_noticed() {
+    type Change = Box<dyn FnOnce(&mut RunResult)>;
+    let negative = |run: &RunResult| {
+        run.cases
+            .iter()
+            .position(|c| c.checks.iter().any(|k| k.negative))
+            .unwrap()
+    };
+    let tampered: Vec<(&str, Change)> = vec![
+        (
+            "called passed where",
+            Box::new(|run| {
+                run.cases[3].checks[0].verdict = Verdict::Failed;
+            }),
+        ),
+        (
+            "called passed where",
+            Box::new(|run| {
+                run.cases[3].violations.push("[TRANS-008] seen".into());
+            }),
+        ),
+        (
+            "is missing",
+            Box::new(|run| {
+                run.cases.remove(3);
+            }),
+        ),
+        (
+            "stands in it twice",
+            Box::new(|run| {
+                let again = run.cases[3].clone();
+                run.cases.push(again);
+            }),
+        ),
+        (
+            "is no case",
+            Box::new(|run| run.cases[3].name = "easy/one".into()),
+        ),
+        (
+            "its checks are",
+            Box::new(|run| {
+                run.cases[3].checks.remove(0);
+            }),
+        ),
+        (
+            "a verdict without a check",
+            Box::new(|run| run.cases[3].checks.clear()),
+        ),
+        (
+            "not as it is declared",
+            Box::new(|run| {
+                run.cases[3].checks[0].cites = vec!["MODEL-001".into()];
+            }),
+        ),
+        (
+            "without its positive twin",
+            Box::new(move |run| {
+                let at = negative(run);
+                let case = cases::all()[at];
+                let twin = case.checks.iter().find_map(|c| match c.kind {
+                    Kind::Negative { twin } => Some(twin),
+                    Kind::Positive => None,
+                });
+                for check in &mut run.cases[at].checks {
+                    if Some(check.name.as_str()) == twin {
+                        check.verdict = Verdict::Failed;
+                    }
+                }
+                run.cases[at].verdict = Verdict::Failed;
+            }),
+        ),
+        (
+            "not run for no reason",
+            Box::new(|run| {
+                run.cases[3].verdict = Verdict::NotRun;
+                run.cases[3].checks.clear();
+                run.cases[3].reason = "needs time".into();
+            }),
+        ),
+        (
+            "another text of the requirements",
+            Box::new(|run| {
+                run.provenance.requirements = "00".repeat(32);
+            }),
+        ),
+        (
+            "unknown transports",
+            Box::new(|run| {
+                run.cases.iter_mut().for_each(|c| c.wire = "pigeon".into());
+                let half = run.cases.len() / 2;
+                run.cases.truncate(half);
+            }),
+        ),
+    ];
+    for (says, change) in tampered {
+        let (code, said) = changed(change);
+        assert_eq!(code, 1, "{says}: {said}");
+        assert!(said.contains(says), "{says}: {said}");
+    }
+}
+
+#[test]
+fn what_is_no_report_of_this_suite_is_not_judged() {
+    assert_eq!(verify("hello").0, 2);
+    assert_eq!(verify("{}").0, 2);
+    assert_eq!(verify(r#"{"format": 1, "suite": "0.1.0"}"#).0, 2);
+    assert_eq!(verify(r#"{"format": 99}"#).0, 3);
+    let (code, said) = changed(|run| run.provenance.suite = "0.0.1".into());
+    assert_eq!(code, 3, "{said}");
+    assert_eq!(changed(|run| run.mode = "dinner".into()).0, 2);
+}
