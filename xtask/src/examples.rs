@@ -1,11 +1,11 @@
 //! The conformance suite, pointed at the implementations in other languages under `conformance/examples/`.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 
+use crate::serving::Serving;
 use crate::setup::{node, python};
 use crate::{conformance, process, test, workspace};
 
@@ -37,7 +37,7 @@ pub fn run() -> Result<()> {
     process::run(Command::new(python).arg(folder().join("python/vectors.py")))?;
     let of_python = driver(python, "python/driver.py");
     conformance::suite("client", &["--exec", &of_python], CLIENT)?;
-    let server = Server::start(example_server(python))?;
+    let server = Serving::start(example_server(python))?;
     conformance::suite("server", &["--url", &server.url], SERVER)?;
     let of_typescript = typescript()?;
     conformance::suite("client", &["--exec", &of_typescript], CLIENT)?;
@@ -81,7 +81,7 @@ fn example_server(python: &Path) -> Command {
 
 /// All clients on one server must end with the same records.
 fn together(python: &Path, server: Command, drivers: &[String]) -> Result<()> {
-    let server = Server::start(server)?;
+    let server = Serving::start(server)?;
     let mut command = Command::new(python);
     command
         .arg(folder().join("interop.py"))
@@ -90,44 +90,4 @@ fn together(python: &Path, server: Command, drivers: &[String]) -> Result<()> {
         command.args(["--driver", driver]);
     }
     process::run(&mut command)
-}
-
-/// A server that says on its first line where it listens; it ends with this value.
-struct Server {
-    process: Child,
-    url: String,
-}
-
-impl Server {
-    fn start(mut command: Command) -> Result<Server> {
-        eprintln!("  $ {}", process::line(&command));
-        let mut process = command
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start the server")?;
-        let mut line = String::new();
-        if let Some(stdout) = process.stdout.take() {
-            BufReader::new(stdout).read_line(&mut line)?;
-        }
-        let server = Server {
-            process,
-            url: line
-                .split_whitespace()
-                .find(|word| word.starts_with("http://"))
-                .unwrap_or_default()
-                .to_owned(),
-        };
-        if server.url.is_empty() {
-            bail!("the server did not say where it listens: {:?}", line.trim());
-        }
-        Ok(server)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself; either way nothing is left of it.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }

@@ -6,6 +6,7 @@
 
 mod bench;
 mod book;
+mod browsers;
 mod build_wasm;
 mod check;
 mod conformance;
@@ -16,6 +17,7 @@ mod generate;
 mod mutants;
 mod package;
 mod process;
+mod serving;
 mod setup;
 mod simulate;
 mod steps;
@@ -46,6 +48,7 @@ enum Command {
     Test(test::Args),
     Bench(bench::Args),
     Book(book::Args),
+    Browsers(browsers::Args),
     Check(check::Args),
     Generate(generate::Args),
     Mutants(mutants::Args),
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Book(args) => book::run(&args),
+        Command::Browsers(args) => browsers::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Mutants(args) => mutants::run(&args),

@@ -10,8 +10,8 @@ use anyhow::Result;
 use crate::setup::{browser, node};
 use crate::steps::{self, Step};
 use crate::{
-    build_wasm, conformance, demo, examples, mutants, package, process, simulate, web_tests,
-    workspace,
+    browsers, build_wasm, conformance, demo, examples, mutants, package, process, simulate,
+    web_tests, workspace,
 };
 
 const STEPS: &[Step] = &[
@@ -64,6 +64,11 @@ const STEPS: &[Step] = &[
         name: "conformance-wasm",
         about: "the WASM client, on Node, follows the specification",
         run: conformance::wasm,
+    },
+    Step {
+        name: "conformance-browser",
+        about: "the WASM client, in Chromium, follows the specification",
+        run: browsers::chromium,
     },
     Step {
         name: "examples",

@@ -1,6 +1,8 @@
 // One opening of a store: the client, whether it may use the network, and the other openings that hear of what it does.
 // Knows no command's encoding.
 
+import { base64, bytes, hex, unhex } from "./encoding.mjs";
+
 let unnamed = 0;
 
 export class Opening {
@@ -20,7 +22,7 @@ export class Opening {
     const opening = new Opening();
     // One that is in memory is one that nobody else can name.
     opening.store = store === "" ? `in memory ${++unnamed}` : `named ${store}`;
-    const prefixes = keyPrefixes.map(prefix => new Uint8Array(Buffer.from(prefix, "base64")));
+    const prefixes = keyPrefixes.map(prefix => bytes(prefix));
     opening.#replica = await Replica.open(
       opening.store,
       url,
@@ -87,7 +89,7 @@ export class Opening {
         writer: String(writer),
       })),
       pending: pending.map(({ key, deletes, state, reason }) => ({
-        key: Buffer.from(key, "hex").toString("base64"),
+        key: base64(unhex(key)),
         tombstone: deletes,
         rejected: state === "rejected" ? reason : "",
       })),
@@ -103,8 +105,8 @@ export class Opening {
 
   /** Gives up every unsent or refused write of a key. */
   async discard(key) {
-    const hex = Buffer.from(key).toString("hex");
-    const writes = (await this.#pending()).filter(write => write.key === hex);
+    const name = hex(key);
+    const writes = (await this.#pending()).filter(write => write.key === name);
     if (writes.length === 0) throw new Error("no write of that key is pending");
     for (const { id } of writes) await this.#replica.discard(id);
   }
@@ -206,8 +208,4 @@ function failure(status, detail) {
   const syncError = { kind, reason: status.reason ?? "", detail };
   if (status.detail !== null) syncError.detail += `: ${status.detail}`;
   return { syncError };
-}
-
-function base64(bytes) {
-  return Buffer.from(bytes).toString("base64");
 }

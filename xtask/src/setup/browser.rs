@@ -72,6 +72,47 @@ pub fn ensure() -> Result<Browser> {
     Ok(browser)
 }
 
+/// Finds or installs Firefox: its program.
+pub fn firefox() -> Result<PathBuf> {
+    one(
+        "FIREFOX",
+        &["firefox-esr", "firefox"],
+        &[],
+        &["firefox-esr"],
+    )
+}
+
+/// Finds or installs WebKitGTK's own small browser, and a virtual display for it: its program.
+pub fn webkit() -> Result<PathBuf> {
+    let places: Vec<PathBuf> = ["x86_64", "aarch64"]
+        .iter()
+        .map(|machine| format!("/usr/lib/{machine}-linux-gnu/webkit2gtk-4.1/MiniBrowser").into())
+        .collect();
+    if on_path(&["xvfb-run"]).is_none() && system::has_apt() {
+        system::install("testing in WebKit", &["xvfb", "xauth"])?;
+    }
+    one("WEBKIT", &[], &places, &["webkit2gtk-driver"])
+}
+
+/// A program that a variable names, or that is found, or that Debian's packages bring.
+fn one(variable: &str, names: &[&str], places: &[PathBuf], packages: &[&str]) -> Result<PathBuf> {
+    let find = || {
+        named(variable)
+            .or_else(|| on_path(names))
+            .or_else(|| places.iter().find(|path| path.is_file()).cloned())
+    };
+    if find().is_none() && system::has_apt() {
+        system::install("testing in a browser", packages)?;
+    }
+    match find() {
+        Some(program) => Ok(program),
+        None => bail!(
+            "no {} was found: install it, or name it with {variable}",
+            packages.join(" ")
+        ),
+    }
+}
+
 fn find() -> Option<Browser> {
     let chrome = named("CHROME").or_else(|| on_path(BROWSERS)).or_else(|| {
         OUTSIDE_PATH

@@ -20,7 +20,8 @@ Variables:
   GOSYNC_WASM_TOOLCHAIN  where the WASM target comes from: `rustup`, or `debian` for Debian's packages;
                          unset: the first that works
   GOSYNC_CACHE           folder for what is built once [default: ~/.cache/gosync]
-  CHROME, CHROMEDRIVER   browser and driver to test with [default: the installed ones]")]
+  CHROME, CHROMEDRIVER   browser and driver to test with [default: the installed ones]
+  FIREFOX, WEBKIT        further browsers for `browsers` [default: the installed ones]")]
 pub struct Args {
     /// What to set up [default: everything]
     #[arg(value_enum)]
