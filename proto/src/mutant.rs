@@ -193,6 +193,24 @@ mutants! {
     Client SnapshotLastPosition "snapshot-last-position" ["SNAP-017"] "A resumed snapshot's cursor is that of its last stream.";
     Client SnapshotUncompared "snapshot-uncompared" ["SNAP-021"] "A snapshot is taken for equal without a comparison.";
 
+    // ---- documents ----
+    Client ExistenceLast "existence-last" ["DOC-013"] "The existence record is written after the fields.";
+    Client ExistenceHoldsValue "existence-holds-value" ["DOC-008"] "The existence record holds an empty JSON object.";
+    Client TextUnquoted "text-unquoted" ["DOC-006"] "Text is written as it is, not as JSON.";
+    Client JsonSpaced "json-spaced" ["DOC-007"] "JSON is written in lines for people.";
+    Client PatchWritesExistence "patch-writes-existence" ["DOC-014"] "A change of fields writes the existence record as well.";
+    Client PatchRevives "patch-revives" ["DOC-015"] "Fields of a document that is not there may be changed.";
+    Client RemovedIsNull "removed-is-null" ["DOC-016"] "A removed field is set to JSON null.";
+    Client DeleteHidesOnly "delete-hides-only" ["DOC-017"] "A deletion leaves the fields' records.";
+    Client DeleteFieldsOnly "delete-fields-only" ["DOC-011", "DOC-017"] "A deletion leaves the existence record.";
+    Client LateFieldRevives "late-field-revives" ["DOC-011"] "A document shows as soon as it has a field.";
+    Client OldFieldsShown "old-fields-shown" ["DOC-012"] "Fields of a document's former life are shown.";
+    Client UnreadableUntold "unreadable-untold" ["DOC-010"] "A field that is not JSON is passed over.";
+    Client EmptyNamesTaken "empty-names-taken" ["DOC-003"] "Collections, ids and fields may have no name.";
+    Client ZeroInNamesTaken "zero-in-names-taken" ["DOC-002"] "Names may contain U+0000.";
+    Client LongNamesCut "long-names-cut" ["DOC-004"] "A field's key that is too long is cut.";
+    Client FieldsLeftBehind "fields-left-behind" ["DOC-018"] "An existence record is re-stamped without its fields.";
+
     // ---- the client's manners ----
     Client NoBackoff "no-backoff" ["CLIENT-032"] "Tries again without a growing pause.";
     Client NoJitter "no-jitter" ["CLIENT-033"] "Waits the same time as every other replica.";

@@ -2,6 +2,7 @@
 // Knows no case, and not how messages come and go.
 
 import { setClock } from "./clock.mjs";
+import { documentChange, documentResult } from "./documents.mjs";
 import { bytes } from "./encoding.mjs";
 import { Opening } from "./opening.mjs";
 
@@ -16,6 +17,7 @@ const capabilities = [
   "CAPABILITY_TWO_OPENINGS",
   "CAPABILITY_RANGES",
   "CAPABILITY_DISCARD",
+  "CAPABILITY_DOCUMENTS",
 ];
 
 const openings = new Map();
@@ -49,8 +51,13 @@ const commands = {
     openings.set(name, opening);
     return { done: {} };
   },
-  put: command => write(() => find(command).put(bytes(command.key), bytes(command.value))),
-  delete: command => write(() => find(command).delete(bytes(command.key))),
+  put: command => attempt(() => find(command).put(bytes(command.key), bytes(command.value))),
+  delete: command => attempt(() => find(command).delete(bytes(command.key))),
+  putDocument: command => attempt(() => find(command).editDocument(documentChange("put", command))),
+  patchDocument: command => attempt(() => find(command).editDocument(documentChange("patch", command))),
+  deleteDocument: command => attempt(() => find(command).editDocument(documentChange("delete", command))),
+  getDocument: command => attempt(async () => documentResult(await find(command).documents(command))),
+  listDocuments: command => attempt(async () => documentResult(await find(command).documents(command))),
   sync: command => find(command).sync(command.timeoutMs ?? 0),
   watch(command) {
     find(command).watch();
@@ -88,11 +95,10 @@ function find({ replica = "" }) {
   return opening;
 }
 
-/** Runs a write; what the client refuses is a result, what is no client's error is a fault. */
-async function write(run) {
+/** Runs a write or a query; what the client refuses is a result, what is no client's error is a fault. */
+async function attempt(run) {
   try {
-    await run();
-    return { done: {} };
+    return (await run()) ?? { done: {} };
   } catch (error) {
     if (error.code === undefined) throw error;
     return { writeError: { reason: error.reason ?? "", detail: error.message } };

@@ -48,6 +48,17 @@ export class Opening {
     return durable(this.#replica.deleteRecord(key));
   }
 
+  editDocument(change) {
+    return durable(this.#replica.write(JSON.stringify([change])));
+  }
+
+  /** The document of that id, or, without one, all of the collection. */
+  async documents({ collection = "", id }) {
+    if (id === undefined) return JSON.parse(await this.#replica.list(collection, ""));
+    const found = await this.#replica.get(collection, id);
+    return found === undefined ? [] : [JSON.parse(found)];
+  }
+
   /** One session; the network is used for no longer unless it is watching. */
   async sync(timeoutMs) {
     if (!this.#pluggedIn) return { syncError: { kind: "KIND_RETRYABLE", detail: "the network is cut" } };

@@ -187,7 +187,11 @@ struct Selection {
     #[arg(long, value_name = "ID")]
     requirement: Vec<String>,
     /// Profiles, separated by commas.
-    #[arg(long, value_delimiter = ',', default_value = "core,heal,live,hardened")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "core,heal,live,documents,hardened"
+    )]
     profile: Vec<ProfileName>,
 }
 
@@ -253,6 +257,7 @@ enum ProfileName {
     Core,
     Heal,
     Live,
+    Documents,
     Hardened,
 }
 
@@ -262,6 +267,7 @@ impl From<ProfileName> for Profile {
             ProfileName::Core => Profile::Core,
             ProfileName::Heal => Profile::Heal,
             ProfileName::Live => Profile::Live,
+            ProfileName::Documents => Profile::Documents,
             ProfileName::Hardened => Profile::Hardened,
         }
     }

@@ -37,8 +37,8 @@ struct Inner {
 /// An opening of a store of the client under test.
 #[derive(Clone)]
 pub struct Replica {
-    cx: Cx,
-    name: String,
+    pub(super) cx: Cx,
+    pub(super) name: String,
 }
 
 impl Cx {
@@ -369,7 +369,7 @@ fn retry_budget(seen: &[Seen]) -> Option<String> {
 /// # Errors
 /// [`Stop::Peer`] for what the client reports, [`Stop::Suite`] for what the
 /// driver cannot do although it said so.
-fn done(outcome: Outcome) -> Result<(), Stop> {
+pub(super) fn done(outcome: Outcome) -> Result<(), Stop> {
     match outcome {
         Outcome::Done(_) => Ok(()),
         Outcome::Unsupported(_) => Err(Stop::Suite(

@@ -111,6 +111,8 @@ fn info() -> wire::DriverInfo {
             Can::TwoOpenings,
             Can::Ranges,
             Can::Discard,
+            Can::Batches,
+            Can::Documents,
         ]
         .iter()
         .map(|c| *c as i32)

@@ -77,6 +77,7 @@ impl Driver {
                 Can::Ranges => Some(Need::Ranges),
                 Can::Discard => Some(Need::Discard),
                 Can::Batches => Some(Need::Batches),
+                Can::Documents => Some(Need::Documents),
                 Can::Unspecified => None,
             })
             .collect()

@@ -4,6 +4,7 @@
 pub mod cases;
 mod context;
 pub mod crude;
+mod documents;
 mod driver;
 mod launch;
 mod listen;

@@ -24,16 +24,19 @@ pub enum Profile {
     Heal,
     /// Watch beyond the catch-up.
     Live,
+    /// Documents over keys and values: clients only.
+    Documents,
     /// Limits, malformed input, hostile peers.
     Hardened,
 }
 
 impl Profile {
     /// Every one.
-    pub const ALL: [Profile; 4] = [
+    pub const ALL: [Profile; 5] = [
         Profile::Core,
         Profile::Heal,
         Profile::Live,
+        Profile::Documents,
         Profile::Hardened,
     ];
 
@@ -48,6 +51,7 @@ impl Profile {
             Profile::Core => "core",
             Profile::Heal => "heal",
             Profile::Live => "live",
+            Profile::Documents => "documents",
             Profile::Hardened => "hardened",
         }
     }
@@ -99,6 +103,8 @@ pub enum Need {
     Discard,
     /// A client that writes several records as one batch.
     Batches,
+    /// A client of the profile `documents`.
+    Documents,
 }
 
 impl Need {
@@ -126,6 +132,7 @@ impl Need {
             Need::Ranges => "ranges",
             Need::Discard => "discard",
             Need::Batches => "batches",
+            Need::Documents => "documents",
         }
     }
 }

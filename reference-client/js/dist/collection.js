@@ -50,7 +50,8 @@ function patch(collection, id, fields) {
     return { op: "patch", collection, id, fields, remove };
 }
 function toRow(stored) {
-    return { ...stored.fields, $id: stored.id, $pending: stored.pending, $rejected: stored.rejected };
+    const { fields, id, pending, rejected, unreadable } = stored;
+    return { ...fields, $id: id, $pending: pending, $rejected: rejected, $unreadable: unreadable };
 }
 /** Collects the writes of one {@link Database.batch}. */
 export class Batch {

@@ -14,6 +14,7 @@ interface StoredRow {
   pending: boolean;
   rejected: boolean;
   fields: Record<string, unknown>;
+  unreadable: string[];
 }
 
 /** The writes that a {@link Collection} and a {@link Batch} have in common. */
@@ -108,7 +109,8 @@ function patch(collection: string, id: string, fields: object): Change {
 }
 
 function toRow<T>(stored: StoredRow): Row<T> {
-  return { ...stored.fields, $id: stored.id, $pending: stored.pending, $rejected: stored.rejected } as Row<T>;
+  const { fields, id, pending, rejected, unreadable } = stored;
+  return { ...fields, $id: id, $pending: pending, $rejected: rejected, $unreadable: unreadable } as Row<T>;
 }
 
 /** Collects the writes of one {@link Database.batch}. */

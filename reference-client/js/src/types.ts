@@ -32,6 +32,8 @@ export type Row<T> = T & {
   readonly $pending: boolean;
   /** Whether the server refused some of it: see {@link Database.pending} for why. */
   readonly $rejected: boolean;
+  /** Fields that hold what is no JSON, from another application perhaps: kept as they are, and not shown. */
+  readonly $unreadable: readonly string[];
 };
 
 /** What became of a write at the server. */

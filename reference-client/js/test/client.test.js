@@ -10,7 +10,7 @@ const url = "http://127.0.0.1:9";
 let stores = 0;
 
 /** What a row says of itself while the server has not answered. */
-const waiting = { $pending: true, $rejected: false };
+const waiting = { $pending: true, $rejected: false, $unreadable: [] };
 
 async function opened(t, options = {}) {
   const db = await open({ name: `test-${++stores}`, url, space: "test", ...options });
@@ -63,6 +63,16 @@ test("with the module loaded", async t => {
     const fields = { text: "ä\0\"🟢", list: [1, [true, null]], object: { deep: { er: 0.5 } }, nothing: null, no: false };
     await things.put("t", fields);
     assert.deepEqual(await things.get("t"), { ...fields, $id: "t", ...waiting });
+  });
+
+  await t.test("a field of another application that is no JSON is kept, and told as unreadable", async t => {
+    const db = await opened(t);
+    const things = db.collection("things");
+    await things.put("t", { fine: 1 });
+    const key = new TextEncoder().encode("things\0t\0broken");
+    await db.records.put(key, new TextEncoder().encode("{"));
+    assert.deepEqual(await things.get("t"), { fine: 1, $id: "t", ...waiting, $unreadable: ["broken"] });
+    assert.equal((await db.records.get(key)).value.length, 1);
   });
 
   await t.test("patch changes some fields, put replaces all, delete removes", async t => {

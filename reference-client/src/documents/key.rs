@@ -1,7 +1,7 @@
 //! Where a document's records lie: `collection 00 id 00 field`, and the
 //! existence record under the empty field name.
 
-use gosync_proto::{Invalid, Key, KeyRange};
+use gosync_proto::{Invalid, Key, KeyRange, mutant};
 
 const SEPARATOR: u8 = 0;
 
@@ -64,7 +64,11 @@ impl DocumentId {
     /// As for the names of [`DocumentId::new`].
     pub fn field(&self, name: &str) -> Result<Key, Invalid> {
         check("field", name)?;
-        Key::new([&self.prefix[..], name.as_bytes()].concat())
+        let mut key = [&self.prefix[..], name.as_bytes()].concat();
+        if mutant!(LongNamesCut) {
+            key.truncate(512);
+        }
+        Key::new(key)
     }
 
     /// All keys of the document.
@@ -113,10 +117,10 @@ pub fn is_existence(key: &Key) -> bool {
 }
 
 fn check(what: &str, name: &str) -> Result<(), Invalid> {
-    if name.is_empty() {
+    if name.is_empty() && !mutant!(EmptyNamesTaken) {
         return Err(Invalid::malformed(what, "is empty"));
     }
-    if name.contains('\0') {
+    if name.contains('\0') && !mutant!(ZeroInNamesTaken) {
         return Err(holds_nul(what));
     }
     Ok(())

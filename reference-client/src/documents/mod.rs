@@ -11,7 +11,7 @@ use crate::client::{Client, Pending, Row, WriteHandle, rows_of};
 use crate::replica::edit::{Edit, WriteError};
 use crate::store::{Reads, Store, StoreError, View};
 use bytes::Bytes;
-use gosync_proto::{Invalid, Key};
+use gosync_proto::{Invalid, Key, mutant};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -178,7 +178,8 @@ pub fn assemble(rows: &[Row]) -> Vec<Document> {
         let Some((document, field)) = parse(&row.key) else {
             continue;
         };
-        if field.is_empty() {
+        let known = current.as_ref().is_some_and(|(d, _)| *d == document);
+        if field.is_empty() || (mutant!(LateFieldRevives) && !known) {
             // the shortest key of the document comes first
             documents.push(Document {
                 id: document.id().to_owned(),
@@ -190,9 +191,10 @@ pub fn assemble(rows: &[Row]) -> Vec<Document> {
             current = Some((document, row));
             continue;
         }
-        let shown = current
-            .as_ref()
-            .is_some_and(|(d, existence)| *d == document && row.version >= existence.version);
+        let shown = current.as_ref().is_some_and(|(d, existence)| {
+            let former = row.version < existence.version && !mutant!(OldFieldsShown);
+            *d == document && !former
+        });
         let Some(open) = documents.last_mut().filter(|_| shown) else {
             continue;
         };
@@ -200,6 +202,7 @@ pub fn assemble(rows: &[Row]) -> Vec<Document> {
             Ok(value) => {
                 open.fields.insert(field.to_owned(), value);
             }
+            Err(_) if mutant!(UnreadableUntold) => {}
             Err(_) => open.unreadable.push(field.to_owned()),
         }
         open.pending |= is_pending(row);
@@ -246,39 +249,61 @@ fn record_edits(view: &View, edits: Vec<DocumentEdit>) -> Result<Vec<Edit>, Docu
         let state = states.entry(edit.document().clone()).or_default();
         match edit {
             DocumentEdit::Put(document, fields) => {
-                // first, so that the fields are newer
-                out.push(Edit::Put(document.existence()?, Bytes::new()));
+                let existence = existence_put(&document)?;
                 state.shown = true;
+                if mutant!(ExistenceLast) {
+                    set_fields(&document, fields, state, &mut out)?;
+                    out.push(existence);
+                    continue;
+                }
+                // first, so that the fields are newer
+                out.push(existence);
                 set_fields(&document, fields, state, &mut out)?;
             }
             DocumentEdit::Patch(document, fields, removed) => {
-                if !state.shown {
+                if !state.shown && !mutant!(PatchRevives) {
                     return Err(DocumentError::NoDocument {
                         collection: document.collection().to_owned(),
                         id: document.id().to_owned(),
                     });
                 }
+                if mutant!(PatchWritesExistence) {
+                    out.push(existence_put(&document)?);
+                }
                 set_fields(&document, fields, state, &mut out)?;
                 for field in removed {
                     let key = document.field(&field)?;
+                    if mutant!(RemovedIsNull) {
+                        out.push(Edit::Put(key, encode(&Value::Null)));
+                        continue;
+                    }
                     state.puts.remove(&key);
                     out.push(Edit::Delete(key));
                 }
             }
             DocumentEdit::Delete(document) => {
                 if state.shown || !state.puts.is_empty() {
-                    out.push(Edit::Delete(document.existence()?));
-                    out.extend(
-                        std::mem::take(&mut state.puts)
-                            .into_iter()
-                            .map(Edit::Delete),
-                    );
+                    if !mutant!(DeleteFieldsOnly) {
+                        out.push(Edit::Delete(document.existence()?));
+                    }
                     state.shown = false;
+                    let puts = std::mem::take(&mut state.puts).into_iter();
+                    if !mutant!(DeleteHidesOnly) {
+                        out.extend(puts.map(Edit::Delete));
+                    }
                 }
             }
         }
     }
     Ok(out)
+}
+
+fn existence_put(document: &DocumentId) -> Result<Edit, Invalid> {
+    let value = match mutant!(ExistenceHoldsValue) {
+        true => Bytes::from_static(b"{}"),
+        false => Bytes::new(),
+    };
+    Ok(Edit::Put(document.existence()?, value))
 }
 
 fn set_fields(
@@ -308,7 +333,11 @@ fn encode(value: &Value) -> Bytes {
             other => other.clone(),
         }
     }
-    ordered(value).to_string().into()
+    match value {
+        Value::String(text) if mutant!(TextUnquoted) => text.clone().into(),
+        value if mutant!(JsonSpaced) => format!("{:#}", ordered(value)).into(),
+        value => ordered(value).to_string().into(),
+    }
 }
 
 #[cfg(test)]

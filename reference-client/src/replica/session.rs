@@ -309,7 +309,7 @@ fn restamp_old_writes(
     let revives = |w: &Write| {
         let key = w.record.key.as_bytes();
         let of = |e: &&Key| key.starts_with(e.as_bytes());
-        !w.record.is_tombstone() && revived.iter().any(of)
+        !mutant!(FieldsLeftBehind) && !w.record.is_tombstone() && revived.iter().any(of)
     };
     let moved = old
         .into_iter()

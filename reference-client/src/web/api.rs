@@ -244,7 +244,13 @@ impl Change {
 
 /// `StoredRow` of the TypeScript surface.
 fn row(d: &Document) -> Value {
-    json!({"id": d.id, "pending": d.pending, "rejected": d.rejected, "fields": d.fields})
+    json!({
+        "id": d.id,
+        "pending": d.pending,
+        "rejected": d.rejected,
+        "fields": d.fields,
+        "unreadable": d.unreadable,
+    })
 }
 
 /// What a write resolves with: an object whose `server` promises the verdict.

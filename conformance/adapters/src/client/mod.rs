@@ -1,6 +1,7 @@
 //! The native reference client behind `driver.proto`: what each command asks
 //! of the client. Knows no case.
 
+mod documents;
 mod opening;
 mod runtime;
 
@@ -17,7 +18,7 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::time::Duration;
 
-const CAPABILITIES: [Capability; 11] = [
+const CAPABILITIES: [Capability; 12] = [
     Capability::DurableStore,
     Capability::Clock,
     Capability::Online,
@@ -29,6 +30,7 @@ const CAPABILITIES: [Capability; 11] = [
     Capability::Ranges,
     Capability::Discard,
     Capability::Batches,
+    Capability::Documents,
 ];
 
 /// Answers commands until the input ends.
@@ -111,6 +113,25 @@ impl Driver {
                     .idle(Duration::from_millis(idle.timeout_ms.into()))
                     .await;
                 Ok(result.map_or_else(Answer::SyncError, |()| Answer::Done(Done {})))
+            }
+            Some(Command::PutDocument(put)) => {
+                let opening = self.find(&put.replica)?;
+                opening.edit_document(documents::put(put)?).await
+            }
+            Some(Command::PatchDocument(patch)) => {
+                let opening = self.find(&patch.replica)?;
+                opening.edit_document(documents::patch(patch)?).await
+            }
+            Some(Command::DeleteDocument(delete)) => {
+                let opening = self.find(&delete.replica)?;
+                opening.edit_document(documents::delete(&delete)).await
+            }
+            Some(Command::GetDocument(get)) => {
+                let opening = self.find(&get.replica)?;
+                opening.document(&get.collection, &get.id).await
+            }
+            Some(Command::ListDocuments(list)) => {
+                self.find(&list.replica)?.documents(&list.collection).await
             }
             Some(Command::ReadAll(read)) => Ok(Answer::Contents(
                 self.find(&read.replica)?.contents().await?,

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 /// A client on either store.
 #[derive(Clone)]
-enum AnyClient {
+pub(super) enum AnyClient {
     Memory(Client<MemoryStore>),
     Sqlite(Client<SqliteStore>),
 }
@@ -37,11 +37,13 @@ macro_rules! on {
     };
 }
 
+pub(super) use on;
+
 type Siblings = Arc<Mutex<HashMap<String, AnyClient>>>;
 
 /// One opening.
 pub struct Opening {
-    client: AnyClient,
+    pub(super) client: AnyClient,
     store: String,
     plugged_in: bool,
     watching: bool,
@@ -313,7 +315,7 @@ fn failure(status: &Status, detail: &str) -> SyncError {
     }
 }
 
-fn refusal(error: ClientError) -> WriteError {
+pub(super) fn refusal(error: ClientError) -> WriteError {
     let reason = match &error {
         ClientError::Invalid(invalid) => invalid.reason.as_str(),
         ClientError::ClockExhausted(_) | ClientError::Store(_) => "",

@@ -2,6 +2,7 @@
 
 mod auth;
 mod clock;
+mod documents;
 mod driver;
 mod faults;
 mod history;
@@ -20,7 +21,7 @@ use crate::suite::{Case, Stop};
 
 /// All of them.
 pub fn all() -> Vec<&'static Case<Cx>> {
-    let areas: [&'static [Case<Cx>]; 10] = [
+    let areas: [&'static [Case<Cx>]; 11] = [
         driver::CASES,
         sync::CASES,
         watch::CASES,
@@ -31,6 +32,7 @@ pub fn all() -> Vec<&'static Case<Cx>> {
         writes::CASES,
         streams::CASES,
         reconcile::CASES,
+        documents::CASES,
     ];
     areas.into_iter().flatten().collect()
 }
