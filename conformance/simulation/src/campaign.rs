@@ -110,7 +110,7 @@ pub fn world_of(worlds: &[&'static World], seed: u64) -> &'static World {
     worlds[(seed % worlds.len() as u64) as usize]
 }
 
-/// Runs `count` seeds from `summary.next` on, on so many threads, and adds them
+/// Runs `count` seeds, each with the same options, from `summary.next` on, on so many threads, and adds them
 /// up. `tell` hears of each run, and of all that are over; it says whether to
 /// go on.
 ///
@@ -119,6 +119,7 @@ pub fn world_of(worlds: &[&'static World], seed: u64) -> &'static World {
 pub fn go_on(
     summary: &mut Summary,
     worlds: &[&'static World],
+    options: &Options,
     count: u64,
     jobs: usize,
     tell: &(dyn Fn(&'static World, &Outcome, &Summary) -> bool + Sync),
@@ -138,7 +139,7 @@ pub fn go_on(
                     }
                     let world = world_of(worlds, seed);
                     let began = Instant::now();
-                    match run(world, seed, &Options::default()) {
+                    match run(world, seed, options) {
                         Err(error) => {
                             stop.store(true, Ordering::Relaxed);
                             *locked(&fault) = Some(error);
@@ -177,10 +178,11 @@ mod tests {
         let worlds = [world::find("calm").unwrap()];
         let all = |_: &'static World, _: &Outcome, _: &Summary| true;
         let mut whole = Summary::new(3);
-        go_on(&mut whole, &worlds, 2, 2, &all).unwrap();
+        let options = Options::default();
+        go_on(&mut whole, &worlds, &options, 2, 2, &all).unwrap();
         let mut parts = Summary::new(3);
         for _ in 0..2 {
-            go_on(&mut parts, &worlds, 1, 1, &all).unwrap();
+            go_on(&mut parts, &worlds, &options, 1, 1, &all).unwrap();
             let kept = serde_json::to_string(&parts).unwrap();
             parts = serde_json::from_str(&kept).unwrap();
         }

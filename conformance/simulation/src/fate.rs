@@ -2,6 +2,7 @@
 //! themselves, and all are made good in the end. Knows what can be done to
 //! whom, and nothing of what must hold.
 
+use crate::chance::Chance;
 use crate::device::Device;
 use crate::net::{Cut, Weather};
 use crate::run::Stage;
@@ -12,6 +13,9 @@ use std::collections::BTreeMap;
 /// What happens to a world, and is made good in the end.
 pub(crate) struct Fate<'s> {
     stage: &'s Stage,
+    /// Each fault has a stream of its own, so that one that is left out
+    /// changes nothing about the others.
+    chance: Chance,
     /// What ends by itself, and when: device and server troubles.
     troubles: Vec<(u64, Trouble)>,
 }
@@ -43,11 +47,19 @@ enum Fault {
     DeviceRot,
 }
 
+impl Fault {
+    fn befalls_a_device(self) -> bool {
+        use Fault::{Away, Clock, Crash, Cut, HalfOpen, LoseStore};
+        matches!(self, Away | Clock | Crash | Cut | HalfOpen | LoseStore)
+    }
+}
+
 impl<'s> Fate<'s> {
     /// Nothing has happened yet.
     pub(crate) fn new(stage: &'s Stage) -> Fate<'s> {
         Fate {
             stage,
+            chance: stage.chance.fork(),
             troubles: Vec::new(),
         }
     }
@@ -60,9 +72,15 @@ impl<'s> Fate<'s> {
         for (_, trouble) in over {
             self.end(trouble);
         }
-        match self.choose() {
-            Some(fault) => self.begin(fault),
-            None => Ok(()),
+        self.chance = self.stage.chance.fork();
+        let Some(fault) = self.choose() else {
+            return Ok(());
+        };
+        let number = self.stage.faults.get();
+        self.stage.faults.set(number + 1);
+        match self.stage.part.has_fault(number) {
+            true => self.begin(number, fault),
+            false => Ok(()),
         }
     }
 
@@ -89,7 +107,7 @@ impl<'s> Fate<'s> {
         if total == 0 {
             return None;
         }
-        let mut at = self.stage.chance.between(0, total - 1);
+        let mut at = self.chance.between(0, total - 1);
         for (fault, weight) in weights {
             if at < weight {
                 return Some(fault);
@@ -99,12 +117,15 @@ impl<'s> Fate<'s> {
         None
     }
 
-    fn begin(&mut self, fault: Fault) -> anyhow::Result<()> {
+    fn begin(&mut self, number: u64, fault: Fault) -> anyhow::Result<()> {
         let stage = self.stage;
-        let chance = &stage.chance;
-        let Some(device) = chance.pick(&stage.devices) else {
+        let chance = self.chance.clone();
+        let drawn = stage.device_at(chance.bits());
+        let any = stage.devices.first().filter(|_| !fault.befalls_a_device());
+        let Some(device) = drawn.or(any) else {
             return Ok(());
         };
+        stage.note(format_args!("fault {number}: {fault:?}"));
         let offset = |most: i64| match chance.permille(300) {
             true => 0,
             false => chance.between(0, 2 * most.unsigned_abs()) as i64 - most,
@@ -197,13 +218,13 @@ impl<'s> Fate<'s> {
 
     fn until(&mut self, most_ms: u64, trouble: Trouble) {
         let now = self.stage.executor.now_ms();
-        let at = now + self.stage.chance.skewed(most_ms * self.stage.pace);
+        let at = now + self.chance.skewed(most_ms * self.stage.pace);
         self.troubles.push((at, trouble));
     }
 
     fn end(&self, trouble: Trouble) {
         let stage = self.stage;
-        let device = |index: usize| stage.devices.get(index);
+        let device = |index: usize| stage.devices.iter().find(|d| d.index() == index);
         match trouble {
             Trouble::Cut(index) => {
                 stage.note(format_args!("d{index} is back"));
@@ -224,14 +245,14 @@ impl<'s> Fate<'s> {
     /// has either must come to the same.
     fn reuse(&self) {
         let stage = self.stage;
-        let Some((space, ledger)) = stage.chance.pick(&stage.spaces) else {
+        let Some((space, ledger)) = self.chance.pick(&stage.spaces) else {
             return;
         };
-        let Some(mut record) = ledger.any_taken(stage.chance.bits()) else {
+        let Some(mut record) = ledger.any_taken(self.chance.bits()) else {
             return;
         };
-        let value = format!("other {}", stage.chance.bits() % 1_000);
-        record.content = match stage.chance.permille(300) {
+        let value = format!("other {}", self.chance.bits() % 1_000);
+        record.content = match self.chance.permille(300) {
             true => Content::Tombstone,
             false => Content::Put(value.into()),
         };
@@ -242,7 +263,7 @@ impl<'s> Fate<'s> {
             ..Default::default()
         };
         // a device of its own, that nothing else befalls
-        let link = stage.net.link(stage.devices.len());
+        let link = stage.net.link(stage.places);
         let process = stage.executor.new_process();
         stage.executor.spawn(process, async move {
             // whatever comes of it
@@ -252,7 +273,7 @@ impl<'s> Fate<'s> {
 
     /// From its next opening on, other ranges.
     fn hold_other_ranges(&self, device: &Device) {
-        let chance = &self.stage.chance;
+        let chance = &self.chance;
         let all = [
             "import/0", "import/1", "import", "k00", "k01", "k02", "k", "doc\0d1", "doc",
         ];
@@ -276,14 +297,14 @@ impl<'s> Fate<'s> {
         let (space, ledger) = &stage.spaces[0];
         let server = stage.server.records(space)?;
         let held: Vec<BTreeMap<Key, Record>> = stage.devices.iter().map(Device::records).collect();
-        let victim = stage.chance.between(0, held.len() as u64 - 1) as usize;
+        let victim = self.chance.between(0, held.len() as u64 - 1) as usize;
         let place = match at_server {
             true => &server,
             false => &held[victim],
         };
         let keys: Vec<&Key> = place.keys().collect();
-        for _ in 0..stage.chance.between(1, 8) {
-            let Some(key) = stage.chance.pick(&keys) else {
+        for _ in 0..self.chance.between(1, 8) {
+            let Some(key) = self.chance.pick(&keys) else {
                 return Ok(());
             };
             let newest = ledger.newest(key);

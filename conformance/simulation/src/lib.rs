@@ -16,6 +16,7 @@
 //! | `fate` | what happens to a world |
 //! | [`run`] | one run from the first fault to the last check |
 //! | [`campaign`] | many runs, on several threads, and what came of them |
+//! | [`shrink`] | the least part of a failing run that still fails |
 //! | [`hunt`] | whether runs notice an implementation that was made wrong |
 
 pub mod campaign;
@@ -29,6 +30,7 @@ pub mod ledger;
 pub mod net;
 pub mod run;
 pub mod server;
+pub mod shrink;
 pub mod store;
 pub mod trace;
 pub mod world;

@@ -6,12 +6,15 @@ use clap::Parser;
 use gosync_proto::mutant::{self, Entry};
 use gosync_simulation::campaign::{CHUNK, Summary, go_on};
 use gosync_simulation::hunt::{Hunt, hunt};
-use gosync_simulation::run::{Options, Outcome, run};
+use gosync_simulation::run::{Options, Outcome, Part, run};
+use gosync_simulation::shrink::shrink;
 use gosync_simulation::world::{self, WORLDS, World};
+use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 /// Run simulated worlds: the real client and server in one thread, under one seed, in virtual time
@@ -30,6 +33,18 @@ struct Args {
     /// Show everything that happens
     #[arg(long)]
     trace: bool,
+    /// Faults end after so many virtual seconds, if not before
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
+    /// Only these devices are ever switched on, by their numbers in the trace
+    #[arg(long, value_name = "N,..", value_parser = numbers)]
+    devices: Option<BTreeSet<u64>>,
+    /// Only these faults happen, by their numbers in the trace
+    #[arg(long, value_name = "N,..", value_parser = numbers)]
+    faults: Option<BTreeSet<u64>>,
+    /// Show a failing run as it is: do not look for the least part of it that fails
+    #[arg(long)]
+    whole: bool,
     /// Go on after failures
     #[arg(long)]
     keep_going: bool,
@@ -46,6 +61,12 @@ struct Args {
     /// List the worlds
     #[arg(long)]
     list: bool,
+}
+
+/// `1,4,9`; nothing at all is none.
+fn numbers(text: &str) -> Result<BTreeSet<u64>, std::num::ParseIntError> {
+    let parts = text.split(',').filter(|part| !part.is_empty());
+    parts.map(str::parse).collect()
 }
 
 fn main() -> ExitCode {
@@ -67,14 +88,15 @@ fn simulate(args: &Args) -> Result<bool> {
         return Ok(true);
     }
     let worlds = chosen(&args.world)?;
+    let options = options(args)?;
     let jobs = args
         .jobs
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    if args.trace {
+        return traced(args, &worlds, &options);
+    }
     if !args.mutant.is_empty() {
         return hunted(args, &worlds, jobs);
-    }
-    if args.trace {
-        return traced(args, &worlds);
     }
     let mut summary = match &args.campaign {
         Some(file) if file.exists() => kept(file)?,
@@ -83,11 +105,15 @@ fn simulate(args: &Args) -> Result<bool> {
     let end = summary.from.saturating_add(args.seeds);
     let keep_going = args.keep_going || args.campaign.is_some();
     let bar = Bar::new(args.seeds);
+    let first = Mutex::new(None);
     let tell = |world: &'static World, outcome: &Outcome, sums: &Summary| {
         let failed = !outcome.violations.is_empty();
-        if failed && (keep_going || sums.total().failed == 1) {
+        if failed && keep_going {
             bar.clear();
-            report(world, outcome, keep_going);
+            report(world, outcome, &options, true);
+        } else if failed && sums.total().failed == 1 {
+            let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
+            *first = Some((world, outcome.clone()));
         }
         bar.show(&sums.total());
         keep_going || !failed
@@ -97,7 +123,7 @@ fn simulate(args: &Args) -> Result<bool> {
             Some(_) => CHUNK.min(end - summary.next),
             None => end - summary.next,
         };
-        go_on(&mut summary, &worlds, count, jobs, &tell)?;
+        go_on(&mut summary, &worlds, &options, count, jobs, &tell)?;
         if let Some(file) = &args.campaign {
             keep(file, &summary)?;
         }
@@ -106,6 +132,9 @@ fn simulate(args: &Args) -> Result<bool> {
         }
     }
     bar.clear();
+    if let Some((world, outcome)) = first.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        shrunk(args, world, outcome, &options)?;
+    }
     show(&summary);
     Ok(summary.total().failed == 0)
 }
@@ -121,24 +150,53 @@ fn chosen(names: &[String]) -> Result<Vec<&'static World>> {
     names.iter().map(find).collect()
 }
 
+/// How runs are carried out.
+fn options(args: &Args) -> Result<Options> {
+    let mutant = match &args.mutant[..] {
+        [name] if args.trace => match mutant::find(name) {
+            Some(entry) => Some(entry.mutant),
+            None => bail!("there is no mutant {name:?}"),
+        },
+        _ => None,
+    };
+    Ok(Options {
+        print: args.trace,
+        mutant,
+        part: Part {
+            seconds: args.seconds,
+            devices: args.devices.clone(),
+            faults: args.faults.clone(),
+        },
+    })
+}
+
 /// Each seed in each of the worlds, with everything that happens.
-fn traced(args: &Args, worlds: &[&'static World]) -> Result<bool> {
+fn traced(args: &Args, worlds: &[&'static World], options: &Options) -> Result<bool> {
     let mut sound = true;
     for seed in args.from..args.from.saturating_add(args.seeds) {
         for world in worlds {
-            let options = Options {
-                print: true,
-                ..Options::default()
-            };
-            let outcome = run(world, seed, &options)?;
+            let outcome = run(world, seed, options)?;
             println!("trace {}", outcome.hash);
             if !outcome.violations.is_empty() {
-                report(world, &outcome, true);
+                report(world, &outcome, options, true);
                 sound = false;
             }
         }
     }
     Ok(sound)
+}
+
+/// A failing run, and the least part of it that fails in the same way.
+fn shrunk(args: &Args, world: &'static World, outcome: Outcome, options: &Options) -> Result<()> {
+    if args.whole {
+        report(world, &outcome, options, false);
+        return Ok(());
+    }
+    report(world, &outcome, options, true);
+    eprintln!("looking for the least part of it that fails ...");
+    let (least, outcome) = shrink(world, outcome, options)?;
+    report(world, &outcome, &least, false);
+    Ok(())
 }
 
 /// One line for each mutant, as the table in the README has it.
@@ -213,7 +271,7 @@ fn show(summary: &Summary) {
     }
 }
 
-fn report(world: &World, outcome: &Outcome, brief: bool) {
+fn report(world: &World, outcome: &Outcome, options: &Options, brief: bool) {
     if !brief {
         println!("... the end of the trace:");
         for line in &outcome.tail {
@@ -225,9 +283,26 @@ fn report(world: &World, outcome: &Outcome, brief: bool) {
         println!("  - {violation}");
     }
     println!(
-        "  replay: cargo xtask simulate --world {} --from {} --seeds 1 --trace",
-        world.name, outcome.seed
+        "  replay: cargo xtask simulate --world {} --from {} --seeds 1 --trace{}",
+        world.name,
+        outcome.seed,
+        flags(&options.part)
     );
+}
+
+/// The options that leave of a world just this part.
+fn flags(part: &Part) -> String {
+    fn listed<N: ToString>(numbers: &BTreeSet<N>) -> String {
+        let numbers: Vec<String> = numbers.iter().map(N::to_string).collect();
+        numbers.join(",")
+    }
+    let seconds = part.seconds.map(|s| format!(" --seconds {s}"));
+    let devices = part.devices.as_ref();
+    let devices = devices.map(|d| format!(" --devices={}", listed(d)));
+    let faults = part.faults.as_ref();
+    let faults = faults.map(|f| format!(" --faults={}", listed(f)));
+    let all = [seconds, devices, faults];
+    all.into_iter().flatten().collect()
 }
 
 /// How far it is, for people who wait.

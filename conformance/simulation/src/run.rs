@@ -16,6 +16,8 @@ use gosync_proto::limits::Limits;
 use gosync_proto::mutant::Mutant;
 use gosync_proto::{Record, SpaceId};
 use gosync_server::store::StoreError;
+use std::cell::Cell;
+use std::collections::BTreeSet;
 
 /// What a run showed.
 #[derive(Clone, Debug)]
@@ -28,6 +30,12 @@ pub struct Outcome {
     pub virtual_ms: u64,
     /// Writes that users made.
     pub writes: u64,
+    /// How many devices there were, those that were left out included.
+    pub devices: u64,
+    /// How many faults happened, those that were left out included.
+    pub faults: u64,
+    /// When faults ended, virtual seconds.
+    pub seconds: u64,
     /// What happened which must not; empty when all is well.
     pub violations: Vec<String>,
     /// The last lines of the trace.
@@ -35,12 +43,39 @@ pub struct Outcome {
 }
 
 /// How a run is carried out.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Show the trace as it grows.
     pub print: bool,
     /// The implementations are made wrong in this way.
     pub mutant: Option<Mutant>,
+    /// What is left of the world.
+    pub part: Part,
+}
+
+/// The part of a world that takes part in a run: all of it, unless somebody
+/// looks for the least that still fails. What is left out changes nothing that
+/// is drawn for the rest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// Faults end after so many virtual seconds, if not before.
+    pub seconds: Option<u64>,
+    /// Only these devices are ever switched on.
+    pub devices: Option<BTreeSet<u64>>,
+    /// Only these faults happen, by their number in the trace.
+    pub faults: Option<BTreeSet<u64>>,
+}
+
+impl Part {
+    pub(crate) fn has_device(&self, index: usize) -> bool {
+        self.devices
+            .as_ref()
+            .is_none_or(|d| d.contains(&(index as u64)))
+    }
+
+    pub(crate) fn has_fault(&self, number: u64) -> bool {
+        self.faults.as_ref().is_none_or(|f| f.contains(&number))
+    }
 }
 
 /// After the faults the last call that was lost is given up (60 s), the last
@@ -62,6 +97,11 @@ pub(crate) struct Stage {
     pub(crate) server: Server,
     pub(crate) net: Net,
     pub(crate) devices: Vec<Device>,
+    /// How many there would be if none were left out.
+    pub(crate) places: usize,
+    pub(crate) part: Part,
+    /// How many faults happened.
+    pub(crate) faults: Cell<u64>,
     /// Each with its books; the violations are everybody's.
     pub(crate) spaces: Vec<(SpaceId, Ledger)>,
     ledger: Ledger,
@@ -117,6 +157,12 @@ pub fn run(world: &'static World, seed: u64, options: &Options) -> anyhow::Resul
         1..=15 => (3 * 3_600_000, 3 * 3_600_000 / usual),
         _ => (chance.between(20_000, usual), 1),
     };
+    let until_ms = options
+        .part
+        .seconds
+        .map_or(until_ms, |s| until_ms.min(s.saturating_mul(1_000)));
+    // what happens does not hang on how many devices there are
+    let fates = chance.fork();
     let habits = Habits {
         pause_ms: world.habits.pause_ms * pace,
         ..world.habits
@@ -144,15 +190,19 @@ pub fn run(world: &'static World, seed: u64, options: &Options) -> anyhow::Resul
             habits,
         )
     };
-    let devices = (0..count).map(device).collect();
+    let mut devices: Vec<Device> = (0..count).map(device).collect();
+    devices.retain(|d| options.part.has_device(d.index()));
     let stage = Stage {
         world,
         until_ms,
         pace,
         devices,
+        places: count,
+        part: options.part.clone(),
+        faults: Cell::new(0),
         spaces: spaces.clone(),
         executor,
-        chance,
+        chance: fates,
         server,
         net,
         ledger,
@@ -167,6 +217,9 @@ pub fn run(world: &'static World, seed: u64, options: &Options) -> anyhow::Resul
         hash: stage.trace.hash(),
         virtual_ms: stage.executor.now_ms(),
         writes: spaces.iter().map(|(_, ledger)| ledger.writes()).sum(),
+        devices: count as u64,
+        faults: stage.faults.get(),
+        seconds: until_ms / 1_000,
         violations: stage.ledger.violations(),
         tail: stage.trace.tail(),
     })
@@ -183,9 +236,10 @@ impl Stage {
 
     fn play(&self) -> Result<(), Spinning> {
         self.note(format_args!(
-            "world {} with {} devices",
+            "world {} with {} of {} devices",
             self.world.name,
-            self.devices.len()
+            self.devices.len(),
+            self.places
         ));
         for device in &self.devices {
             device.open();
@@ -194,9 +248,8 @@ impl Stage {
         while self.executor.now_ms() < self.until_ms && self.ledger.violations().is_empty() {
             let pause = self.chance.skewed(15_000 * self.pace);
             self.wait(pause.min(self.until_ms - self.executor.now_ms()))?;
-            if self.chance.permille(100)
-                && let Some(device) = self.chance.pick(&self.devices)
-            {
+            let (looks, place) = (self.chance.permille(100), self.chance.bits());
+            if let Some(device) = self.device_at(place).filter(|_| looks) {
                 self.check_cursor(device);
             }
             if let Err(error) = next_fault.strike() {
@@ -208,6 +261,12 @@ impl Stage {
             return Ok(());
         }
         self.come_to_rest()
+    }
+
+    /// The device of a place among all; `None` for one that was left out.
+    pub(crate) fn device_at(&self, place: u64) -> Option<&Device> {
+        let index = (place % self.places as u64) as usize;
+        self.devices.iter().find(|d| d.index() == index)
     }
 
     fn come_to_rest(&self) -> Result<(), Spinning> {
