@@ -15,12 +15,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 type Out = Result<Frame<Bytes>, io::Error>;
@@ -53,6 +53,8 @@ pub struct Peer {
 struct Shared {
     script: Mutex<Script>,
     seen: Mutex<Vec<Seen>>,
+    /// Told to every connection that is open.
+    go_away: watch::Sender<()>,
     born: Instant,
 }
 
@@ -77,6 +79,7 @@ impl Peer {
         let shared = Arc::new(Shared {
             script: Mutex::new(Script::default()),
             seen: Mutex::new(Vec::new()),
+            go_away: watch::Sender::new(()),
             born: Instant::now(),
         });
         let service = Service::new(settings, seed);
@@ -126,6 +129,13 @@ impl Peer {
         Err(last.unwrap_or_else(|| io::Error::other("the port cannot be bound again")))
     }
 
+    /// Sends GOAWAY (over HTTP/1.1: closes after the next answer) on every
+    /// connection that is open: calls under way go on, new ones need another
+    /// connection.
+    pub fn go_away(&mut self) {
+        self.shared.go_away.send_replace(());
+    }
+
     /// Changes what happens to the next calls.
     pub fn script<T>(&self, act: impl FnOnce(&mut Script) -> T) -> T {
         act(&mut lock(&self.shared.script))
@@ -159,6 +169,7 @@ async fn connection(tcp: TcpStream, service: Service, shared: Arc<Shared>) {
     } else {
         told
     };
+    let mut told_to_go = shared.go_away.subscribe();
     let handler = hyper::service::service_fn(move |request| {
         let (service, shared) = (service.clone(), shared.clone());
         async move { respond(request, service, shared).await }
@@ -166,7 +177,12 @@ async fn connection(tcp: TcpStream, service: Service, shared: Arc<Shared>) {
     // a broken connection is the other side's business here
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http2().max_concurrent_streams(streams);
-    let _ = builder.serve_connection(TokioIo::new(tcp), handler).await;
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(tcp), handler));
+    tokio::select! {
+        _ = serving.as_mut() => return,
+        _ = told_to_go.changed() => serving.as_mut().graceful_shutdown(),
+    }
+    let _ = serving.await;
 }
 
 /// One request on its way through.
@@ -221,7 +237,7 @@ async fn respond(
             message: message.clone(),
             problems: problems.clone(),
             answers: Vec::new(),
-            end: "under way".into(),
+            end: Seen::UNDER_WAY.into(),
             at: shared.born.elapsed(),
         });
         Turn {
@@ -411,7 +427,11 @@ async fn send_all(
             }
             _ => {}
         }
-        let Some(message) = source.recv().await else {
+        let message = tokio::select! {
+            message = source.recv() => message,
+            () = sender.closed() => return format!("the caller went away after {sent} messages"),
+        };
+        let Some(message) = message else {
             break;
         };
         let messages = match action {

@@ -134,6 +134,14 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// How a call ends that has not ended.
+    pub(super) const UNDER_WAY: &str = "under way";
+
+    /// Whether it was not over yet.
+    pub fn is_under_way(&self) -> bool {
+        self.end == Seen::UNDER_WAY
+    }
+
     /// A request header.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers

@@ -312,6 +312,11 @@ pub const CASES: &[Case<Cx>] = &[
                 &["CLIENT-005"],
                 "each write is pushed by one of them",
             ),
+            positive(
+                "one-stream",
+                &["TRANS-021"],
+                "no more than one Watch is open for both",
+            ),
             positive("complete", &["CLIENT-013"], "and arrives"),
         ],
         run: |cx| Box::pin(one_speaks(cx)),
@@ -994,6 +999,13 @@ async fn one_speaks(cx: Cx) -> Result<(), Stop> {
     let mut all = sent(&cx.seen().await);
     all.sort();
     cx.equal("once", vec![b"from-a".to_vec(), b"from-b".to_vec()], all);
+    let open = |seen: &[crate::peer::Seen]| {
+        let watches = super::tools::calls(seen, "Watch");
+        watches.iter().filter(|w| w.is_under_way()).count()
+    };
+    // one may still be on its way out
+    let one = super::tools::until(&cx, |seen| open(seen) <= 1).await?;
+    cx.check("one-stream", one, "at most 1", open(&cx.seen().await));
     cx.equal("complete", 7, cx.server_records().await.len());
     Ok(())
 }

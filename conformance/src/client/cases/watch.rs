@@ -51,6 +51,30 @@ pub const CASES: &[Case<Cx>] = &[
         run: |cx| Box::pin(live(cx)),
     },
     Case {
+        name: "watch/go-away",
+        profile: Profile::Live,
+        needs: &[Need::Live],
+        about: "The server sends GOAWAY while a Push is under way, finishes what it accepted, and closes.",
+        checks: &[
+            positive(
+                "finished",
+                &["TRANS-020"],
+                "the answer to the Push that was accepted counts: it is not sent again",
+            ),
+            positive(
+                "elsewhere",
+                &["TRANS-020"],
+                "the next write goes over another connection",
+            ),
+            positive(
+                "session",
+                &["TRANS-020"],
+                "when the old one is closed, a new session brings both sides together",
+            ),
+        ],
+        run: |cx| Box::pin(go_away(cx)),
+    },
+    Case {
         name: "watch/duplicated",
         profile: Profile::Hardened,
         needs: &[],
@@ -349,4 +373,38 @@ async fn outside_ranges(cx: Cx) -> Result<(), Stop> {
         format!("{keys:?}"),
     );
     Ok(())
+}
+
+async fn go_away(cx: Cx) -> Result<(), Stop> {
+    cx.server_writes(&others(3)).await;
+    let replica = cx.open("a").await?;
+    replica.watch().await?;
+    replica.await_idle().await?;
+    let slowly = Action::Delay(Duration::from_millis(600));
+    cx.server(|p| p.script(|s| s.next("Push", slowly))).await;
+    replica.put("accepted", "v").await?;
+    until(&cx, |seen| !calls(seen, "Push").is_empty()).await?;
+    cx.server(crate::peer::Peer::go_away).await;
+    until(&cx, |seen| {
+        calls(seen, "Push").iter().all(|p| !p.is_under_way())
+    })
+    .await?;
+    replica.put("next", "v").await?;
+    let sent = |seen: &[crate::peer::Seen], key: &[u8]| {
+        let all = crate::client::context::pushed(seen);
+        all.iter().filter(|(_, r)| r.key == key).count()
+    };
+    let arrives = until(&cx, |seen| sent(seen, b"next") > 0).await?;
+    cx.check("elsewhere", arrives, "a Push of the next write", "none");
+    replica.await_idle().await?;
+    cx.equal("finished", 1, sent(&cx.seen().await, b"accepted"));
+    cx.server_down().await;
+    cx.server_up().await?;
+    let before = cx.seen().await.len();
+    cx.server_writes(&[Record::put("theirs", time(9_000), 77, "v")])
+        .await;
+    let again = until(&cx, |seen| !calls(&seen[before..], "Hello").is_empty()).await?;
+    cx.check("session", again, "a Hello", "none");
+    replica.await_idle().await?;
+    same_as_server(&cx, "session", &replica).await
 }
