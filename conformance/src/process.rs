@@ -22,6 +22,16 @@ pub enum Format {
     Json,
 }
 
+impl Format {
+    /// The command line's option for it, after others.
+    pub fn option(self) -> &'static str {
+        match self {
+            Format::Protobuf => "",
+            Format::Json => " --format json",
+        }
+    }
+}
+
 /// A child process. Killed when dropped.
 pub struct Child {
     process: tokio::process::Child,

@@ -19,6 +19,7 @@ fn whole() -> RunResult {
         provenance: Provenance::own(),
         mode: "client".into(),
         subject: "somebody's client 1.0".into(),
+        target: "--exec 'somebody'".into(),
         seed: 7,
         filtered: false,
         cases: wires

@@ -4,6 +4,7 @@
 use super::listen::{Listener, Socket};
 use crate::process::{Child, Format};
 use crate::schema;
+use crate::suite::option;
 use prost::Message;
 use std::time::Duration;
 
@@ -27,6 +28,14 @@ impl Launch {
         Launch::Exec {
             command: command.into(),
             format: Format::Protobuf,
+        }
+    }
+
+    /// The options that name it on the command line.
+    pub fn options(&self) -> String {
+        match self {
+            Launch::Exec { command, format } => option("--exec", command) + format.option(),
+            Launch::Listen(listener) => format!("--listen {}", listener.address()),
         }
     }
 

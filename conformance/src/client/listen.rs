@@ -44,6 +44,11 @@ impl Listener {
         Ok(Listener { waiting, address })
     }
 
+    /// Where.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// "ws://127.0.0.1:PORT".
     pub fn url(&self) -> String {
         format!("ws://{}", self.address)

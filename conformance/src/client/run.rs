@@ -8,7 +8,9 @@ use super::launch::Launch;
 use crate::net::Wire;
 use crate::peer::{Peer, Settings};
 use crate::schema::driver::Transport;
-use crate::suite::{Case, CaseResult, Need, Profile, Provenance, RunResult, Stop, Verdict, glob};
+use crate::suite::{
+    Case, CaseResult, Need, Profile, Provenance, RunResult, Stop, Verdict, glob, mutant_option,
+};
 use futures::StreamExt;
 use std::time::{Duration, Instant};
 
@@ -126,6 +128,7 @@ pub async fn run(
         provenance: Provenance::own(),
         mode: "client".into(),
         subject,
+        target: plan.launch.options() + &mutant_option(&plan.mutant),
         seed: plan.seed,
         filtered: plan.filtered(),
         cases: results.into_iter().map(|(_, r)| r).collect(),

@@ -1,7 +1,7 @@
 //! The report for the browser: one page that needs nothing else.
 
 use super::escape;
-use crate::suite::{CaseResult, CheckResult, Exchange, RunResult, Verdict, requirement};
+use crate::suite::{CaseResult, CheckResult, Exchange, Message, RunResult, Verdict, requirement};
 use std::fmt::Write;
 
 const STYLE: &str = "
@@ -14,8 +14,9 @@ h1 { font-size: 1.5rem; margin: 0 } .sub { color: var(--dim); margin: .2rem 0 1.
 .b-passed { background: var(--ok) } .b-failed { background: var(--bad) } .b-inconclusive { background: var(--odd) } .b-not-run { background: #8886 }
 details { border-top: 1px solid var(--line); padding: .35rem 0 } details details { margin-left: 1rem }
 summary { cursor: pointer; display: flex; gap: .7rem } summary .name { font-family: ui-monospace, monospace; flex: 1 }
+summary::before { content: '▸'; color: var(--dim) } details[open] > summary::before { content: '▾' }
 summary .wire, .dim { color: var(--dim) }
-.check { margin: .5rem 0 .5rem 1rem; padding-left: .7rem; border-left: 3px solid var(--line) }
+.check { margin: .5rem 0 .5rem 1rem; padding-left: .7rem; border-left: 3px solid var(--line) } .check.passed { color: inherit }
 .check.failed { border-color: var(--bad); color: inherit } .check.inconclusive { border-color: var(--odd); color: inherit }
 blockquote { margin: .2rem 0; color: var(--dim); font-style: italic }
 pre { background: #8881; padding: .6rem; border-radius: .3rem; overflow-x: auto; font-size: 12.5px; margin: .3rem 0; white-space: pre-wrap; word-break: break-word }
@@ -171,19 +172,23 @@ fn exchange(page: &mut String, exchange: &Exchange) {
             escape(value)
         );
     }
-    let _ = writeln!(
-        page,
-        "<pre>{}</pre><pre class=\"dim\">{}</pre>",
-        escape(&exchange.request.text),
-        exchange.request.hex
-    );
+    message(page, "→", &exchange.request);
     for answer in &exchange.answers {
-        let _ = writeln!(
-            page,
-            "<pre>{}</pre><pre class=\"dim\">{}</pre>",
-            escape(&answer.text),
-            answer.hex
-        );
+        message(page, "←", answer);
     }
     page.push_str("</details>\n");
+}
+
+fn message(page: &mut String, arrow: &str, message: &Message) {
+    let kind = escape(&message.kind);
+    if message.hex.is_empty() {
+        let _ = writeln!(page, "<div class=\"dim\">{arrow} {kind} (empty)</div>");
+    } else {
+        let _ = writeln!(
+            page,
+            "<div class=\"dim\">{arrow} {kind}</div><pre>{}</pre><pre class=\"dim\">{}</pre>",
+            escape(&message.text),
+            escape(&message.hex)
+        );
+    }
 }

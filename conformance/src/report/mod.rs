@@ -72,8 +72,8 @@ pub fn write(form: Form, run: &RunResult, out: &Path) -> io::Result<()> {
 /// The command that runs just this case again.
 fn again(run: &RunResult, case: &CaseResult) -> String {
     format!(
-        "gosync-conformance {} --only '{}' --transport {} --seed {} …",
-        run.mode, case.name, case.wire, run.seed
+        "gosync-conformance {} {} --only '{}' --transport {} --seed {}",
+        run.mode, run.target, case.name, case.wire, run.seed
     )
 }
 

@@ -9,7 +9,10 @@ use crate::net::{Endpoint, Wire};
 use crate::process::Format;
 use crate::schema::driver as wire;
 use crate::schema::v1;
-use crate::suite::{Case, CaseResult, Need, Profile, Provenance, RunResult, Stop, Verdict, glob};
+use crate::suite::{
+    Case, CaseResult, Need, Profile, Provenance, RunResult, Stop, Verdict, glob, mutant_option,
+    option,
+};
 use futures::StreamExt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -132,11 +135,23 @@ pub async fn run(
         provenance: Provenance::own(),
         mode: "server".into(),
         subject: target.name.clone(),
+        target: target_options(plan),
         seed: plan.seed,
         filtered: plan.filtered(),
         cases: results.into_iter().map(|(_, r)| r).collect(),
         took: began.elapsed(),
     })
+}
+
+/// The options that name the server.
+fn target_options(plan: &Plan) -> String {
+    match (&plan.exec, &plan.url) {
+        (Some(command), _) => {
+            let format = plan.format.option();
+            option("--exec", command) + format + &mutant_option(&plan.mutant)
+        }
+        (None, url) => option("--url", url.as_deref().unwrap_or_default()),
+    }
 }
 
 /// Cases that stop, move or compact the server would disturb others.

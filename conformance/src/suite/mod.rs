@@ -13,7 +13,7 @@ pub use exchange::{Exchange, Message};
 pub use monitor::Monitor;
 pub use recorder::Recorder;
 pub use requirements::{Requirement, fingerprint, requirement, requirements, text_hash};
-pub use result::{CaseResult, CheckResult, Provenance, RunResult, Verdict};
+pub use result::{CaseResult, CheckResult, Provenance, RunResult, Verdict, mutant_option, option};
 
 /// Whether a name matches a pattern in which `*` stands for anything.
 pub fn glob(pattern: &str, name: &str) -> bool {

@@ -139,6 +139,8 @@ pub struct RunResult {
     pub mode: String,
     /// Who was judged.
     pub subject: String,
+    /// The options that name it on the command line.
+    pub target: String,
     /// Replays the randomness.
     pub seed: u64,
     /// Whether filters or a baseline took part: no badge then.
@@ -167,5 +169,30 @@ impl RunResult {
         } else {
             0
         }
+    }
+}
+
+/// An option and its value, so that a shell takes it for one word.
+pub fn option(name: &str, value: &str) -> String {
+    format!("{name} '{}'", value.replace('\'', r"'\''"))
+}
+
+/// The option that chooses a mutant; nothing for the implementation as it is.
+pub fn mutant_option(mutant: &str) -> String {
+    if mutant.is_empty() {
+        String::new()
+    } else {
+        option(" --mutant", mutant)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::option;
+
+    #[test]
+    fn an_option_is_one_word_for_a_shell() {
+        let quoted = option("--exec", "node 'a b'");
+        assert_eq!(quoted, r"--exec 'node '\''a b'\'''");
     }
 }
