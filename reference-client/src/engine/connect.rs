@@ -190,7 +190,11 @@ impl Engine {
             self.meta.limits = Some(session.limits);
             self.ops.push_back(Op::Note(Some(session.limits), None));
         }
-        if session.position.horizon != self.meta.horizon {
+        // tombstones from a time when their range was held are still there when it
+        // is held again; looked at once, since those that are offered stay
+        let left = self.restarts == 0
+            && !(self.image.tombstones_below(session.position.horizon)).is_empty();
+        if session.position.horizon != self.meta.horizon || left {
             self.restarts += 1;
             if self.restarts > MAX_RESTARTS {
                 return self.fail(CallError::misbehaved("the horizon does not come to rest"));

@@ -155,6 +155,36 @@ fn tombstones_below_a_new_horizon_are_dropped() {
     assert_eq!(hello.horizon, H);
 }
 
+/// It lay outside of the held ranges when the horizon was learnt. It stood in
+/// the way of a write that was older than what the server had forgotten.
+#[test]
+fn a_tombstone_left_below_a_known_horizon_is_dropped_and_old_writes_of_its_key_are_kept() {
+    let mut rig = Rig::new();
+    rig.now.wall_ms = 10;
+    rig.put("k", "kept");
+    let other = record("x", H + 1, Some("v"));
+    rig.hold(vec![record("k", 1, None), other.clone()], cursor(1, 1));
+    rig.know_horizon(Time(H));
+    rig.online();
+    let behind = status(wire::Lineage::Same, true);
+    let greeting = Greeting {
+        status: behind,
+        total: 1,
+        ..Greeting::at(position(1, 50, H))
+    };
+    rig.greet(greeting.clone());
+    assert_eq!(rig.clean(), std::slice::from_ref(&other));
+    rig.greet(greeting);
+    heal(&mut rig, &[other], position(1, 50, H), behind);
+    let pushed = &rig.pushed().records;
+    let sent: Vec<Record> = pushed
+        .iter()
+        .map(|r| Record::try_from(r.clone()).unwrap())
+        .collect();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].version.time, Time(H));
+}
+
 #[test]
 fn a_horizon_that_moves_during_a_watch_starts_the_session_again() {
     let mut rig = Rig::new();

@@ -6,7 +6,7 @@ use crate::engine::{
 use crate::platform::Moment;
 use crate::replica::edit::{self, Author, Edit};
 use crate::replica::{Fate, ops, upkeep};
-use crate::store::{Changes, MemoryStore, Reads, Store, Stored, Write};
+use crate::store::{Changes, MemoryStore, Meta, Reads, Store, Stored, Write};
 use crate::transport::{CallError, Cause};
 use futures::executor::block_on;
 use gosync_proto::history::{Cursor, Epoch, Point, Position};
@@ -367,6 +367,22 @@ impl Rig {
             }
             let changes = Changes {
                 put,
+                meta: Some(meta),
+                ..Changes::default()
+            };
+            (changes, ())
+        }))
+        .unwrap();
+    }
+
+    /// Before it goes online.
+    pub fn know_horizon(&mut self, horizon: Time) {
+        block_on(self.store.transact(Reads::meta(), move |view| {
+            let meta = Meta {
+                horizon,
+                ..view.meta.clone()
+            };
+            let changes = Changes {
                 meta: Some(meta),
                 ..Changes::default()
             };
