@@ -257,6 +257,7 @@ impl<'s> Fate<'s> {
             false => Content::Put(value.into()),
         };
         stage.note(format_args!("another content for {}", record.key));
+        ledger.made(record.clone());
         let request = wire::PushRequest {
             space: space.to_string(),
             records: vec![record.into()],

@@ -5,23 +5,57 @@
 
 use futures::FutureExt as _;
 use gosync_client::store::{MemoryStore, Reads, Store as _, View, WriteId};
-use gosync_proto::{Content, Key, Record, Time, wire};
+use gosync_proto::{Content, Key, Record, ReplicaId, Time, wire};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+fn version(record: &Record) -> (Time, ReplicaId) {
+    (record.version.time, record.version.replica)
+}
+
+/// Records by key and version. A version has two contents only where a faulty
+/// replica gave it to both.
+#[derive(Default)]
+struct Records(BTreeMap<Key, BTreeMap<(Time, ReplicaId), Vec<Record>>>);
+
+impl Records {
+    fn insert(&mut self, record: Record) {
+        let versions = self.0.entry(record.key.clone()).or_default();
+        let same = versions.entry(version(&record)).or_default();
+        if !same.contains(&record) {
+            same.push(record);
+        }
+    }
+
+    fn contains(&self, record: &Record) -> bool {
+        let versions = self.0.get(&record.key);
+        let same = versions.and_then(|versions| versions.get(&version(record)));
+        same.is_some_and(|same| same.contains(record))
+    }
+
+    fn newest(&self, key: &Key) -> Option<&Record> {
+        let (_, same) = self.0.get(key)?.last_key_value()?;
+        same.iter().reduce(|a, b| if newer(b, a) { b } else { a })
+    }
+}
+
 #[derive(Default)]
 struct Inner {
     /// Every record that the server ever said it took.
-    taken: BTreeMap<Key, Vec<Record>>,
+    taken: Records,
+    /// Every record that anybody ever made.
+    made: Records,
     /// Writes that no device has settled yet.
     waiting: BTreeMap<(usize, WriteId), Record>,
     writes: u64,
 }
 
 /// Clones keep the same books.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Ledger {
+    /// The server never loses what it took.
+    server_keeps: bool,
     books: Arc<Mutex<Inner>>,
     violations: Arc<Mutex<Vec<String>>>,
 }
@@ -29,14 +63,11 @@ pub struct Ledger {
 /// Which of two records wins: the later version; where a faulty replica gave
 /// one version to two contents, the tombstone, then the greater hash.
 pub fn newer(a: &Record, b: &Record) -> bool {
-    let rank = |r: &Record| {
-        let content = match &r.content {
-            Content::Tombstone => (1, Vec::new()),
-            Content::Put(value) => (0, Sha256::digest(value).to_vec()),
-        };
-        (r.version.time, r.version.replica, content)
+    let rank = |r: &Record| match &r.content {
+        Content::Tombstone => (1, Vec::new()),
+        Content::Put(value) => (0, Sha256::digest(value).to_vec()),
     };
-    match (a.version.time, a.version.replica).cmp(&(b.version.time, b.version.replica)) {
+    match version(a).cmp(&version(b)) {
         std::cmp::Ordering::Greater => true,
         std::cmp::Ordering::Less => false,
         std::cmp::Ordering::Equal => rank(a) > rank(b),
@@ -63,6 +94,15 @@ fn show(record: Option<&Record>) -> String {
 }
 
 impl Ledger {
+    /// Empty books. `server_keeps`: the server never loses what it took.
+    pub fn new(server_keeps: bool) -> Ledger {
+        Ledger {
+            server_keeps,
+            books: Arc::default(),
+            violations: Arc::default(),
+        }
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -70,6 +110,7 @@ impl Ledger {
     /// Other books, of another space, with one list of violations.
     pub fn beside(&self) -> Ledger {
         Ledger {
+            server_keeps: self.server_keeps,
             books: Arc::default(),
             violations: Arc::clone(&self.violations),
         }
@@ -94,6 +135,11 @@ impl Ledger {
         self.inner().writes
     }
 
+    /// A record was made by none of the devices.
+    pub fn made(&self, record: Record) {
+        self.inner().made.insert(record);
+    }
+
     /// The server answered a push.
     pub fn pushed(&self, request: &wire::PushRequest, answer: &wire::PushResponse) {
         let mut inner = self.inner();
@@ -101,20 +147,35 @@ impl Ledger {
             let what = "a push got another number of verdicts than it had records";
             self.violation(what.into());
         }
+        let horizon = Time(answer.position.map_or(0, |p| p.horizon));
         for (record, verdict) in request.records.iter().zip(&answer.verdicts) {
-            let took = matches!(
-                verdict.outcome(),
-                wire::Outcome::Applied | wire::Outcome::Unchanged
-            );
             let Ok(record) = Record::try_from(record.clone()) else {
                 self.violation("a device pushed no record".into());
                 continue;
             };
-            if took {
-                let taken = inner.taken.entry(record.key.clone()).or_default();
-                if !taken.contains(&record) {
-                    taken.push(record);
-                }
+            if !inner.made.contains(&record) {
+                let what = format!("a push has what nobody made: {}", show(Some(&record)));
+                self.violation(what);
+            }
+            let newest = inner.taken.newest(&record.key);
+            let outcome = verdict.outcome();
+            // a compacted tombstone is taken anew when it comes once more
+            let compacted = record.is_tombstone() && record.version.time < horizon;
+            let gains = newest.is_none_or(|n| newer(&record, n) || *n == record && compacted);
+            if outcome == wire::Outcome::Applied && self.server_keeps && !gains {
+                self.violation(format!(
+                    "{} was applied although {} had been taken",
+                    show(Some(&record)),
+                    show(newest)
+                ));
+            }
+            let behind = verdict.reason() == wire::Reason::BehindCompaction;
+            if behind && record.version.time >= horizon {
+                let what = "was refused as below the horizon, which it is not";
+                self.violation(format!("{} {what}", show(Some(&record))));
+            }
+            if matches!(outcome, wire::Outcome::Applied | wire::Outcome::Unchanged) {
+                inner.taken.insert(record);
             }
         }
     }
@@ -134,21 +195,15 @@ impl Ledger {
     /// A record that the server took some time, by whatever place in the books.
     pub fn any_taken(&self, place: u64) -> Option<Record> {
         let inner = self.inner();
-        let nth = place as usize % inner.taken.len().max(1);
-        inner.taken.values().nth(nth)?.last().cloned()
+        let keys = &inner.taken.0;
+        let key = keys.keys().nth(place as usize % keys.len().max(1))?;
+        inner.taken.newest(key).cloned()
     }
 
     /// What the naive map holds under a key.
     pub fn newest(&self, key: &Key) -> Option<Record> {
         let inner = self.inner();
-        let taken = inner.taken.get(key)?;
-        let mut newest = taken.first()?;
-        for record in taken {
-            if newer(record, newest) {
-                newest = record;
-            }
-        }
-        Some(newest.clone())
+        inner.taken.newest(key).cloned()
     }
 
     /// A transaction of a device's store was carried out: `put` and `removed`
@@ -163,21 +218,33 @@ impl Ledger {
     ) {
         let mut inner = self.inner();
         for record in stored {
-            let known = inner
-                .taken
-                .get(&record.key)
-                .is_some_and(|t| t.contains(&record));
-            if !known {
+            if !inner.taken.contains(&record) {
                 self.violation(format!(
                     "device {device} holds as clean what the server never took: {}",
                     show(Some(&record))
                 ));
             }
         }
+        let mut put = put;
+        put.sort_by_key(|(id, _)| *id);
         let kept: BTreeSet<WriteId> = put.iter().map(|(id, _)| *id).collect();
+        let mut last: Option<Record> = None;
         for (id, record) in put {
-            if inner.waiting.insert((device, id), record).is_none() {
-                inner.writes += 1;
+            inner.made.insert(record.clone());
+            match inner.waiting.insert((device, id), record.clone()) {
+                None => inner.writes += 1,
+                // those that get new versions keep their order
+                Some(before) if before.version != record.version => {
+                    if let Some(last) = last.filter(|l| version(l) > version(&record)) {
+                        self.violation(format!(
+                            "device {device} made {} older than the earlier {}",
+                            show(Some(&record)),
+                            show(Some(&last))
+                        ));
+                    }
+                    last = Some(record);
+                }
+                Some(_) => {}
             }
         }
         let mut gone: BTreeMap<Key, Vec<(WriteId, Record)>> = BTreeMap::new();
@@ -229,7 +296,13 @@ impl Ledger {
     pub fn judge(&self, records: &BTreeMap<Key, Record>, horizon: Time, forgiving: bool) {
         let keys: BTreeSet<Key> = {
             let inner = self.inner();
-            inner.taken.keys().chain(records.keys()).cloned().collect()
+            inner
+                .taken
+                .0
+                .keys()
+                .chain(records.keys())
+                .cloned()
+                .collect()
         };
         for key in keys {
             let (newest, found) = (self.newest(&key), records.get(&key));

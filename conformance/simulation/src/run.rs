@@ -120,7 +120,8 @@ pub fn run(world: &'static World, seed: u64, options: &Options) -> anyhow::Resul
     gosync_proto::mutant::set_thread(options.mutant);
     let chance = Chance::new(seed);
     let trace = Trace::new(options.print);
-    let ledger = Ledger::default();
+    let faults = &world.faults;
+    let ledger = Ledger::new(faults.wipe + faults.restore + faults.server_rot == 0);
     let executor = Executor::new(chance.fork());
     let spaces = (0..world.spaces)
         .map(|n| Ok((SpaceId::new(&format!("world-{n}"))?, ledger.beside())))
