@@ -175,7 +175,7 @@ mutants! {
 
     // ---- the client and history ----
     Client LineageIgnored "lineage-ignored" ["HIST-020"] "A cursor is relied on whatever its lineage.";
-    Client CompactionIgnored "compaction-ignored" ["HIST-020"] "A cursor is relied on though tombstones may be gone.";
+    Client CompactionIgnored "compaction-ignored" ["HIST-020", "CLIENT-029"] "A cursor is relied on though tombstones may be gone.";
     Client PointsBelieved "points-believed" ["HIST-014"] "Points of an unknown history count as present.";
     Client MissingDropped "missing-dropped" ["HIST-035", "HIST-037"] "What the server lacks is always dropped.";
     Client MissingOffered "missing-offered" ["HIST-034", "HIST-036"] "What the server lacks is always offered again.";
@@ -189,7 +189,7 @@ mutants! {
     Client MixedHistories "mixed-histories" ["RECON-034"] "A session goes on when the history changes.";
     Client LaggingBelieved "lagging-believed" ["RECON-035"] "An answer from before the cursor is used.";
     Client LastPositionAdopted "last-position-adopted" ["RECON-041"] "The cursor of a session is that of its last answer.";
-    Client PointsNotConfirmed "points-not-confirmed" ["RECON-042"] "A session does not confirm the records that it found equal.";
+    Client PointsNotConfirmed "points-not-confirmed" ["RECON-042", "HELLO-030", "SNAP-026"] "A session does not confirm the records that it found equal.";
     Client SnapshotLastPosition "snapshot-last-position" ["SNAP-017"] "A resumed snapshot's cursor is that of its last stream.";
     Client SnapshotUncompared "snapshot-uncompared" ["SNAP-021"] "A snapshot is taken for equal without a comparison.";
 
@@ -210,6 +210,27 @@ mutants! {
     Client ZeroInNamesTaken "zero-in-names-taken" ["DOC-002"] "Names may contain U+0000.";
     Client LongNamesCut "long-names-cut" ["DOC-004"] "A field's key that is too long is cut.";
     Client FieldsLeftBehind "fields-left-behind" ["DOC-018"] "An existence record is re-stamped without its fields.";
+
+    // ---- what the client tells ----
+    Client HeldWithoutCursor "held-without-cursor" ["PUSH-004"] "Pushes name the held ranges without cursors.";
+    Client NewestCommitUntold "newest-commit-untold" ["PUSH-030"] "The newest commit is never told.";
+    Client NewestCommitAlwaysTold "newest-commit-always-told" ["PUSH-039"] "The newest commit is told also when every cursor is past it.";
+    Client NewestCommitKept "newest-commit-kept" ["PUSH-036"] "The newest commit of a history that is no more is kept.";
+    Client HorizonUntold "horizon-untold" ["HIST-030"] "Hello names horizon 0 with its fingerprints.";
+    Client SaltPerRequest "salt-per-request" ["RECON-005"] "Each request of a session has another salt.";
+
+    // ---- what the client makes of answers ----
+    Client PushStatusIgnored "push-status-ignored" ["PUSH-035", "PUSH-038"] "The statuses in the answer to a push lead to nothing.";
+    Client UnknownOutcomeApplied "unknown-outcome-applied" ["EXT-004", "PUSH-038"] "An outcome of a later version counts as applied.";
+    Client AllRestamped "all-restamped" ["CLIENT-020"] "With one write that is refused for its time, the others are re-stamped as well.";
+    Client FaultNotSought "fault-not-sought" ["CLIENT-045", "PUSH-038"] "All writes of a refused call are rejected.";
+    Client RefusedOfferKept "refused-offer-kept" ["CLIENT-048"] "A record that the server refuses to take back is not put aside.";
+    Client ForeignTombstoneForgotten "foreign-tombstone-forgotten" ["HIST-032"] "Tombstones of another history are deleted like those of the present one.";
+    Client CheckpointHorizonIgnored "checkpoint-horizon-ignored" ["WATCH-025"] "A checkpoint at another horizon is compared as it is.";
+    Client DamageForgotten "damage-forgotten" ["CLIENT-047"] "Damage that is known leads to no reconciliation.";
+    Client FewRounds "few-rounds" ["LIMIT-012"] "A session is given up after twenty rounds.";
+    Client CallsCutShort "calls-cut-short" ["LIMIT-013"] "A call without an answer is given up after three seconds.";
+    Client SmallMessagesOnly "small-messages-only" ["LIMIT-011"] "Messages over 100,000 bytes are refused.";
 
     // ---- the client's manners ----
     Client NoBackoff "no-backoff" ["CLIENT-032"] "Tries again without a growing pause.";
@@ -246,11 +267,6 @@ pub const UNSEEN: &[(Mutant, &str)] = &[
     (
         Mutant::VerdictsUncounted,
         "what has no verdict is sent again all the same",
-    ),
-    (Mutant::DoubtUntold, "drivers do not tell doubts"),
-    (
-        Mutant::PointsNotConfirmed,
-        "matters after a restore that follows a restore",
     ),
 ];
 

@@ -99,10 +99,11 @@ export class Opening {
         time: String(time),
         writer: String(writer),
       })),
-      pending: pending.map(({ key, deletes, state, reason }) => ({
+      pending: pending.map(({ key, deletes, state, reason, inDoubt }) => ({
         key: base64(unhex(key)),
         tombstone: deletes,
         rejected: state === "rejected" ? reason : "",
+        inDoubt,
       })),
       quarantined: String(quarantined.length),
       verified: this.#status().verified,

@@ -260,8 +260,12 @@ class Replica:
             for h in (self.store.held() if helds is None else helds)
         ]
 
-    def newest(self):
-        return cursor_message(self.store.newest_commit())
+    def newest(self, helds):
+        """The newest commit known, unless every cursor that is sent tells more (PUSH-039)."""
+        newest = self.store.newest_commit()
+        if newest and all(h.cursor and h.cursor.epoch == newest.epoch and h.cursor.sequence >= newest.sequence for h in helds):
+            return None
+        return cursor_message(newest)
 
     def note_time(self, server_ms: int):
         self.server_time = (server_ms, time.monotonic())
@@ -293,10 +297,12 @@ class Replica:
             self.server.version = None
             answer = self.server.call("Hello", pb.HelloRequest(
                 versions=[1], features=[pb.FEATURE_RECONCILE, pb.FEATURE_LIVE], space=self.space,
-                held=self.held_messages(helds), newest_commit=self.newest(), horizon=horizon, fingerprints=prints,
+                held=self.held_messages(helds), newest_commit=self.newest(helds), horizon=horizon, fingerprints=prints,
                 client="gosync-example-python/1"))  # fmt: skip
             if answer.version != 1 or len(answer.held) != len(helds):
                 raise Malformed("Hello answered another version or another number of ranges")
+            if not answer.HasField("position") or not answer.position.HasField("head"):
+                raise Malformed("Hello answered no position")
             if len(answer.equal) not in (0, len(helds)):
                 raise Malformed("Hello answered another number of equal ranges")
             self.server.version = answer.version
@@ -402,7 +408,7 @@ class Replica:
     def snapshot(self, held: Held):
         first, after, seen = self.snapshots.get(held.low, (None, None, set()))
         resumed = after is not None
-        request = pb.SnapshotRequest(space=self.space, held=self.held_messages([held]), newest_commit=self.newest())
+        request = pb.SnapshotRequest(space=self.space, held=self.held_messages([held]), newest_commit=self.newest([held]))
         if after is not None:
             request.after_key = after
         start, complete, received, wanted = None, None, [], []
@@ -486,7 +492,7 @@ class Replica:
             length, room = 32 if full else 5, min(self.limits.max_reconcile_entries, ENTRIES)
             columns, asked, unasked = question(now, partial(self.store.leaves, horizon=horizon), salt, length, room)
             answer = self.server.call("Reconcile", pb.ReconcileRequest(
-                space=self.space, held=self.held_messages([held]), newest_commit=self.newest(), horizon=horizon,
+                space=self.space, held=self.held_messages([held]), newest_commit=self.newest([held]), horizon=horizon,
                 salt=salt, digest_len=length, turns_left=2, **columns))  # fmt: skip
             if len(answer.held) != 1:
                 raise Malformed("Reconcile answered another number of ranges")
@@ -551,7 +557,7 @@ class Replica:
         records = [w.record for w in writes] + offers
         helds = self.store.held()
         request = pb.PushRequest(space=self.space, records=[r.message() for r in records],
-                                 held=self.held_messages(helds), newest_commit=self.newest())  # fmt: skip
+                                 held=self.held_messages(helds), newest_commit=self.newest(helds))  # fmt: skip
         try:
             answer = self.server.call("Push", request)
         except Fail as fail:
@@ -654,7 +660,7 @@ class Replica:
     def watch_once(self, live: bool) -> bool:
         """One Watch; False when there is something to do before the next one."""
         helds = self.store.held()
-        request = pb.WatchRequest(space=self.space, held=self.held_messages(helds), newest_commit=self.newest(),
+        request = pb.WatchRequest(space=self.space, held=self.held_messages(helds), newest_commit=self.newest(helds),
                                   until_caught_up=not live)  # fmt: skip
         call = self.server.stream("Watch", request, self.inbox)
         pusher = ThreadPoolExecutor(1)

@@ -80,7 +80,8 @@ class Driver:
         with replica.store as store:
             entries = [pb.Entry(key=r.key, value=r.value, time=r.time, writer=r.replica) for r in replica.read_all()]
             pending = [
-                pb.PendingWrite(key=w.record.key, tombstone=w.record.tombstone, rejected=w.rejected)
+                pb.PendingWrite(
+                    key=w.record.key, tombstone=w.record.tombstone, rejected=w.rejected, in_doubt=w.doubt)  # fmt: skip
                 for w in store.writes()
             ]
             quarantined = store.run("SELECT count(*) FROM quarantine")[0][0]

@@ -56,6 +56,7 @@ class Write(NamedTuple):
     record: Record
     attempted: bool
     rejected: str
+    doubt: bool
 
 
 class Held(NamedTuple):
@@ -193,11 +194,11 @@ class Store:
     def writes(self, key: Optional[bytes] = None) -> list:
         """Unsent writes in the order in which they were made."""
         rows = self.run(
-            "SELECT key, time, replica, tombstone, value, id, attempted, rejected FROM outbox"
+            "SELECT key, time, replica, tombstone, value, id, attempted, rejected, doubt FROM outbox"
             " WHERE ?1 IS NULL OR key = ?1 ORDER BY id",
             key,
         )
-        return [Write(row[5], to_record(row), bool(row[6]), row[7]) for row in rows]
+        return [Write(row[5], to_record(row), bool(row[6]), row[7], bool(row[8])) for row in rows]
 
     def add_write(self, record: Record):
         # what was never sent is replaced (section 5.1)

@@ -350,9 +350,14 @@ fn unique() -> u128 {
 }
 
 /// No client hammers: more than 60 calls within any second are too many,
-/// whatever the case does.
+/// whatever the case does. A Push or a Reconcile that was answered is no try
+/// that failed: what follows it at once is the rest of the work.
 fn retry_budget(seen: &[Seen]) -> Option<String> {
-    let times: Vec<Duration> = seen.iter().map(|s| s.at).collect();
+    let goes_on = |s: &Seen| {
+        let answered = s.end.starts_with("OK") && !s.answers.is_empty();
+        answered && matches!(s.method.as_str(), "Push" | "Reconcile")
+    };
+    let times: Vec<Duration> = seen.iter().filter(|s| !goes_on(s)).map(|s| s.at).collect();
     let busiest = times
         .iter()
         .map(|t| {
@@ -590,4 +595,34 @@ pub fn visible_entries(records: &[Record]) -> Vec<(String, String)> {
             )
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn calls(method: &str, end: &str) -> Vec<Seen> {
+        let one = |i: u64| Seen {
+            method: method.into(),
+            headers: Vec::new(),
+            message: Vec::new(),
+            problems: Vec::new(),
+            answers: vec![Vec::new()],
+            end: end.into(),
+            at: Duration::from_millis(i * 5),
+        };
+        (0..100).map(one).collect()
+    }
+
+    #[test]
+    fn answers_that_lead_on_are_no_hammering_and_failures_and_new_sessions_are() {
+        assert_eq!(
+            retry_budget(&calls("Reconcile", "OK after 1 messages")),
+            None
+        );
+        assert_eq!(retry_budget(&calls("Push", "OK after 1 messages")), None);
+        assert!(retry_budget(&calls("Reconcile", "14 UNAVAILABLE")).is_some());
+        assert!(retry_budget(&calls("Hello", "OK after 1 messages")).is_some());
+        assert!(retry_budget(&calls("Watch", "OK after 1 messages")).is_some());
+    }
 }

@@ -190,6 +190,7 @@ struct Turn {
     wire: Wire,
     shared: Arc<Shared>,
     index: usize,
+    request: Vec<u8>,
 }
 
 impl Turn {
@@ -243,6 +244,7 @@ async fn respond(
         Turn {
             wire: if web { Wire::GrpcWeb } else { Wire::Grpc },
             index: seen.len() - 1,
+            request: message.clone(),
             shared: shared.clone(),
         }
     };
@@ -263,6 +265,9 @@ async fn respond(
             return Ok(with_cors(head(*status, &fields), once(Bytes::from(body))));
         }
         Action::Refuse(refusal) => return Ok(refuse(&turn, &refusal.status())),
+        Action::RefuseIf(judge, refusal) if judge(&message) => {
+            return Ok(refuse(&turn, &refusal.status()));
+        }
         Action::RefuseAs(code, refusal) => {
             let mut status = refusal.status();
             status.code = *code as u32;
@@ -412,6 +417,9 @@ async fn send_all(
     } else {
         0
     };
+    if matches!(action, Action::Endless) {
+        return endless(sender).await;
+    }
     let (mut index, mut sent) = (0, 0);
     loop {
         match action {
@@ -436,6 +444,7 @@ async fn send_all(
         };
         let messages = match action {
             Action::Rewrite(rewrite) => rewrite(index, message),
+            Action::Reply(reply) => vec![reply(&turn.request, message)],
             Action::Twice => vec![message.clone(), message],
             _ => vec![message],
         };
@@ -459,6 +468,23 @@ async fn send_all(
     };
     let _ = sender.send(Ok(last)).await;
     format!("OK after {sent} messages")
+}
+
+/// No caller has to read more of one message than this.
+const ENDLESS_BYTES: usize = 64 << 20;
+
+/// The beginning of a message that nobody can want.
+async fn endless(sender: &mpsc::Sender<Out>) -> String {
+    let mut next = Bytes::from_static(&[0, 0xff, 0xff, 0xff, 0xff]);
+    let mut sent = 0;
+    while sent < ENDLESS_BYTES {
+        sent += next.len();
+        if sender.send(Ok(Frame::data(next))).await.is_err() {
+            return "the caller went away from an endless message".into();
+        }
+        next = Bytes::from_static(&[0; 64 << 10]);
+    }
+    "the caller goes on reading an endless message".into()
 }
 
 fn content_type(wire: Wire) -> &'static str {

@@ -11,6 +11,12 @@ use std::time::Duration;
 /// Replaces one message of an answer by others.
 pub type Rewrite = Arc<dyn Fn(usize, Vec<u8>) -> Vec<Vec<u8>> + Send + Sync>;
 
+/// Replaces the message of an answer, looking at the request.
+pub type Reply = Arc<dyn Fn(&[u8], Vec<u8>) -> Vec<u8> + Send + Sync>;
+
+/// Looks at a request.
+pub type Judge = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
+
 /// A deviation.
 #[derive(Clone)]
 pub enum Action {
@@ -20,6 +26,8 @@ pub enum Action {
     Delay(Duration),
     /// Refuses.
     Refuse(Refusal),
+    /// Refuses the calls whose request is judged so; answers the others.
+    RefuseIf(Judge, Refusal),
     /// Refuses with a status that does not go with the reason.
     RefuseAs(Code, Refusal),
     /// Answers with an HTTP status and an HTML page, as a proxy does.
@@ -45,6 +53,10 @@ pub enum Action {
     OddFlag,
     /// Rewrites each message; `usize` is its index in the answer.
     Rewrite(Rewrite),
+    /// Rewrites each message by the request.
+    Reply(Reply),
+    /// Announces a message of 4 GiB, and sends of it until the caller goes away.
+    Endless,
 }
 
 impl fmt::Debug for Action {
@@ -53,6 +65,7 @@ impl fmt::Debug for Action {
             Action::Pass => f.write_str("pass"),
             Action::Delay(d) => write!(f, "delay by {d:?}"),
             Action::Refuse(r) => write!(f, "refuse with {}", r.reason),
+            Action::RefuseIf(_, r) => write!(f, "refuse some with {}", r.reason),
             Action::RefuseAs(code, r) => write!(f, "refuse with {} and {code:?}", r.reason),
             Action::Html(status) => write!(f, "HTTP {status} with a page"),
             Action::Reset => f.write_str("reset"),
@@ -64,7 +77,8 @@ impl fmt::Debug for Action {
             Action::NoTrailers => f.write_str("no trailers"),
             Action::Twice => f.write_str("every message twice"),
             Action::OddFlag => f.write_str("odd frame flags"),
-            Action::Rewrite(_) => f.write_str("rewritten messages"),
+            Action::Rewrite(_) | Action::Reply(_) => f.write_str("rewritten messages"),
+            Action::Endless => f.write_str("an endless message"),
         }
     }
 }

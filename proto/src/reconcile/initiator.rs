@@ -36,7 +36,7 @@ impl Options {
             digest_len: DEFAULT_DIGEST_LEN,
             max_entries: limits.max_reconcile_entries,
             max_request_bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
-            max_rounds: 4096,
+            max_rounds: if mutant!(FewRounds) { 20 } else { 4096 },
         }
     }
 }
@@ -199,6 +199,7 @@ impl Initiator {
         &mut self,
         view: &V,
     ) -> Result<Option<wire::ReconcileRequest>, V::Error> {
+        self.salt = self.salt.wrapping_add(u64::from(mutant!(SaltPerRequest)));
         let unanswered = self.asked.drain(..).map(|a| a.open);
         self.open.extend(unanswered);
         self.open.sort_by(|a, b| a.range.cmp(&b.range));

@@ -119,7 +119,10 @@ impl Engine {
             space: self.settings.space.to_string(),
             held,
             newest_commit: self.newest_commit(),
-            horizon: self.meta.horizon.0,
+            horizon: match mutant!(HorizonUntold) {
+                true => 0,
+                false => self.meta.horizon.0,
+            },
             fingerprints,
             client: self.settings.client.clone(),
         }));
@@ -174,8 +177,10 @@ impl Engine {
                 })
             })
         };
-        let newest = self.meta.newest_commit.filter(|n| !passed(n));
-        newest.map(Cursor::to_wire)
+        let newest = self.meta.newest_commit;
+        let told = newest.filter(|n| !passed(n) || mutant!(NewestCommitAlwaysTold));
+        told.filter(|_| !mutant!(NewestCommitUntold))
+            .map(Cursor::to_wire)
     }
 
     pub(super) fn hello_answered(&mut self, hello: wire::HelloResponse) {
@@ -274,7 +279,7 @@ impl Engine {
                 || mutant!(LineageIgnored) && !s.behind_compaction
                 || mutant!(CompactionIgnored) && s.lineage == Lineage::Same
         };
-        let whole = session.reconcile || self.damaged.is_empty();
+        let whole = session.reconcile || self.damaged.is_empty() || mutant!(DamageForgotten);
         cursors && whole && session.statuses.iter().all(relies)
     }
 

@@ -643,7 +643,11 @@ impl Engine {
     fn call(&mut self, request: Request) {
         self.cancel_call();
         let id = self.start(request);
-        self.call = Some((id, self.now.mono_ms + CALL_TIMEOUT_MS));
+        let patience = match mutant!(CallsCutShort) {
+            true => 3_000,
+            false => CALL_TIMEOUT_MS,
+        };
+        self.call = Some((id, self.now.mono_ms + patience));
     }
 
     /// Opens a stream; there is at most one at a time.

@@ -168,7 +168,10 @@ impl Engine {
     }
 
     fn send(&mut self, parcel: Parcel) {
-        let (held, _) = self.held(None);
+        let (mut held, _) = self.held(None);
+        if mutant!(HeldWithoutCursor) {
+            held.iter_mut().for_each(|h| h.cursor = None);
+        }
         self.call(Request::Push(wire::PushRequest {
             space: self.settings.space.to_string(),
             records: parcel
@@ -194,7 +197,8 @@ impl Engine {
                 let same_history = statuses.iter().all(HistoryStatus::in_order)
                     && self.session.as_ref().is_some_and(|s| {
                         s.position.head.point.epoch == answer.position.head.point.epoch
-                    });
+                    })
+                    || mutant!(PushStatusIgnored);
                 let all_held = answer
                     .rulings
                     .iter()
@@ -269,6 +273,9 @@ impl Engine {
                     detail: verdict.detail,
                 },
             },
+            wire::Outcome::Unspecified if mutant!(UnknownOutcomeApplied) => {
+                Ruling::Held(verdict.sequence)
+            }
             // an outcome that this version does not know counts as a refusal
             wire::Outcome::Rejected | wire::Outcome::Unspecified => Ruling::Refused {
                 reason: Reason::from_wire(verdict.reason),
@@ -345,7 +352,7 @@ impl Engine {
             self.sending.more = true;
             return self.fail(error);
         }
-        if parcel.items.len() > 1 && !parcel.atomic {
+        if parcel.items.len() > 1 && !parcel.atomic && !mutant!(FaultNotSought) {
             // one of them is the reason: find out which
             self.sending.cap = parcel.items.len() / 2;
             self.sending.more = true;

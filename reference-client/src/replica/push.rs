@@ -444,6 +444,9 @@ fn decide(view: &View, author: Author, parcel: &Parcel, answer: Answer) -> (Chan
             ),
         }
     }
+    if mutant!(AllRestamped) && !skewed.is_empty() {
+        skewed = parcel.items.iter().filter_map(|i| i.write).collect();
+    }
     let mut meta = view.meta.clone();
     if !skewed.is_empty() {
         let stamped = restamp(view, author, &skewed, answer.server_now_ms);
@@ -523,7 +526,8 @@ fn refuse(
         }
         None => {
             changes.remove_offers.push(key.clone());
-            let same = view.clean.get(key).is_some_and(|s| s.record == item.record);
+            let same = view.clean.get(key).is_some_and(|s| s.record == item.record)
+                && !mutant!(RefusedOfferKept);
             if same {
                 changes.remove.push(key.clone());
                 changes.put_quarantine.push(item.record.clone());

@@ -163,7 +163,8 @@ pub fn decide(view: &View, me: ReplicaId, c: &Conclusion) -> (Changes, Concluded
     // a commit of a history that is no more would hold the replica back
     let same_history = c.statuses.iter().all(|s| s.lineage == Lineage::Same);
     meta.newest_commit = meta.newest_commit.filter(|n| {
-        same_history && n.point.epoch == point.epoch && n.point.sequence > point.sequence
+        mutant!(NewestCommitKept)
+            || same_history && n.point.epoch == point.epoch && n.point.sequence > point.sequence
     });
     meta.horizon = c.horizon;
     meta.snapshot = None;

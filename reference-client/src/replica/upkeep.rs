@@ -182,7 +182,8 @@ pub async fn follow_horizon<S: Store>(
             let lineage = range
                 .and_then(|i| horizon.statuses.get(i))
                 .map_or(Lineage::Unknown, |s| s.lineage);
-            let known = horizon.ancestry.contains(view.meta.point_of(s), lineage);
+            let known = horizon.ancestry.contains(view.meta.point_of(s), lineage)
+                || mutant!(ForeignTombstoneForgotten);
             if !known && horizon.writable.contains(key.as_bytes()) {
                 changes.put_offers.push(key.clone());
             } else {

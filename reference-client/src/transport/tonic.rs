@@ -9,8 +9,8 @@ use ::tonic::codegen::{Body as HttpBody, StdError, http};
 use ::tonic::metadata::{Ascii, MetadataValue};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use gosync_proto::wire;
 use gosync_proto::wire::sync_service_client::SyncServiceClient;
+use gosync_proto::{mutant, wire};
 
 /// The greatest message that is accepted from a server: far above what a
 /// request asks for, since one record travels whole.
@@ -35,7 +35,10 @@ where
     pub(super) fn over(service: S, url: &str) -> TonicTransport<S> {
         TonicTransport {
             client: SyncServiceClient::new(service)
-                .max_decoding_message_size(MAX_DECODED)
+                .max_decoding_message_size(match mutant!(SmallMessagesOnly) {
+                    true => 100_000,
+                    false => MAX_DECODED,
+                })
                 .max_encoding_message_size(MAX_DECODED),
             tokens: confidential(url),
         }

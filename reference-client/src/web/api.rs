@@ -334,6 +334,7 @@ fn pending(w: &crate::client::PendingWrite) -> Value {
         "field": part(2),
         "state": state,
         "deletes": w.value.is_none(),
+        "inDoubt": w.in_doubt,
     });
     if let (Some(reason), Some(detail)) = (reason, detail) {
         row["reason"] = json!(reason);

@@ -346,5 +346,6 @@ fn pending_write(write: PendingWrite) -> WirePending {
         key: write.key.as_bytes().to_vec(),
         tombstone: write.value.is_none(),
         rejected,
+        in_doubt: write.in_doubt,
     }
 }

@@ -64,7 +64,12 @@ const commands: Record<string, (m: Msg) => Promise<Msg | void> | Msg | void> = {
     const entries = replica(m)
       .readAll()
       .map((r) => ({ key: r.key, value: r.value, time: r.time, writer: r.replica }));
-    const pending = store.writes().map((w) => ({ key: w.rec.key, tombstone: w.rec.tombstone, rejected: w.rejected }));
+    const pending = store.writes().map((w) => ({
+      key: w.rec.key,
+      tombstone: w.rec.tombstone,
+      rejected: w.rejected,
+      in_doubt: w.doubt,
+    }));
     return {
       contents: { entries, pending, quarantined: store.aside().length, verified: verified && !store.damaged().length },
     };

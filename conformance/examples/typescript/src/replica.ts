@@ -215,11 +215,17 @@ export class Replica {
   private heldMessages(helds: Held[]): Msg[] {
     return helds.map((h) => ({ ranges: [rangeOf(h)], cursor: h.cursor ?? undefined }));
   }
+  /** The newest commit known, unless every cursor that is sent tells more (PUSH-039). */
+  private newestCommit(helds: Held[]): Cursor | null {
+    const newest = this.store.get<Cursor | null>("newest", null);
+    const passed = ({ cursor }: Held) => cursor && cursor.epoch === newest?.epoch && cursor.sequence >= newest.sequence;
+    return helds.every(passed) ? null : newest;
+  }
   private base(helds: Held[]): Msg {
     return {
       space: this.options.space,
       held: this.heldMessages(helds),
-      newest_commit: this.store.get<Cursor | null>("newest", null),
+      newest_commit: this.newestCommit(helds),
     };
   }
   private noteTime(ms: bigint): void {
@@ -347,7 +353,7 @@ export class Replica {
           ...w,
           rec: { ...w.rec, time: horizon, replica: this.id },
           attempted: false,
-          doubt: w.attempted,
+          doubt: w.doubt || w.attempted,
         });
     }
   }

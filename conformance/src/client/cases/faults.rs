@@ -61,7 +61,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "same-version",
-                &["ERR-011"],
+                &["ERR-011", "EXT-004"],
                 "the status decides: the writes are sent again, with their versions",
             ),
             positive("done", &["ERR-009"], "and are not pending afterwards"),
@@ -106,7 +106,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "same-version",
-                &["PUSH-026", "PUSH-032"],
+                &["PUSH-026", "PUSH-032", "PUSH-038"],
                 "it is no answer: the writes are sent again, with their versions",
             ),
             positive("done", &["ERR-009"], "and are not pending afterwards"),
@@ -182,7 +182,7 @@ pub const CASES: &[Case<Cx>] = &[
             negative(
                 "not-verified",
                 "verified",
-                &["WATCH-026"],
+                &["WATCH-026", "RECON-038", "MERKLE-007", "MERKLE-008"],
                 "with a lying one it does not",
             ),
             positive("keeps", &["CLIENT-041"], "and keeps what it has"),
@@ -197,7 +197,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "stops",
-                &["ERR-008"],
+                &["ERR-008", "CLIENT-045"],
                 "the client stops, and tells the reason",
             ),
             positive("keeps", &["ERR-009"], "unsent writes stay"),
@@ -213,10 +213,10 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "version",
-                &["HELLO-008"],
+                &["HELLO-008", "HELLO-032"],
                 "it is a failed Hello: nothing else is called",
             ),
-            positive("statuses", &["HELLO-021"], "so is the second"),
+            positive("statuses", &["HELLO-021", "HELLO-032"], "so is the second"),
             positive(
                 "afterwards",
                 &["CLIENT-031"],

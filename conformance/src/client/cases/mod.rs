@@ -1,12 +1,16 @@
 //! The cases of client mode, by area.
 
 mod auth;
+mod bounds;
 mod clock;
+mod descents;
 mod documents;
 mod driver;
 mod faults;
 mod history;
+mod pushes;
 mod reconcile;
+mod standing;
 mod streams;
 mod sync;
 mod tools;
@@ -21,7 +25,7 @@ use crate::suite::{Case, Stop};
 
 /// All of them.
 pub fn all() -> Vec<&'static Case<Cx>> {
-    let areas: [&'static [Case<Cx>]; 11] = [
+    let areas: [&'static [Case<Cx>]; 15] = [
         driver::CASES,
         sync::CASES,
         watch::CASES,
@@ -33,6 +37,10 @@ pub fn all() -> Vec<&'static Case<Cx>> {
         streams::CASES,
         reconcile::CASES,
         documents::CASES,
+        pushes::CASES,
+        standing::CASES,
+        descents::CASES,
+        bounds::CASES,
     ];
     areas.into_iter().flatten().collect()
 }

@@ -176,7 +176,11 @@ pub const CASES: &[Case<Cx>] = &[
                 &["HIST-038", "HIST-041"],
                 "it is kept and shown, in quarantine",
             ),
-            positive("reported", &["HIST-040"], "and counted for the application"),
+            positive(
+                "reported",
+                &["HIST-040", "CLIENT-044"],
+                "and counted for the application",
+            ),
             positive("not-sent", &["HIST-038"], "and not pushed"),
         ],
         run: |cx| Box::pin(read_only(cx, v1::Access::Read as i32)),
@@ -189,7 +193,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "kept-aside",
-                &["HELLO-017", "HIST-038"],
+                &["HELLO-017", "HIST-038", "EXT-004"],
                 "the lost record is in quarantine",
             ),
             positive("reported", &["HIST-040"], "and counted"),

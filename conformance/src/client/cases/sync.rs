@@ -228,7 +228,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "stops",
-                &["ERR-008"],
+                &["ERR-008", "CLIENT-045"],
                 "the session ends for good, with the reason SPACE_RETIRED",
             ),
             positive("keeps", &["ERR-009"], "data and unsent writes stay"),

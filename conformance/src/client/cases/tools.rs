@@ -60,6 +60,21 @@ pub fn bend<T: Message + Default>(
     }))
 }
 
+/// Changes the answer to a call, by its request.
+pub fn reply<Q: Message + Default, A: Message + Default>(
+    change: impl Fn(&Q, &mut A) + Send + Sync + 'static,
+) -> Action {
+    Action::Reply(Arc::new(move |request, bytes| {
+        match (Q::decode(request), A::decode(bytes.as_slice())) {
+            (Ok(request), Ok(mut answer)) => {
+                change(&request, &mut answer);
+                answer.encode_to_vec()
+            }
+            _ => bytes,
+        }
+    }))
+}
+
 /// Changes the Changes messages of a Watch.
 pub fn bend_changes(change: impl Fn(&mut v1::Changes) + Send + Sync + 'static) -> Action {
     bend(move |_, message: &mut v1::WatchResponse| {

@@ -149,7 +149,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "told",
-                &["CLIENT-010", "PUSH-027", "LIMIT-009"],
+                &["CLIENT-010", "PUSH-027", "LIMIT-009", "CLIENT-044"],
                 "it is kept, and told with its reason",
             ),
             positive("others", &["CLIENT-016"], "the others arrive"),
