@@ -9,11 +9,14 @@
 //! it to the application, while our answers carry the records: what it takes to load, encode, decode and check
 //! these alone is measured in the same run ("moving") and taken off. Each CPU figure is the median of several
 //! alternating runs.
+//!
+//! Memory is how much the process grows by while it builds a tree of a million records, per record.
 
 use clap::Parser;
 use gosync_proto::limits::Limits;
+use gosync_proto::merkle::Tree;
 use gosync_proto::reconcile::Options;
-use gosync_proto::record::Record;
+use gosync_proto::record::{Digest, Record};
 use negentropy::{Id, Negentropy, NegentropyStorageVector};
 use serde_json::json;
 use std::path::PathBuf;
@@ -22,7 +25,9 @@ use std::time::{Duration, Instant};
 
 #[path = "../tests/support/workload.rs"]
 mod workload;
-use workload::{Outcome, Spread, Workload, move_records, session};
+use workload::{
+    Outcome, Random, SPAN_MS, START_MS, Spread, Workload, move_records, session, uuid_v7,
+};
 
 /// Bytes, round trips and CPU of a reconciliation, beside the `negentropy` crate on the same records
 #[derive(Parser)]
@@ -98,6 +103,29 @@ fn peer_session(replica: &NegentropyStorageVector, server: &NegentropyStorageVec
     outcome
 }
 
+/// Resident memory of this process in bytes; `None` where the system does not tell.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let resident = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
+    let kib: u64 = resident.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Bytes of memory for each record of a tree of `n`, whose keys are UUIDs in text form.
+fn tree_memory(n: u64) -> Option<f64> {
+    let mut random = Random(n);
+    let before = resident()?;
+    // one at a time, so that the tree is all that stays
+    let tree = Tree::from_sorted((0..n).map(|i| {
+        let key = uuid_v7(START_MS + i * (SPAN_MS / n), &mut random);
+        let digest = std::array::from_fn(|_| random.next() as u8);
+        (key, Digest(digest))
+    }));
+    let grown = resident()?.saturating_sub(before);
+    assert_eq!(tree.len() as u64, n);
+    Some(grown as f64 / n as f64)
+}
+
 fn main() {
     let args = Args::parse();
     let mut options = Options::new(&Limits::default());
@@ -106,6 +134,16 @@ fn main() {
     }
     let mut results = Vec::new();
     let mut met = true;
+    // first, while nothing that was freed can be used again
+    const MEMORY: &str = "1000000/memory";
+    if MEMORY.contains(&args.only)
+        && let Some(bytes) = tree_memory(1_000_000)
+    {
+        println!("{MEMORY}: {bytes:.0} bytes a record in a tree");
+        results.push(json!({
+            "case": MEMORY, "metric": "tree_bytes_per_record", "ours": bytes,
+        }));
+    }
     println!(
         "{:<22} {:>10} {:>10} {:>6}  {:>3} {:>3}  {:>9} {:>9} {:>6}  {:>9}",
         "case", "bytes", "negentropy", "ratio", "RT", "neg", "cpu ms", "neg", "ratio", "moving ms"

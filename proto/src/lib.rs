@@ -29,6 +29,7 @@ pub mod mutant;
 pub mod reason;
 pub mod reconcile;
 pub mod record;
+mod sha256;
 pub mod version;
 pub mod wire;
 

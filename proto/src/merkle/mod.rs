@@ -29,6 +29,8 @@
 //! [`Stream`] computes it in one pass, [`Tree`] keeps it up to date. A tree is
 //! a cache: it can be dropped and rebuilt at any time.
 
+mod finger;
+mod ranges;
 mod tree;
 mod walk;
 
@@ -41,7 +43,7 @@ pub use walk::Iter;
 use crate::key::KeyRange;
 use crate::mutant;
 use crate::record::{BRANCH_TAG, Digest};
-use sha2::{Digest as _, Sha256};
+use crate::sha256::sha256_of;
 use std::ops::ControlFlow;
 
 /// What a set of records amounts to.
@@ -100,7 +102,7 @@ pub fn branch(left: &Digest, right: &Digest) -> Digest {
     }
     preimage[16..48].copy_from_slice(&left.0);
     preimage[48..].copy_from_slice(&right.0);
-    Digest(Sha256::digest(preimage).into())
+    Digest(sha256_of(&preimage))
 }
 
 /// Bit `index` of a key (or of a range bound).

@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 
 /// The definition as the module's documentation states it.

@@ -7,10 +7,8 @@
 //! once, however many changes went through it. All walks are loops: a chain of
 //! 512-byte keys is 4,607 branches deep.
 
-use super::{Summary, bit, branch, critical_bit};
-use crate::key::KeyRange;
+use super::{bit, branch, critical_bit};
 use crate::record::Digest;
-use std::sync::Arc;
 
 /// A leaf (top bit set) or a branch, by index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,7 +26,7 @@ impl Link {
         Link(index as u32 | LEAF)
     }
 
-    fn branch(index: usize) -> Link {
+    pub(super) fn branch(index: usize) -> Link {
         Link(index as u32)
     }
 
@@ -49,12 +47,12 @@ pub(super) struct Branch {
     pub left: u32,
     /// Some leaf below. All share the bits before the critical one, so a bound
     /// that ends above the leaves need not be followed down to them.
-    sample: u32,
+    pub sample: u32,
     /// The critical bit: at most 9 × 512.
-    bit: u16,
+    pub bit: u16,
     /// Something below changed since the fingerprint was computed, which then
     /// means nothing. All branches above are stale too.
-    stale: bool,
+    pub stale: bool,
 }
 
 /// A set of records (key and digest), with the fingerprint of each subtree.
@@ -73,90 +71,7 @@ pub struct Tree {
 }
 
 /// Above every bit: where a bound that is a key of the tree differs from it.
-const EXACT: u32 = u32::MAX;
-
-/// Finds the ranks of bounds, each on the way from the one before: neighbours
-/// share most of their path down the tree.
-pub(super) struct Finger<'a> {
-    tree: &'a Tree,
-    bound: &'a [u8],
-    /// The branches that `bound` goes through.
-    path: Vec<Step>,
-}
-
-/// A subtree on the path.
-#[derive(Clone, Copy)]
-struct Step {
-    branch: u32,
-    bit: u32,
-    /// Records below the subtree, and in it.
-    below: usize,
-    size: usize,
-}
-
-impl<'a> Finger<'a> {
-    pub(super) fn new(tree: &'a Tree) -> Finger<'a> {
-        Finger {
-            tree,
-            bound: &[],
-            path: Vec::with_capacity(64),
-        }
-    }
-
-    /// How many keys are below `bound`.
-    pub(super) fn rank(&mut self, bound: &'a [u8]) -> usize {
-        let Some(root) = self.tree.root else {
-            return 0;
-        };
-        // up to where both bounds take the same turns
-        let shared = critical_bit(self.bound, bound).unwrap_or(EXACT);
-        self.bound = bound;
-        while self.path.pop_if(|step| step.bit >= shared).is_some() {}
-        let (mut at, mut below, mut size) = match self.path.last() {
-            Some(step) => self.below(*step),
-            None => (root, 0, self.tree.len()),
-        };
-        // after the bit that tells whether a key goes on, all leaves below a
-        // branch compare alike
-        let end = bound.len() as u32 * 9;
-        while let Target::Branch(b) = at.target()
-            && let critical = u32::from(self.tree.branches[b].bit)
-            && critical <= end
-        {
-            let step = Step {
-                branch: b as u32,
-                bit: critical,
-                below,
-                size,
-            };
-            self.path.push(step);
-            (at, below, size) = self.below(step);
-        }
-        let nearest = &self.tree.keys[self.tree.sample(at)];
-        let Some(critical) = critical_bit(nearest, bound) else {
-            return below;
-        };
-        // the highest subtree whose keys all differ from the bound there
-        let above = self.path.partition_point(|step| step.bit < critical);
-        if let Some(step) = self.path.get(above) {
-            (below, size) = (step.below, step.size);
-        }
-        match bit(bound, critical) {
-            true => below + size,
-            false => below,
-        }
-    }
-
-    /// The half of a subtree that the bound goes into.
-    fn below(&self, step: Step) -> (Link, usize, usize) {
-        let branch = &self.tree.branches[step.branch as usize];
-        let left = branch.left as usize;
-        match bit(self.bound, step.bit) {
-            false => (branch.children[0], step.below, left),
-            true => (branch.children[1], step.below + left, step.size - left),
-        }
-    }
-}
+pub(super) const EXACT: u32 = u32::MAX;
 
 impl Tree {
     /// No records.
@@ -350,148 +265,6 @@ impl Tree {
         }
     }
 
-    /// Count and fingerprint of all records.
-    pub fn total(&self) -> Summary {
-        self.between(0, self.len())
-    }
-
-    /// Count and fingerprint of the records in `range`, in O(depth).
-    pub fn summary(&self, range: &KeyRange) -> Summary {
-        let (from, to) = self.ranks(range);
-        self.between(from, to)
-    }
-
-    /// How many records lie in `range`; no hashing.
-    pub fn count(&self, range: &KeyRange) -> u64 {
-        let (from, to) = self.ranks(range);
-        (to - from) as u64
-    }
-
-    /// Cuts `range` into up to `parts` ranges with about equal counts, each
-    /// with what it holds. A bound is moved by up to a quarter of a part to
-    /// where the tree branches highest, since there bounds are short and most
-    /// of the fingerprint is kept.
-    pub fn split(&self, range: &KeyRange, parts: usize) -> Vec<(KeyRange, Summary)> {
-        let (base, end) = self.ranks(range);
-        let count = end - base;
-        let parts = parts.clamp(1, count.max(1));
-        let slack = count / (4 * parts);
-        let mut pieces = Vec::with_capacity(parts);
-        let (mut start, infinity) = range.shared();
-        let mut first = base;
-        for i in 1..parts {
-            let even = base + (count as u128 * i as u128 / parts as u128) as usize;
-            let least = (even - slack).max(first + 1);
-            let Some((rank, bound)) = self.cut(least, even + slack) else {
-                break;
-            };
-            let bound: Arc<[u8]> = bound.into();
-            // ascends: each piece has a record at or above its start
-            let Ok(piece) = KeyRange::of_bounds(start.clone(), Some(bound.clone())) else {
-                break;
-            };
-            pieces.push((piece, self.between(first, rank)));
-            (start, first) = (bound, rank);
-        }
-        if let Ok(last) = KeyRange::of_bounds(start, infinity) {
-            pieces.push((last, self.between(first, end)));
-        }
-        pieces
-    }
-
-    /// The bound between the halves of the highest branch whose right half
-    /// begins at a rank between `least` and `most`, and that rank.
-    fn cut(&self, least: usize, most: usize) -> Option<(usize, Vec<u8>)> {
-        let mut at = self.root?;
-        let mut before = 0;
-        while let Target::Branch(b) = at.target() {
-            let branch = &self.branches[b];
-            let middle = before + branch.left as usize;
-            let [left, right] = branch.children;
-            if middle > most {
-                at = left;
-            } else if middle < least {
-                before = middle;
-                at = right;
-            } else {
-                return Some((middle, self.bound(branch)));
-            }
-        }
-        None
-    }
-
-    /// The ranks of a range's first record and of the first one above it.
-    pub(super) fn ranks(&self, range: &KeyRange) -> (usize, usize) {
-        let mut finger = Finger::new(self);
-        let from = finger.rank(range.start());
-        let to = range.end().map_or(self.len(), |end| finger.rank(end));
-        (from, to.max(from))
-    }
-
-    /// The records from rank `from` up to below rank `to`.
-    pub(super) fn between(&self, mut from: usize, mut to: usize) -> Summary {
-        let Some(mut at) = self.root.filter(|_| from < to) else {
-            return Summary::EMPTY;
-        };
-        let mut size = self.len();
-        while from > 0 || to < size {
-            let Target::Branch(b) = at.target() else {
-                break;
-            };
-            let branch = &self.branches[b];
-            let left = branch.left as usize;
-            let [low, high] = branch.children;
-            if to <= left {
-                (at, size) = (low, left);
-            } else if from >= left {
-                (at, size) = (high, size - left);
-                (from, to) = (from - left, to - left);
-            } else {
-                let low = self.rank_and_above(low, left, from);
-                return low.join(self.below_rank(high, size - left, to - left));
-            }
-        }
-        self.whole(at, size)
-    }
-
-    /// The records of a subtree of `size` records from rank `from` on.
-    fn rank_and_above(&self, mut at: Link, mut size: usize, mut from: usize) -> Summary {
-        let mut rights = Vec::new();
-        while let (1.., Target::Branch(b)) = (from, at.target()) {
-            let branch = &self.branches[b];
-            let left = branch.left as usize;
-            let [low, high] = branch.children;
-            if from < left {
-                rights.push((high, size - left));
-                (at, size) = (low, left);
-            } else {
-                (at, size) = (high, size - left);
-                from -= left;
-            }
-        }
-        let join = |left: Summary, (at, size)| left.join(self.whole(at, size));
-        rights.into_iter().rev().fold(self.whole(at, size), join)
-    }
-
-    /// The records of a subtree of `size` records below rank `to` (at least 1).
-    fn below_rank(&self, mut at: Link, mut size: usize, mut to: usize) -> Summary {
-        let mut lefts = Vec::new();
-        while let (true, Target::Branch(b)) = (to < size, at.target()) {
-            let branch = &self.branches[b];
-            let left = branch.left as usize;
-            let [low, high] = branch.children;
-            if to <= left {
-                (at, size) = (low, left);
-            } else {
-                lefts.push((low, left));
-                (at, size) = (high, size - left);
-                to -= left;
-            }
-        }
-        let join = |right: Summary, (at, size)| self.whole(at, size).join(right);
-        lefts.into_iter().rev().fold(self.whole(at, size), join)
-    }
-
     /// A leaf that shares the longest run of first bits with `key`.
     fn nearest(&self, key: &[u8]) -> Option<usize> {
         // after the bit that tells whether a key goes on, all leaves below a
@@ -510,28 +283,11 @@ impl Tree {
     }
 
     /// Some leaf of a subtree.
-    fn sample(&self, at: Link) -> usize {
+    pub(super) fn sample(&self, at: Link) -> usize {
         match at.target() {
             Target::Leaf(l) => l,
             Target::Branch(b) => self.branches[b].sample as usize,
         }
-    }
-
-    /// The shortest bound between the halves of a branch: the bits that they
-    /// share, a 1, and zeros to the end of the byte.
-    fn bound(&self, branch: &Branch) -> Vec<u8> {
-        let key = &self.keys[branch.sample as usize];
-        let (byte, n) = (usize::from(branch.bit / 9), branch.bit % 9);
-        let mut bound = Vec::with_capacity(byte + 1);
-        bound.extend_from_slice(key.get(..byte).unwrap_or(key));
-        bound.push(match (n, key.get(byte)) {
-            (1.., Some(last)) => {
-                let one = 1 << (8 - n);
-                last & !(one - 1) | one
-            }
-            _ => 0,
-        });
-        bound
     }
 
     /// The greatest leaf, and the branches above it with the ranks at which
@@ -607,52 +363,11 @@ impl Tree {
         self.branches.len() - 1
     }
 
-    /// Of a subtree of `size` records.
-    fn whole(&self, at: Link, size: usize) -> Summary {
-        Summary {
-            count: size as u64,
-            fingerprint: match at.target() {
-                Target::Branch(b) if self.branches[b].stale => self.computed(at),
-                _ => self.kept(at),
-            },
-        }
-    }
-
     /// The fingerprint of a subtree that is not stale.
-    fn kept(&self, at: Link) -> Digest {
+    pub(super) fn kept(&self, at: Link) -> Digest {
         match at.target() {
             Target::Leaf(l) => self.digests[l],
             Target::Branch(b) => self.fingerprints[b],
-        }
-    }
-
-    /// The fingerprint of a stale subtree, from its settled parts.
-    fn computed(&self, mut at: Link) -> Digest {
-        // stale branches on the way down, with their left half once it is done
-        let mut open: Vec<(usize, Option<Digest>)> = Vec::new();
-        loop {
-            let mut value = match at.target() {
-                Target::Branch(b) if self.branches[b].stale => {
-                    open.push((b, None));
-                    at = self.branches[b].children[0];
-                    continue;
-                }
-                _ => self.kept(at),
-            };
-            loop {
-                match open.last_mut() {
-                    None => return value,
-                    Some((b, left @ None)) => {
-                        *left = Some(value);
-                        at = self.branches[*b].children[1];
-                        break;
-                    }
-                    Some((_, Some(left))) => {
-                        value = branch(left, &value);
-                        open.pop();
-                    }
-                }
-            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Walks over a tree in key order, and the tree as a [`View`].
 
-use super::tree::{Finger, Link, Target, Tree};
+use super::finger::Finger;
+use super::tree::{Link, Target, Tree};
 use super::{Summary, View};
 use crate::key::KeyRange;
 use crate::record::Digest;
@@ -10,10 +11,13 @@ use std::ops::ControlFlow;
 impl Tree {
     /// The records in `range`, in key order.
     pub fn iter<'a>(&'a self, range: &KeyRange) -> Iter<'a> {
-        let (mut from, to) = self.ranks(range);
+        let mut finger = Finger::new(self);
+        let (from, to) = finger.ranks(range);
         let left = to - from;
-        let mut pending = Vec::new();
-        let mut at = self.root.filter(|_| left > 0);
+        let mut pending = Vec::with_capacity(32);
+        let part = finger.holding(from, to).filter(|_| left > 0);
+        let mut at = part.map(|part| part.at);
+        let mut from = part.map_or(0, |part| from - part.before);
         while let Some(link) = at.take() {
             match link.target() {
                 Target::Branch(b) if from > 0 => {
@@ -104,7 +108,7 @@ impl View for Tree {
                     last.1
                 }
             };
-            summaries.push(self.between(from, to));
+            summaries.push(self.between(finger.holding(from, to), from, to));
         }
         Ok(summaries)
     }

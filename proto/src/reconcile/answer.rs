@@ -445,7 +445,9 @@ impl Records {
         if let Some(r) = rest.first().filter(|r| r.key.as_bytes() < range.start()) {
             return Err(PeerMisbehaved::RecordOutside(r.key.clone()));
         }
-        let n = rest.partition_point(|r| range.contains(r.key.as_bytes()));
+        // ranges are many and hold few records each: no search over all that is left
+        let inside = |r: &&Record| range.end().is_none_or(|end| r.key.as_bytes() < end);
+        let n = rest.iter().take_while(inside).count();
         self.taken += n;
         Ok(self.taken - n..self.taken)
     }
@@ -470,8 +472,11 @@ impl<'a> Lackings<'a> {
     /// A key of the replica's, in ascending order; its digest where the server
     /// was not told of it.
     fn add(&mut self, key: &[u8], digest: Option<&Digest>) {
-        let below = self.came.partition_point(|r| r.key.as_bytes() < key);
-        self.came = &self.came[below..];
+        while let Some((first, rest)) = self.came.split_first()
+            && first.key.as_bytes() < key
+        {
+            self.came = rest;
+        }
         let theirs = self.came.first().filter(|r| r.key.as_bytes() == key);
         if let (Some(theirs), Some(own)) = (theirs, digest)
             && theirs.digest() == *own

@@ -5,7 +5,7 @@ use crate::key::KeyRange;
 use crate::merkle::common_prefix;
 use crate::reason::Invalid;
 use crate::record::Digest;
-use sha2::{Digest as _, Sha256};
+use crate::sha256::sha256_of;
 use std::sync::Arc;
 
 /// Bytes of a short digest when a request does not say.
@@ -44,11 +44,14 @@ impl Shortener {
         let mut preimage = [0; 40];
         preimage[..8].copy_from_slice(&self.salt.to_be_bytes());
         preimage[8..].copy_from_slice(&digest.0);
-        Sha256::digest(preimage).into()
+        sha256_of(&preimage)
     }
 
     pub fn append(self, digest: &Digest, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.full(digest)[..self.len]);
+        // a copy of fixed length takes no call
+        let end = out.len() + self.len;
+        out.extend_from_slice(&self.full(digest));
+        out.truncate(end);
     }
 
     pub fn matches(self, digest: &Digest, short: &[u8]) -> bool {

@@ -219,9 +219,14 @@ impl Initiator {
             match speech {
                 Speech::List => {
                     open.again = Some(Speech::List);
+                    let records = open.records as usize;
                     let mut keys = KeyList::default();
                     let digests = &mut asking.digests;
                     view.items(&open.range, &mut |key, digest| {
+                        if keys.ends.is_empty() {
+                            keys.ends.reserve(records);
+                            keys.bytes.reserve(records * key.len());
+                        }
                         keys.push(key);
                         shortener.append(digest, digests);
                         ControlFlow::Continue(())

@@ -392,16 +392,15 @@ struct Items<'a> {
     len: usize,
     next: usize,
     found: Vec<bool>,
-    /// The first bytes of each short, with its place, sorted.
-    index: Option<Vec<(u64, u32)>>,
+    /// The first four bytes of each short, then its place, sorted.
+    index: Option<Vec<u64>>,
 }
 
-/// Up to eight bytes as a number that sorts like them.
+/// The first four bytes, the least that a short has, in the upper half of a
+/// number.
 fn prefix(short: &[u8]) -> u64 {
-    short
-        .iter()
-        .take(8)
-        .fold(0, |n, &byte| n << 8 | u64::from(byte))
+    let first = short.first_chunk().copied().unwrap_or_default();
+    u64::from(u32::from_be_bytes(first)) << 32
 }
 
 impl<'a> Items<'a> {
@@ -426,15 +425,15 @@ impl<'a> Items<'a> {
         }
         let index = self.index.get_or_insert_with(|| {
             let shorts = self.shorts.chunks_exact(self.len);
-            let mut index: Vec<_> = shorts.zip(0..).map(|(s, i)| (prefix(s), i)).collect();
+            let mut index: Vec<_> = shorts.zip(0..).map(|(s, i)| prefix(s) | i).collect();
             index.sort_unstable();
             index
         });
         let first = prefix(wanted);
-        let hit = index[index.partition_point(|(p, _)| *p < first)..]
+        let hit = index[index.partition_point(|entry| *entry < first)..]
             .iter()
-            .take_while(|(p, _)| *p == first)
-            .map(|&(_, i)| i as usize)
+            .map_while(|entry| u32::try_from(entry ^ first).ok())
+            .map(|i| i as usize)
             .find(|i| self.shorts[i * self.len..].starts_with(wanted));
         if let Some(i) = hit {
             self.found[i] = true;

@@ -65,12 +65,12 @@ pub struct Workload {
 }
 
 /// 2025-01-01, Unix milliseconds.
-const START_MS: u64 = 1_735_689_600_000;
+pub const START_MS: u64 = 1_735_689_600_000;
 /// A year of writing.
-const SPAN_MS: u64 = 365 * 24 * 3_600_000;
+pub const SPAN_MS: u64 = 365 * 24 * 3_600_000;
 
 /// A UUID of version 7 in text form.
-fn uuid_v7(ms: u64, random: &mut Random) -> String {
+pub fn uuid_v7(ms: u64, random: &mut Random) -> String {
     let (a, b) = (random.next(), random.next());
     format!(
         "{:08x}-{:04x}-7{:03x}-{:04x}-{:012x}",

@@ -1,0 +1,218 @@
+//! Questions about ranges of a tree: counts, fingerprints, splits. Changes
+//! nothing.
+
+use super::finger::{Finger, Part};
+use super::tree::{Branch, Link, Target, Tree};
+use super::{Summary, branch};
+use crate::key::KeyRange;
+use crate::record::Digest;
+use std::sync::Arc;
+
+impl Tree {
+    /// Count and fingerprint of all records.
+    pub fn total(&self) -> Summary {
+        self.between(self.part(), 0, self.len())
+    }
+
+    /// Count and fingerprint of the records in `range`, in O(depth).
+    pub fn summary(&self, range: &KeyRange) -> Summary {
+        let mut finger = Finger::new(self);
+        let (from, to) = finger.ranks(range);
+        self.between(finger.holding(from, to), from, to)
+    }
+
+    /// How many records lie in `range`; no hashing.
+    pub fn count(&self, range: &KeyRange) -> u64 {
+        let (from, to) = Finger::new(self).ranks(range);
+        (to - from) as u64
+    }
+
+    /// Cuts `range` into up to `parts` ranges with about equal counts, each
+    /// with what it holds. A bound is moved by up to a quarter of a part to
+    /// where the tree branches highest, since there bounds are short and most
+    /// of the fingerprint is kept.
+    pub fn split(&self, range: &KeyRange, parts: usize) -> Vec<(KeyRange, Summary)> {
+        let mut finger = Finger::new(self);
+        let (base, end) = finger.ranks(range);
+        let part = finger.holding(base, end);
+        let count = end - base;
+        let parts = parts.clamp(1, count.max(1));
+        let slack = count / (4 * parts);
+        let mut pieces = Vec::with_capacity(parts);
+        let (mut start, infinity) = range.shared();
+        let mut first = base;
+        for i in 1..parts {
+            let even = base + (count as u128 * i as u128 / parts as u128) as usize;
+            let least = (even - slack).max(first + 1);
+            let Some((rank, bound)) = self.cut(part, least, even + slack) else {
+                break;
+            };
+            let bound: Arc<[u8]> = bound.into();
+            // ascends: each piece has a record at or above its start
+            let Ok(piece) = KeyRange::of_bounds(start.clone(), Some(bound.clone())) else {
+                break;
+            };
+            pieces.push((piece, self.between(part, first, rank)));
+            (start, first) = (bound, rank);
+        }
+        if let Ok(last) = KeyRange::of_bounds(start, infinity) {
+            pieces.push((last, self.between(part, first, end)));
+        }
+        pieces
+    }
+
+    /// The bound between the halves of the highest branch of a subtree whose
+    /// right half begins at a rank between `least` and `most`, and that rank.
+    fn cut(&self, part: Option<Part>, least: usize, most: usize) -> Option<(usize, Vec<u8>)> {
+        let Part {
+            mut at, mut before, ..
+        } = part?;
+        while let Target::Branch(b) = at.target() {
+            let branch = &self.branches[b];
+            let middle = before + branch.left as usize;
+            let [left, right] = branch.children;
+            if middle > most {
+                at = left;
+            } else if middle < least {
+                before = middle;
+                at = right;
+            } else {
+                return Some((middle, self.bound(branch)));
+            }
+        }
+        None
+    }
+
+    /// All of the tree.
+    pub(super) fn part(&self) -> Option<Part> {
+        self.root.map(|at| Part {
+            at,
+            before: 0,
+            size: self.len(),
+        })
+    }
+
+    /// The records from rank `from` up to below rank `to`, all of which are in
+    /// `part`.
+    pub(super) fn between(&self, part: Option<Part>, from: usize, to: usize) -> Summary {
+        let Some(part) = part.filter(|_| from < to) else {
+            return Summary::EMPTY;
+        };
+        let (mut at, mut size) = (part.at, part.size);
+        let (mut from, mut to) = (from - part.before, to - part.before);
+        while from > 0 || to < size {
+            let Target::Branch(b) = at.target() else {
+                break;
+            };
+            let branch = &self.branches[b];
+            let left = branch.left as usize;
+            let [low, high] = branch.children;
+            if to <= left {
+                (at, size) = (low, left);
+            } else if from >= left {
+                (at, size) = (high, size - left);
+                (from, to) = (from - left, to - left);
+            } else {
+                let low = self.rank_and_above(low, left, from);
+                return low.join(self.below_rank(high, size - left, to - left));
+            }
+        }
+        self.whole(at, size)
+    }
+
+    /// The records of a subtree of `size` records from rank `from` on.
+    fn rank_and_above(&self, mut at: Link, mut size: usize, mut from: usize) -> Summary {
+        let mut rights = Vec::new();
+        while let (1.., Target::Branch(b)) = (from, at.target()) {
+            let branch = &self.branches[b];
+            let left = branch.left as usize;
+            let [low, high] = branch.children;
+            if from < left {
+                rights.push((high, size - left));
+                (at, size) = (low, left);
+            } else {
+                (at, size) = (high, size - left);
+                from -= left;
+            }
+        }
+        let join = |left: Summary, (at, size)| left.join(self.whole(at, size));
+        rights.into_iter().rev().fold(self.whole(at, size), join)
+    }
+
+    /// The records of a subtree of `size` records below rank `to` (at least 1).
+    fn below_rank(&self, mut at: Link, mut size: usize, mut to: usize) -> Summary {
+        let mut lefts = Vec::new();
+        while let (true, Target::Branch(b)) = (to < size, at.target()) {
+            let branch = &self.branches[b];
+            let left = branch.left as usize;
+            let [low, high] = branch.children;
+            if to <= left {
+                (at, size) = (low, left);
+            } else {
+                lefts.push((low, left));
+                (at, size) = (high, size - left);
+                to -= left;
+            }
+        }
+        let join = |right: Summary, (at, size)| self.whole(at, size).join(right);
+        lefts.into_iter().rev().fold(self.whole(at, size), join)
+    }
+
+    /// The shortest bound between the halves of a branch: the bits that they
+    /// share, a 1, and zeros to the end of the byte.
+    fn bound(&self, branch: &Branch) -> Vec<u8> {
+        let key = &self.keys[branch.sample as usize];
+        let (byte, n) = (usize::from(branch.bit / 9), branch.bit % 9);
+        let mut bound = Vec::with_capacity(byte + 1);
+        bound.extend_from_slice(key.get(..byte).unwrap_or(key));
+        bound.push(match (n, key.get(byte)) {
+            (1.., Some(last)) => {
+                let one = 1 << (8 - n);
+                last & !(one - 1) | one
+            }
+            _ => 0,
+        });
+        bound
+    }
+
+    /// Of a subtree of `size` records.
+    fn whole(&self, at: Link, size: usize) -> Summary {
+        Summary {
+            count: size as u64,
+            fingerprint: match at.target() {
+                Target::Branch(b) if self.branches[b].stale => self.computed(at),
+                _ => self.kept(at),
+            },
+        }
+    }
+
+    /// The fingerprint of a stale subtree, from its settled parts.
+    fn computed(&self, mut at: Link) -> Digest {
+        // stale branches on the way down, with their left half once it is done
+        let mut open: Vec<(usize, Option<Digest>)> = Vec::new();
+        loop {
+            let mut value = match at.target() {
+                Target::Branch(b) if self.branches[b].stale => {
+                    open.push((b, None));
+                    at = self.branches[b].children[0];
+                    continue;
+                }
+                _ => self.kept(at),
+            };
+            loop {
+                match open.last_mut() {
+                    None => return value,
+                    Some((b, left @ None)) => {
+                        *left = Some(value);
+                        at = self.branches[*b].children[1];
+                        break;
+                    }
+                    Some((_, Some(left))) => {
+                        value = branch(left, &value);
+                        open.pop();
+                    }
+                }
+            }
+        }
+    }
+}
