@@ -80,6 +80,8 @@ export interface PendingWrite {
     state: "waiting" | "sent" | "rejected";
     /** Whether it deletes. */
     deletes: boolean;
+    /** Whether it may have been applied, and deleted by somebody, before it got its present version. */
+    inDoubt: boolean;
     /** Why it was refused. */
     reason?: string;
     /** The server's sentence about it. */
