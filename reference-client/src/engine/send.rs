@@ -19,7 +19,7 @@ pub(super) struct Sending {
     parcel: Option<Parcel>,
     /// Taken from the store while `parcel` is on its way: sent next, provided
     /// that the server accepts all of `parcel`.
-    next: Option<Parcel>,
+    next: Option<Ahead>,
     /// A parcel is being taken from the store.
     taking: bool,
     /// An answer is being brought into the store.
@@ -33,6 +33,15 @@ pub(super) struct Sending {
     cap: usize,
     /// The last answer led to new versions, and to nothing else.
     restamped: bool,
+}
+
+/// A parcel that was taken from the store, and the cursors that the replica had
+/// then: what Watch brings before it is sent may beat what is in it, and the
+/// server judges what is old by the cursors of the request.
+#[derive(Debug)]
+struct Ahead {
+    parcel: Parcel,
+    held: Vec<wire::HeldRanges>,
 }
 
 impl Default for Sending {
@@ -146,7 +155,7 @@ impl Engine {
         }
         if self.sending.parcel.is_some() {
             // an empty one is confirmed once the other is settled
-            self.sending.next = Some(parcel).filter(|p| !p.items.is_empty());
+            self.keep_ahead(parcel);
             return;
         }
         // offers are taken before anything else
@@ -159,7 +168,8 @@ impl Engine {
                 self.follow();
             }
             Phase::Pushing | Phase::CatchingUp | Phase::Live if !parcel.items.is_empty() => {
-                self.send(parcel);
+                let (held, _) = self.held(None);
+                self.send(Ahead { parcel, held });
                 self.push_next();
             }
             Phase::CatchingUp | Phase::Live if self.sending.more => self.push_next(),
@@ -167,8 +177,14 @@ impl Engine {
         }
     }
 
-    fn send(&mut self, parcel: Parcel) {
-        let (mut held, _) = self.held(None);
+    /// To be sent after the one that is on its way.
+    fn keep_ahead(&mut self, parcel: Parcel) {
+        let (held, _) = self.held(None);
+        self.sending.next = (!parcel.items.is_empty()).then_some(Ahead { parcel, held });
+    }
+
+    fn send(&mut self, ahead: Ahead) {
+        let Ahead { parcel, mut held } = ahead;
         if mutant!(HeldWithoutCursor) {
             held.iter_mut().for_each(|h| h.cursor = None);
         }
@@ -209,7 +225,9 @@ impl Engine {
                     self.sending.forget_next();
                 } else if let Some(next) = self.sending.next.take() {
                     let room = self.session.as_ref().map(|s| self.sending.room(s.limits));
-                    ahead = room.zip(next.last_write()).filter(|_| next.more);
+                    ahead = room
+                        .zip(next.parcel.last_write())
+                        .filter(|_| next.parcel.more);
                     self.send(next);
                 }
                 self.sending.settling = true;
@@ -295,8 +313,7 @@ impl Engine {
 
     pub(super) fn parcel_settled(&mut self, aftermath: Aftermath) {
         self.sending.settling = false;
-        let next = aftermath.next;
-        self.sending.next = Some(next).filter(|p| !p.items.is_empty());
+        self.keep_ahead(aftermath.next);
         let accepted = aftermath.accepted;
         self.publish(aftermath.outcome);
         if !matches!(self.phase, Phase::Pushing | Phase::CatchingUp | Phase::Live) {

@@ -394,6 +394,31 @@ fn the_next_parcel_is_sent_before_the_answer_is_settled() {
     assert!(sent < settled);
 }
 
+/// Regression: it was sent with the cursors of that moment, so that the server
+/// took an old write for one that had seen a deletion which was compacted
+/// meanwhile, and undid it. Found by the simulation (`left-keys`).
+#[test]
+fn a_parcel_that_was_taken_ahead_is_sent_with_the_cursors_of_when_it_was_taken() {
+    let mut rig = Rig::new();
+    rig.live();
+    for value in ["1", "2", "3"] {
+        let edit = |k: &str| Edit::Put(key(k), value.into());
+        rig.write(vec![edit("x"), edit(value)]);
+    }
+    rig.judge(position(1, 1, 0), vec![held(1), held(1)]);
+    let sent = |rig: &Rig| {
+        let push = rig.pushed();
+        let cursor = push.held[0].cursor.map(|c| c.sequence);
+        (push.records[1].key.to_vec(), cursor)
+    };
+    // the third is taken while the second is on its way
+    assert_eq!(sent(&rig), (b"2".to_vec(), Some(0)));
+    rig.changes(vec![record("z", 1, None)], Some(cursor(1, 5)));
+    rig.judge(position(1, 6, 0), vec![held(6), held(6)]);
+    assert_eq!(sent(&rig), (b"3".to_vec(), Some(0)));
+    assert_eq!(rig.engine.meta().ranges[0].cursor, Some(cursor(1, 5)));
+}
+
 #[test]
 fn what_was_pushed_before_the_watch_is_not_asked_for_again() {
     let watched_from = |head: u64| {
