@@ -1,7 +1,7 @@
-//! What a replica bears from a server, and what it does not: large messages,
-//! calls without an answer, keys without measure, fields of later versions.
+//! What a replica bears from a server, and what it does not: messages without
+//! end, calls without an answer, keys without measure, fields of later versions.
 
-use super::tools::{calls, server_loses};
+use super::tools::{calls, server_loses, until};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::oracle::Record;
@@ -44,6 +44,25 @@ pub const CASES: &[Case<Cx>] = &[
             "a message of twice max_response_bytes is taken",
         )],
         run: |cx| Box::pin(large_message(cx)),
+    },
+    Case {
+        name: "bounds/endless-message",
+        profile: Profile::Hardened,
+        needs: &[],
+        about: "Answers begin with a message of 4 GiB, in Hello and in Snapshot.",
+        checks: &[
+            positive(
+                "broken-off",
+                &["LIMIT-011", "SEC-012"],
+                "the replica breaks the call off long before its end",
+            ),
+            positive(
+                "afterwards",
+                &["CLIENT-031"],
+                "with proper answers the session succeeds",
+            ),
+        ],
+        run: |cx| Box::pin(endless(cx)),
     },
     Case {
         name: "bounds/slow-answer",
@@ -135,6 +154,39 @@ async fn large_message(cx: Cx) -> Result<(), Stop> {
         largest,
     );
     same_as_server(&cx, "taken", &replica).await
+}
+
+async fn endless(cx: Cx) -> Result<(), Stop> {
+    cx.server_writes(&others(20)).await;
+    cx.server(|p| {
+        p.script(|s| {
+            s.next("Hello", Action::Endless);
+            s.next("Snapshot", Action::Endless);
+        })
+    })
+    .await;
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, &cx).await?;
+    same_as_server(&cx, "afterwards", &replica).await?;
+    let ended = until(&cx, |seen| {
+        let mut odd = seen.iter().filter(|s| s.end.contains("endless message"));
+        odd.any(|s| s.method == "Hello")
+    })
+    .await?;
+    let ends: Vec<String> = cx
+        .seen()
+        .await
+        .into_iter()
+        .filter(|s| s.end.contains("endless message"))
+        .map(|s| s.end)
+        .collect();
+    cx.check(
+        "broken-off",
+        ended && ends.iter().all(|e| e.contains("went away")),
+        "the caller goes away",
+        format!("{ends:?}"),
+    );
+    Ok(())
 }
 
 async fn slow_answer(cx: Cx) -> Result<(), Stop> {
