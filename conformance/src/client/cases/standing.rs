@@ -1,7 +1,7 @@
 //! What a replica computes of its records: fingerprints of what is clean, the
 //! points at which the server held them, and what follows from the horizon.
 
-use super::tools::{bend, calls, head, held_of, reconciles, server_loses, until};
+use super::tools::{bend, calls, from_hello, head, held_of, reconciles, server_loses, until};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::context::pushed;
 use crate::client::{Cx, Replica};
@@ -400,11 +400,9 @@ async fn odd_hello(cx: Cx) -> Result<(), Stop> {
     let before = cx.seen().await.len();
     let _ = replica.try_sync(Duration::from_millis(700)).await?;
     let seen = cx.seen().await;
-    // a call of the session before may arrive late
-    let own: Vec<&str> = seen[before..]
+    let own: Vec<&str> = from_hello(&seen[before..])
         .iter()
         .map(|s| s.method.as_str())
-        .skip_while(|m| *m != "Hello")
         .collect();
     let nothing_else = !own.is_empty() && own.iter().all(|m| *m == "Hello");
     cx.check(
@@ -431,9 +429,10 @@ async fn odd_hello(cx: Cx) -> Result<(), Stop> {
     sync_patiently(&replica, &cx).await?;
     sync_patiently(&replica, &cx).await?;
     let seen = cx.seen().await;
-    let heals = reconciles(&seen[before..]).len() + calls(&seen[before..], "Snapshot").len();
-    let first_watch = seen[before..].iter().position(|s| s.method == "Watch");
-    let first_heal = seen[before..]
+    let own = from_hello(&seen[before..]);
+    let heals = reconciles(own).len() + calls(own, "Snapshot").len();
+    let first_watch = own.iter().position(|s| s.method == "Watch");
+    let first_heal = own
         .iter()
         .position(|s| matches!(s.method.as_str(), "Reconcile" | "Snapshot"));
     cx.check(

@@ -37,6 +37,13 @@ pub fn calls<'a>(seen: &'a [Seen], method: &str) -> Vec<&'a Seen> {
     seen.iter().filter(|s| s.method == method).collect()
 }
 
+/// What a new session did: from its Hello on, since a call of the session
+/// before may arrive late.
+pub fn from_hello(seen: &[Seen]) -> &[Seen] {
+    let hello = seen.iter().position(|s| s.method == "Hello");
+    &seen[hello.unwrap_or(seen.len())..]
+}
+
 /// The Reconcile requests, decoded.
 pub fn reconciles(seen: &[Seen]) -> Vec<v1::ReconcileRequest> {
     calls(seen, "Reconcile")
