@@ -3,7 +3,10 @@
 Knows no network, no storage, no time. Written from spec/ chapters 1, 3 and 7.
 """
 
+import functools
 import hashlib
+import operator
+import struct
 import sys
 from pathlib import Path
 from typing import NamedTuple, Optional
@@ -126,7 +129,18 @@ def fingerprint(leaves) -> bytes:
 
 def short(salt: int, digest: bytes, length: int) -> bytes:
     """Section 7.2."""
-    return sha256(salt.to_bytes(8, "big") + digest)[:length]
+    if length == 32:
+        return digest
+    first, *keys = short_keys(salt)
+    words = struct.unpack(">4Q", digest)
+    return ((first + sum(map(operator.mul, keys, words))) % (1 << 128)).to_bytes(16, "big")[:length]
+
+
+@functools.lru_cache
+def short_keys(salt: int) -> list[int]:
+    stem = b"gosync.v1.shorts" + salt.to_bytes(8, "big")
+    stream = b"".join(sha256(stem + bytes([i])) for i in range(3))
+    return [int.from_bytes(stream[i : i + 16], "big") for i in range(0, 80, 16)]
 
 
 # ------------------------------------------------------------------- ranges

@@ -59,12 +59,24 @@ pub struct Taken {
     pub lacking: Vec<bool>,
 }
 
-/// The first bytes of the salted hash of a digest or fingerprint.
+/// The short of a digest or fingerprint: itself, or the first bytes of a sum of
+/// products with keys that the salt gives.
 pub fn short(salt: u64, digest: &[u8; 32], length: usize) -> Vec<u8> {
-    let mut hash = Sha256::new();
-    hash.update(salt.to_be_bytes());
-    hash.update(digest);
-    hash.finalize()[..length.min(32)].to_vec()
+    if length == 32 {
+        return digest.to_vec();
+    }
+    let mut stream = Vec::new();
+    for i in 0..3u8 {
+        let stem = [b"gosync.v1.shorts".as_slice(), &salt.to_be_bytes(), &[i]];
+        stream.extend(Sha256::digest(stem.concat()));
+    }
+    let number = |bytes: &[u8]| bytes.iter().fold(0u128, |n, b| n << 8 | u128::from(*b));
+    let mut keys = stream.chunks(16).map(number);
+    let first = keys.next().unwrap_or_default();
+    let sum = keys.zip(digest.chunks(8)).fold(first, |sum, (key, word)| {
+        sum.wrapping_add(key.wrapping_mul(number(word)))
+    });
+    sum.to_be_bytes()[..length.min(8)].to_vec()
 }
 
 /// A varint in its shortest form.

@@ -62,7 +62,7 @@ pub fn over_limit(limit: &str, allowed: u64, actual: u64) -> Option<&'static str
     let within = actual <= allowed;
     match limit {
         "space_id" => (actual == 0 || !within).then_some("MALFORMED"),
-        "digest_len" => (actual != 0 && !(4..=32).contains(&actual)).then_some("MALFORMED"),
+        "digest_len" => (!matches!(actual, 0 | 4..=8 | 32)).then_some("MALFORMED"),
         "max_key_bytes" if actual == 0 => Some("MALFORMED"),
         _ if within || limit_means(limit, allowed) == Some(None) => None,
         "max_space_records" | "max_space_bytes" => Some("QUOTA_EXCEEDED"),

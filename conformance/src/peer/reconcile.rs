@@ -26,8 +26,8 @@ impl Service {
         if request.held.is_empty() {
             return Err(malformed("held is empty"));
         }
-        if !matches!(request.digest_len, 0 | 4..=32) {
-            return Err(malformed("digest_len is not 0 or 4 to 32"));
+        if !matches!(request.digest_len, 0 | 4..=8 | 32) {
+            return Err(malformed("digest_len is not 0, 4 to 8 or 32"));
         }
         let parts = descent::asked(request).map_err(|e| malformed(&e))?;
         let asked: Vec<_> = parts

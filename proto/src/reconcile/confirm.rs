@@ -3,7 +3,7 @@
 //! Watch does the same for a replica that goes on watching.
 
 use super::answer::PeerMisbehaved;
-use super::columns::{Asking, DIGEST_LENS, EQUAL, Flaw, RESOLVED, SPLIT, Shortener, get_run};
+use super::columns::{Asking, EQUAL, FULL_DIGEST_LEN, Flaw, RESOLVED, SPLIT, get_run};
 use crate::key::{KeyRange, RangeSet};
 use crate::merkle::View;
 use crate::wire;
@@ -22,19 +22,18 @@ impl Confirmation {
     /// # Errors
     /// When the view cannot be read.
     pub fn new<V: View>(view: &V, ranges: &RangeSet, salt: u64) -> Result<Confirmation, V::Error> {
-        let len = *DIGEST_LENS.end();
-        let shortener = Shortener { salt, len };
         let mut asking = Asking::default();
         for range in ranges {
             asking.fingerprint(range);
-            shortener.append(&view.summary(range)?.fingerprint, &mut asking.digests);
+            let own = view.summary(range)?.fingerprint;
+            asking.digests.extend_from_slice(&own.0);
         }
         let (parts, bounds, digests) = asking.finish();
         Ok(Confirmation {
             ranges: ranges.as_slice().to_vec(),
             request: wire::ReconcileRequest {
                 salt,
-                digest_len: len as u32,
+                digest_len: FULL_DIGEST_LEN as u32,
                 parts,
                 bounds,
                 digests,

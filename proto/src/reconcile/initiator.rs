@@ -2,7 +2,7 @@
 //! no wire bytes.
 
 use super::answer::{MAX_IDLE_ROUNDS, PeerMisbehaved, Step, TurnError, read};
-use super::columns::{Asking, DEFAULT_DIGEST_LEN, DIGEST_LENS, Shortener};
+use super::columns::{Asking, DEFAULT_DIGEST_LEN, FULL_DIGEST_LEN, Keys, Shortener, is_digest_len};
 use super::plan::{self, LIST_AT_LAST, LIST_AT_ONCE};
 use crate::key::{KeyRange, RangeSet};
 use crate::limits::Limits;
@@ -15,7 +15,7 @@ use std::ops::ControlFlow;
 /// How a session is led.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// Bytes of a short digest, 4 to 32. The session after one that ended
+    /// Bytes of a short digest, 4 to 8, or 32. The session after one that ended
     /// unequal uses 32.
     pub digest_len: usize,
     /// The server's `max_reconcile_entries`.
@@ -65,6 +65,8 @@ const JOINED_LISTS: u64 = 512;
 #[derive(Clone, Debug)]
 pub struct Initiator {
     salt: u64,
+    /// The salt's.
+    keys: Keys,
     options: Options,
     /// What is still to be asked.
     open: Vec<Open>,
@@ -140,9 +142,11 @@ impl Initiator {
     /// A session over `ranges`; `salt` is 64 fresh random bits.
     pub fn new(ranges: &RangeSet, salt: u64, options: Options) -> Initiator {
         let options = Options {
-            digest_len: options
-                .digest_len
-                .clamp(*DIGEST_LENS.start(), *DIGEST_LENS.end()),
+            digest_len: match options.digest_len {
+                n if is_digest_len(n) => n,
+                0..4 => DEFAULT_DIGEST_LEN,
+                _ => FULL_DIGEST_LEN,
+            },
             // a split, and the list of a small part, always fit
             max_entries: options.max_entries.max(2 * LIST_AT_ONCE),
             max_request_bytes: options.max_request_bytes.max(16 << 10),
@@ -154,11 +158,13 @@ impl Initiator {
             differs: false,
             splits_left: None,
             differences: 1.0,
-            full: options.digest_len == *DIGEST_LENS.end(),
+            full: options.digest_len == FULL_DIGEST_LEN,
             again: None,
         };
+        let salt = if mutant!(OneSalt) { 7 } else { salt };
         Initiator {
-            salt: if mutant!(OneSalt) { 7 } else { salt },
+            salt,
+            keys: Keys::new(salt),
             options,
             open: ranges.iter().map(open).collect(),
             asked: Vec::new(),
@@ -199,20 +205,23 @@ impl Initiator {
         &mut self,
         view: &V,
     ) -> Result<Option<wire::ReconcileRequest>, V::Error> {
-        self.salt = self.salt.wrapping_add(u64::from(mutant!(SaltPerRequest)));
+        if mutant!(SaltPerRequest) {
+            self.salt = self.salt.wrapping_add(1);
+            self.keys = Keys::new(self.salt);
+        }
         let unanswered = self.asked.drain(..).map(|a| a.open);
         self.open.extend(unanswered);
         self.open.sort_by(|a, b| a.range.cmp(&b.range));
         let full = self.open.iter().all(|o| o.full);
-        self.digest_len = if full { 32 } else { self.options.digest_len };
+        self.digest_len = match full {
+            true => FULL_DIGEST_LEN,
+            false => self.options.digest_len,
+        };
         let said = self.choose(view, full)?;
         if said.is_empty() {
             return Ok(None);
         }
-        let shortener = Shortener {
-            salt: self.salt,
-            len: self.digest_len,
-        };
+        let shortener = Shortener::new(self.keys, self.digest_len);
         let mut asking = Asking::default();
         let mut turns_left = 0;
         for (mut open, speech) in said {
@@ -358,10 +367,7 @@ impl Initiator {
         response: wire::ReconcileResponse,
     ) -> Result<Step, TurnError<V::Error>> {
         self.rounds += 1;
-        let shortener = Shortener {
-            salt: self.salt,
-            len: self.digest_len,
-        };
+        let shortener = Shortener::new(self.keys, self.digest_len);
         let (step, reopened) = read(view, &self.asked, shortener, response)?;
         self.asked.clear();
         self.open.extend(reopened);

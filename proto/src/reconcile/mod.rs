@@ -33,7 +33,7 @@ mod plan;
 mod responder;
 
 pub use answer::{Lacking, PeerMisbehaved, Step, TurnError};
-pub use columns::{DEFAULT_DIGEST_LEN, DIGEST_LENS};
+pub use columns::{DEFAULT_DIGEST_LEN, FULL_DIGEST_LEN, is_digest_len};
 pub use confirm::Confirmation;
 pub use initiator::{Initiator, Options};
 pub use responder::{Budget, RespondError, respond};

@@ -2,8 +2,8 @@
 //! the limits. Keeps nothing between answers.
 
 use super::columns::{
-    Asked, DEFAULT_DIGEST_LEN, DIGEST_LENS, EQUAL, RESOLVED, Runs, SPLIT, Shortener, Spoken,
-    put_bound, put_varint,
+    Asked, DEFAULT_DIGEST_LEN, EQUAL, Keys, RESOLVED, Runs, SPLIT, Shortener, Spoken,
+    is_digest_len, put_bound, put_varint,
 };
 use super::plan;
 use crate::key::{Key, KeyRange, RangeSet};
@@ -84,8 +84,8 @@ pub fn respond<V: View, L>(
 ) -> Result<wire::ReconcileResponse, RespondError<V::Error, L>> {
     let digest_len = match request.digest_len as usize {
         0 => DEFAULT_DIGEST_LEN,
-        n if DIGEST_LENS.contains(&n) => n,
-        _ => return Err(Invalid::malformed("digest_len", "is not 4 to 32 (or 0)").into()),
+        n if is_digest_len(n) => n,
+        _ => return Err(Invalid::malformed("digest_len", "is not 4 to 8 or 32 (or 0)").into()),
     };
     let asked = Asked::new(
         &request.parts,
@@ -102,10 +102,7 @@ pub fn respond<V: View, L>(
         view,
         damaged,
         load,
-        shortener: Shortener {
-            salt: request.salt,
-            len: digest_len,
-        },
+        shortener: Shortener::new(Keys::new(request.salt), digest_len),
         bytes_left: wished.max(LEAST_BYTES) - HEADER_BYTES,
         hashes_left: budget.max_hashes,
         moved: false,
@@ -206,7 +203,7 @@ impl<V: View, L, F: FnMut(&Key) -> Result<Option<Record>, L>> Answer<'_, V, F> {
             compared.extend(own.iter().zip(shorts).map(|(own, short)| {
                 let equal = self.shortener.matches(&own.fingerprint, short)
                     || mutant!(FirstByteCompared)
-                        && self.shortener.full(&own.fingerprint)[0] == short[0];
+                        && self.shortener.padded(&own.fingerprint)[0] == short[0];
                 (!equal).then_some(own.count)
             }));
         }
@@ -297,7 +294,7 @@ impl<V: View, L, F: FnMut(&Key) -> Result<Option<Record>, L>> Answer<'_, V, F> {
                 return stop(&mut cut);
             }
             self.hashes_left = self.hashes_left.saturating_sub(1);
-            if !items.find(&self.shortener.full(digest)) {
+            if !items.find(&self.shortener.padded(digest)) {
                 match self.send(key) {
                     Ok(true) => {}
                     Ok(false) => return stop(&mut cut),

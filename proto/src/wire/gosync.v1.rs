@@ -651,7 +651,7 @@ pub struct ReconcileRequest {
     /// while records are being written, and a guess fails with 1 - 2^-64.
     #[prost(fixed64, tag = "5")]
     pub salt: u64,
-    /// Bytes of each short digest, 4 to 32; 0 means 5.
+    /// Bytes of each short digest, 4 to 8, or 32; 0 means 5.
     #[prost(uint32, tag = "6")]
     pub digest_len: u32,
     /// The answer's budget in bytes; 0: the server's choice. An answer may exceed

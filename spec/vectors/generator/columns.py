@@ -1,5 +1,7 @@
 """The columns of Reconcile (chapter 7): packed byte strings, written and read. Knows nothing of what is true."""
 
+import functools
+
 from .protobuf import varint
 from .rules import sha256
 
@@ -13,7 +15,20 @@ class Malformed(Exception):
 
 
 def short(salt, digest, length):
-    return sha256(salt.to_bytes(8, "big") + digest)[:length]
+    if length == 32:
+        return digest
+    total = keys(salt)[0] + sum(k * w for k, w in zip(keys(salt)[1:], numbers(digest, 8)))
+    return (total % (1 << 128)).to_bytes(16, "big")[:length]
+
+
+@functools.cache
+def keys(salt):
+    stem = b"gosync.v1.shorts" + salt.to_bytes(8, "big")
+    return numbers(b"".join(sha256(stem + bytes([i])) for i in range(3)), 16)[:5]
+
+
+def numbers(data, size):
+    return [int.from_bytes(data[i : i + size], "big") for i in range(0, len(data), size)]
 
 
 def put_bound(lower, upper):

@@ -37,7 +37,7 @@ def refusal(limit, allowed, actual):
     if limit == "space_id":
         return None if 1 <= actual <= 128 else "MALFORMED"
     if limit == "digest_len":
-        return None if actual == 0 or 4 <= actual <= 32 else "MALFORMED"
+        return None if actual in (0, 4, 5, 6, 7, 8, 32) else "MALFORMED"
     if limit == "max_key_bytes" and actual == 0:
         return "MALFORMED"
     if allowed == 0 and FLOORS.get(limit) == 0:
@@ -64,7 +64,7 @@ def limit_vectors():
         *[("max_key_bytes", FIXED["max_key_bytes"], n) for n in (0, 1, 512, 513)],
         *[("max_bound_bytes", FIXED["max_bound_bytes"], n) for n in (0, 513, 514)],
         *[("space_id", 128, n) for n in (0, 1, 128, 129)],
-        *[("digest_len", 32, n) for n in (0, 1, 3, 4, 5, 32, 33)],
+        *[("digest_len", 32, n) for n in (0, 1, 3, 4, 5, 8, 9, 31, 32, 33)],
         *[("max_value_bytes", 1 << 20, n) for n in (0, 1 << 20, (1 << 20) + 1)],
         *[("max_push_records", 5_000, n) for n in (0, 5_000, 5_001)],
         *[("max_ranges", 256, n) for n in (256, 257)],

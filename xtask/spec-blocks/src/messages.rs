@@ -99,6 +99,18 @@ fn indented(bytes: &[u8]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// The keys of the salt, by section 7.2.
+fn keys() -> [u128; 5] {
+    let stem = [b"gosync.v1.shorts".as_slice(), &SALT.to_be_bytes()].concat();
+    let block = |i| sha256([&stem[..], &[i]].concat()).0;
+    let stream = [0, 1, 2].map(block).concat();
+    std::array::from_fn(|i| number(&stream[16 * i..][..16]))
+}
+
+fn number(bytes: &[u8]) -> u128 {
+    bytes.iter().fold(0, |n, byte| n << 8 | u128::from(*byte))
+}
+
 /// What the columns of the Reconcile example mean.
 pub fn columns() -> Result<String> {
     let exchange = Exchange::run()?;
@@ -108,6 +120,10 @@ pub fn columns() -> Result<String> {
     out += "the server holds\n";
     out += &holdings(&exchange.server);
     out += &format!("\nsalt as 8 bytes  {}\n", hex(&SALT.to_be_bytes()));
+    let keys = keys();
+    for (i, key) in keys.iter().enumerate() {
+        out += &format!("k{i}               {key:032x}\n");
+    }
     out += "\nrequest\n";
     let items = exchange.replica.len() as u8;
     ensure!(
@@ -120,13 +136,17 @@ pub fn columns() -> Result<String> {
     );
     let shorts = request.digests.chunks(DEFAULT_DIGEST_LEN);
     for (short, record) in shorts.zip(&exchange.replica) {
-        let input = [&SALT.to_be_bytes()[..], &record.digest().0].concat();
+        let words = record.digest();
+        let words = words.0.chunks(8).zip(&keys[1..]);
+        let sum = words.fold(keys[0], |sum, (word, key)| {
+            sum.wrapping_add(key.wrapping_mul(number(word)))
+        });
         ensure!(
-            sha256(input).0.starts_with(short),
-            "the documented bytes do not hash to the short"
+            sum.to_be_bytes().starts_with(short),
+            "the documented rule does not give the short"
         );
         out += &format!(
-            "  digests  {:<14}SHA-256(salt || digest of \"{}\"), its first {DEFAULT_DIGEST_LEN} bytes\n",
+            "  digests  {:<14}the first {DEFAULT_DIGEST_LEN} bytes of h of the digest of \"{}\", {sum:032x}\n",
             hex(short),
             record.key
         );

@@ -126,7 +126,17 @@ export function fingerprint(leaves: Leaf[]): Buffer {
   return current;
 }
 
-export const short = (salt: bigint, d: Buffer, length: number): Buffer => sha(big64(salt), d).subarray(0, length);
+/** Section 7.2. */
+export function short(salt: bigint, d: Buffer, length: number): Buffer {
+  if (length === 32) return d;
+  const [first, ...keys] = shortKeys(salt);
+  const sum = keys.reduce((sum, key, i) => sum + key * d.readBigUInt64BE(8 * i), first);
+  return big64((sum >> 64n) & U64).subarray(0, length);
+}
+const shortKeys = (salt: bigint): bigint[] => {
+  const stream = Buffer.concat([0, 1, 2].map((i) => sha(Buffer.from("gosync.v1.shorts"), big64(salt), Buffer.of(i))));
+  return [0, 16, 32, 48, 64].map((i) => (stream.readBigUInt64BE(i) << 64n) | stream.readBigUInt64BE(i + 8));
+};
 
 /** The shortest bound between two neighbours (section 7.8). */
 export function separator(below: Buffer, above: Buffer): Buffer {

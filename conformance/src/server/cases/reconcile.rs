@@ -503,6 +503,8 @@ async fn malformed(cx: Cx) -> Result<(), Stop> {
             bad(&|r| r.held = vec![held(vec![key_range("a", "b")], None)]),
         ),
         ("digest-len", bad(&|r| r.digest_len = 3)),
+        ("digest-len", bad(&|r| r.digest_len = 9)),
+        ("digest-len", bad(&|r| r.digest_len = 31)),
         ("digest-len", bad(&|r| r.digest_len = 33)),
     ];
     for (check, request) in tried {
