@@ -87,6 +87,7 @@ mutants! {
     Server VerdictOfHeldIsNow "verdict-of-held-is-now" ["PUSH-014"] "UNCHANGED and SUPERSEDED tell the head instead of the held record's sequence.";
     Server PositionBeforePush "position-before-push" ["PUSH-020", "PUSH-021"] "A push is answered with the position before it.";
     Server QuotaOnShrink "quota-on-shrink" ["PUSH-012"] "A full space refuses also what takes nothing.";
+    Server FailureAcknowledged "failure-acknowledged" ["PUSH-019"] "Records whose storing failed are called applied.";
     Server SequenceGap "sequence-gap" ["HIST-001"] "Each commit skips a sequence.";
     Server SameTag "same-tag" ["HIST-004"] "All commits have one tag.";
 
@@ -127,6 +128,9 @@ mutants! {
     Server WatchIgnoresHistory "watch-ignores-history" ["WATCH-001", "WATCH-033"] "A watch goes on whatever became of the history.";
     Server WatchWithoutTombstones "watch-without-tombstones" ["WATCH-005"] "A watch brings no tombstones.";
     Server WatchOmits "watch-omits" ["WATCH-003"] "A watch leaves out the last record of each message.";
+    Server WatchJudgesOnce "watch-judges-once" ["WATCH-033"] "A watch judges its cursors at its beginning only.";
+    Server ChangeUnnamed "change-unnamed" ["WATCH-034"] "A watch that cannot go on ends as if the server were away.";
+    Server HeartbeatWithoutCursor "heartbeat-without-cursor" ["WATCH-030"] "Heartbeats have no cursor.";
     Server CursorBeforeRecords "cursor-before-records" ["WATCH-006"] "The cursor of a full message stands for what comes in the next.";
     Server WatchCursorInCommit "watch-cursor-in-commit" ["WATCH-007"] "A message that ends inside of a commit has a cursor.";
     Server WatchTooLarge "watch-too-large" ["WATCH-008"] "The wished size of messages is ignored.";
@@ -143,6 +147,23 @@ mutants! {
     Server RecordsHeldBack "records-held-back" ["RECON-019"] "The last record of a resolved part is not sent.";
     Server HorizonUnchecked "horizon-unchecked" ["RECON-013"] "A descent may be computed at another horizon.";
     Server FirstByteCompared "first-byte-compared" ["RECON-017"] "Two fingerprints that begin alike count as equal.";
+
+    Server LongVarints "long-varints" ["RECON-001"] "Varints of splits have a byte too many.";
+    Server BrokenOffInside "broken-off-inside" ["RECON-028"] "An answer breaks off inside a part that it splits.";
+    Server LaggingInOneCall "lagging-in-one-call" ["HIST-017"] "A cursor beyond the head is LAGGING for Reconcile, and unknown elsewhere.";
+    Server ReconcileNeedsOrder "reconcile-needs-order" ["RECON-014", "RECON-049"] "Reconcile is refused to those who have to reconcile.";
+
+    // ---- the server's connections and callers ----
+    Server SilenceBorneHere "silence-borne-here" ["TRANS-017"] "Connections that say nothing are kept.";
+    Server SlowHeadersBorne "slow-headers-borne" ["TRANS-017"] "A request's header may take any time.";
+    Server NoPings "no-pings" ["TRANS-018"] "Idle connections are not pinged.";
+    Server PingsResented "pings-resented" ["TRANS-019"] "A third ping ends the connection.";
+    Server DeadlineIgnored "deadline-ignored" ["TRANS-027"] "The deadline of a call is not looked at.";
+    Server NoGzip "no-gzip" ["TRANS-014"] "Compressed requests are refused.";
+    Server RetiredToldToAll "retired-told-to-all" ["SEC-006"] "Who has no grant in a space is told that it was deleted.";
+    Server OneRateForAll "one-rate-for-all" ["SEC-006"] "All callers share one rate.";
+    Server GuessesUnlimited "guesses-unlimited" ["SEC-010"] "Tokens may be guessed at any rate.";
+    Server UnknownFeatureRefused "unknown-feature-refused" ["EXT-004", "HELLO-009"] "Features of later versions are malformed.";
 
     // ---- the client's clock and writes ----
     Client FloorForgotten "floor-forgotten" ["CLOCK-003"] "The clock's floor is not kept.";
@@ -247,10 +268,6 @@ mutants! {
 /// are the simulation's.
 #[cfg(feature = "mutants")]
 pub const UNSEEN: &[(Mutant, &str)] = &[
-    (
-        Mutant::YoungTombstonesCompacted,
-        "the suite's compaction has no retention",
-    ),
     (
         Mutant::DamageKept,
         "the reference client removes what it finds damaged before it merges",

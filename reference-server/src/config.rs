@@ -119,12 +119,25 @@ impl<'de> Deserialize<'de> for Database {
 }
 
 /// `[auth]`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthConfig {
     /// The file that `gosync-server token mint` writes. Without it everybody
     /// may do everything, which is allowed on loopback addresses only.
     pub tokens: Option<PathBuf>,
+    /// From an address that shows more wrong tokens than these, twice as many
+    /// after a pause, no call is let in until time has passed. 0: there is no
+    /// limit; nor is there one behind a proxy, which is to have its own.
+    pub wrong_tokens_per_minute: u64,
+}
+
+impl Default for AuthConfig {
+    fn default() -> AuthConfig {
+        AuthConfig {
+            tokens: None,
+            wrong_tokens_per_minute: 60,
+        }
+    }
 }
 
 /// `[tls]`.

@@ -5,6 +5,7 @@ mod remainder;
 
 use crate::config::{ConfigError, duration};
 use axum::Router;
+use gosync_proto::mutant;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -227,7 +228,7 @@ fn builder(config: &ConnectionConfig, max_streams: u32) -> Builder<TokioExecutor
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(config.header_timeout)
+        .header_read_timeout((!mutant!(SlowHeadersBorne)).then_some(config.header_timeout))
         .max_buf_size(64 << 10);
     builder
         .http2()
@@ -238,7 +239,7 @@ fn builder(config: &ConnectionConfig, max_streams: u32) -> Builder<TokioExecutor
         .initial_connection_window_size(1 << 20)
         .max_header_list_size(16 << 10)
         .max_pending_accept_reset_streams(20)
-        .keep_alive_interval(config.keepalive_interval)
+        .keep_alive_interval((!mutant!(NoPings)).then_some(config.keepalive_interval))
         .keep_alive_timeout(config.keepalive_timeout);
     builder
 }
@@ -324,6 +325,7 @@ impl Shared {
         let io = TokioIo::new(Greeting {
             stream,
             read: 0,
+            pings: 0,
             spoke: spoke.clone(),
         });
         let mut connection = pin!(self.builder.serve_connection(io, service));
@@ -340,7 +342,7 @@ impl Shared {
                     return;
                 }
                 () = close.cancelled() => return,
-                () = &mut first_byte, if waiting => {
+                () = &mut first_byte, if waiting && !mutant!(SilenceBorneHere) => {
                     if !spoke.load(Ordering::Relaxed) {
                         tracing::debug!(%peer, "connection closed: it never said what it speaks");
                         return;
@@ -373,6 +375,8 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 struct Greeting<S> {
     stream: S,
     read: usize,
+    /// Counted for a mutant only.
+    pings: usize,
     spoke: Arc<AtomicBool>,
 }
 
@@ -390,6 +394,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Greeting<S> {
             self.read += buf.filled().len() - before;
             if self.read >= PREFACE_BYTES {
                 self.spoke.store(true, Ordering::Relaxed);
+            }
+        }
+        if mutant!(PingsResented) && buf.filled()[before..].starts_with(&[0, 0, 8, 6, 0]) {
+            self.pings += 1;
+            if self.pings > 2 {
+                return Poll::Ready(Err(std::io::ErrorKind::ConnectionAborted.into()));
             }
         }
         polled

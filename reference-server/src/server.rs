@@ -11,6 +11,7 @@ use crate::ops::metrics::Metrics;
 use crate::ops::{Readiness, operator_page, probes, upkeep};
 use crate::rpc::SyncApi;
 use crate::rpc::guard::{Guard, guard};
+use crate::rpc::rate::RateLimit;
 use crate::service::{Service, ServiceConfig};
 use crate::store::memory::MemoryStore;
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
@@ -20,6 +21,7 @@ use crate::web;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use gosync_proto::history::Epoch;
+use gosync_proto::mutant;
 use gosync_proto::wire::FILE_DESCRIPTOR_SET;
 use gosync_proto::wire::sync_service_server::SyncServiceServer;
 use std::net::SocketAddr;
@@ -259,10 +261,12 @@ impl Server {
             stop.clone(),
         );
         let max_message = usize::try_from(limits.max_message_bytes).unwrap_or(usize::MAX);
-        let calls = SyncServiceServer::new(api)
-            .accept_compressed(CompressionEncoding::Gzip)
+        let mut calls = SyncServiceServer::new(api)
             .send_compressed(CompressionEncoding::Gzip)
             .max_decoding_message_size(max_message);
+        if !mutant!(NoGzip) {
+            calls = calls.accept_compressed(CompressionEncoding::Gzip);
+        }
         let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
         let mut routes = Routes::new(calls)
             .add_service(tonic_health::pb::health_server::HealthServer::new(health));
@@ -278,6 +282,10 @@ impl Server {
             auth: self.auth.clone(),
             limits,
             clock: self.clock.clone(),
+            wrong_tokens: (!self.config.behind_proxy).then(|| {
+                let minute = Duration::from_secs(60);
+                RateLimit::new(self.config.auth.wrong_tokens_per_minute, minute)
+            }),
             request_timeout: self.config.request_timeout,
             metrics: self.metrics.clone(),
             drain: stop.clone(),

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::collections::VecDeque;
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -83,6 +83,8 @@ pub struct Call {
     pub content_type: Option<String>,
     /// For the whole call, or for each message of a stream.
     pub patience: Duration,
+    /// The connection takes little more than is read of it.
+    pub narrow: bool,
 }
 
 impl Call {
@@ -94,6 +96,7 @@ impl Call {
             body: framing::encode(0, message),
             content_type: None,
             patience,
+            narrow: false,
         }
     }
 }
@@ -152,6 +155,23 @@ pub async fn call(endpoint: &Endpoint, wire: Wire, call: &Call) -> Reply {
     }
 }
 
+/// What a narrow connection takes before it is read, in bytes.
+const NARROW: u32 = 64 << 10;
+
+async fn connect(endpoint: &Endpoint, narrow: bool) -> std::io::Result<TcpStream> {
+    if !narrow {
+        return TcpStream::connect(&endpoint.authority).await;
+    }
+    let mut addresses = tokio::net::lookup_host(&endpoint.authority).await?;
+    let address = addresses.next().ok_or(std::io::ErrorKind::NotFound)?;
+    let socket = match address.is_ipv4() {
+        true => TcpSocket::new_v4()?,
+        false => TcpSocket::new_v6()?,
+    };
+    socket.set_recv_buffer_size(NARROW)?;
+    socket.connect(address).await
+}
+
 fn silent(patience: Duration) -> Reply {
     Reply {
         problems: vec![format!("no answer after {patience:?}")],
@@ -205,18 +225,22 @@ impl Stream {
     }
 
     async fn send(&mut self, endpoint: &Endpoint, call: &Call) -> Result<(), String> {
-        let tcp = TcpStream::connect(&endpoint.authority)
+        let tcp = connect(endpoint, call.narrow)
             .await
             .map_err(|e| format!("cannot connect to {}: {e}", endpoint.authority))?;
         let _ = tcp.set_nodelay(true);
         let request = self.request(endpoint, call)?;
         let response = match self.wire {
             Wire::Grpc => {
-                let (mut sender, connection) =
-                    hyper::client::conn::http2::Builder::new(TokioExecutor::new())
-                        .handshake(TokioIo::new(tcp))
-                        .await
-                        .map_err(|e| format!("no HTTP/2 connection: {}", chain(&e)))?;
+                let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+                if call.narrow {
+                    builder.initial_stream_window_size(NARROW);
+                    builder.initial_connection_window_size(NARROW);
+                }
+                let (mut sender, connection) = builder
+                    .handshake(TokioIo::new(tcp))
+                    .await
+                    .map_err(|e| format!("no HTTP/2 connection: {}", chain(&e)))?;
                 self.connection = Some(tokio::spawn(async move {
                     let _ = connection.await;
                 }));

@@ -2,6 +2,7 @@
 //! that faults can be made and seen. Knows nothing of GoSync's rules.
 
 pub mod client;
+pub mod connection;
 pub mod framing;
 pub mod plain;
 pub mod status;

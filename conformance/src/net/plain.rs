@@ -2,11 +2,11 @@
 //! HTTP/2 connection says of itself. Knows no gRPC.
 
 use super::client::{Endpoint, chain};
+use super::connection::{Http2, kind};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -89,7 +89,6 @@ pub async fn request(
 
 /// SETTINGS_MAX_CONCURRENT_STREAMS of RFC 9113.
 const MAX_CONCURRENT_STREAMS: u16 = 3;
-const SETTINGS: u8 = 4;
 
 /// What the first SETTINGS frame of an HTTP/2 connection says about concurrent
 /// streams; `None`: nothing.
@@ -101,18 +100,12 @@ pub async fn concurrent_streams(
     patience: Duration,
 ) -> Result<Option<u32>, String> {
     let asked = async {
-        let mut tcp = TcpStream::connect(&endpoint.authority).await?;
-        tcp.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await?;
-        tcp.write_all(&[0, 0, 0, SETTINGS, 0, 0, 0, 0, 0]).await?;
-        let mut head = [0; 9];
-        tcp.read_exact(&mut head).await?;
-        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
-        if head[3] != SETTINGS || length > 1_024 {
+        let mut http2 = Http2::open(endpoint).await?;
+        let first = http2.frame().await?.filter(|f| f.kind == kind::SETTINGS);
+        let Some(settings) = first else {
             return Err(std::io::Error::other("the first frame is no SETTINGS"));
-        }
-        let mut settings = vec![0; length];
-        tcp.read_exact(&mut settings).await?;
-        let value = settings.chunks_exact(6).find_map(|s| {
+        };
+        let value = settings.payload.chunks_exact(6).find_map(|s| {
             let id = u16::from_be_bytes([s[0], s[1]]);
             let value = u32::from_be_bytes([s[2], s[3], s[4], s[5]]);
             (id == MAX_CONCURRENT_STREAMS).then_some(value)

@@ -1,8 +1,10 @@
 //! The peer on HTTP/1.1 and HTTP/2, by hand, so that it can break off, cut and
 //! bend what it sends.
 
+use super::metadata;
 use super::script::{Action, Script, Seen};
 use super::service::{Answer, Caller, Service, Settings};
+use crate::net::connection::PREFACE;
 use crate::net::framing::{self, Cutter};
 use crate::net::{Status, Wire};
 use crate::oracle::Code;
@@ -11,17 +13,22 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
+
+/// With a connection that says nothing, or only a part: no request with a Host
+/// is shorter than HTTP/2's preface.
+const CONNECTION_PATIENCE: Duration = Duration::from_secs(10);
 
 type Out = Result<Frame<Bytes>, io::Error>;
 
@@ -124,7 +131,7 @@ impl Peer {
                 }
                 Err(e) => last = Some(e),
             }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Err(last.unwrap_or_else(|| io::Error::other("the port cannot be bound again")))
     }
@@ -176,8 +183,26 @@ async fn connection(tcp: TcpStream, service: Service, shared: Arc<Shared>) {
     });
     // a broken connection is the other side's business here
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http2().max_concurrent_streams(streams);
-    let mut serving = pin!(builder.serve_connection(TokioIo::new(tcp), handler));
+    let patience = CONNECTION_PATIENCE;
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(patience / 2)
+        .keep_alive_timeout(patience)
+        .max_concurrent_streams(streams);
+    let (mut incoming, outgoing) = tcp.into_split();
+    let mut greeting = [0; PREFACE.len()];
+    match tokio::time::timeout(patience, incoming.read_exact(&mut greeting)).await {
+        Ok(Ok(_)) => {}
+        _ => return,
+    }
+    let incoming = io::Cursor::new(greeting).chain(incoming);
+    let stream = TokioIo::new(tokio::io::join(incoming, outgoing));
+    let mut serving = pin!(builder.serve_connection(stream, handler));
     tokio::select! {
         _ = serving.as_mut() => return,
         _ = told_to_go.changed() => serving.as_mut().graceful_shutdown(),
@@ -228,7 +253,11 @@ async fn respond(
         .next()
         .unwrap_or_default()
         .to_owned();
+    let came = Instant::now();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let (encoding, most) = (get("grpc-encoding"), service.limits().max_message_bytes);
+    let inflated = metadata::inflated(body.clone(), encoding.as_deref(), most);
+    let body = inflated.unwrap_or(body);
     let (message, problems) = read_request(&body);
     let turn = {
         let mut seen = lock(&shared.seen);
@@ -291,6 +320,11 @@ async fn respond(
     }
     if let Some(problem) = problems.first() {
         let status = Status::refused(Code::Internal, "", problem);
+        return Ok(refuse(&turn, &status));
+    }
+    let deadline = get("grpc-timeout").and_then(|text| metadata::deadline(&text));
+    if deadline.is_some_and(|deadline| came.elapsed() > deadline) {
+        let status = Status::refused(Code::DeadlineExceeded, "", "nobody waits any more");
         return Ok(refuse(&turn, &status));
     }
     let authorization = get("authorization");

@@ -3,6 +3,7 @@
 //! against. Knows nothing of cases.
 
 mod http;
+mod metadata;
 mod quirk;
 mod reconcile;
 mod refusal;

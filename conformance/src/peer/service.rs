@@ -629,6 +629,7 @@ impl Service {
             request,
             cursor,
             epoch,
+            delivered: None,
             live,
             checkpointed: false,
             commits: self.commits.subscribe(),

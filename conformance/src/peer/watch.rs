@@ -15,6 +15,8 @@ pub(super) struct WatchTask {
     pub request: v1::WatchRequest,
     pub cursor: u64,
     pub epoch: u64,
+    /// Up to which nothing is unsent.
+    pub delivered: Option<v1::Cursor>,
     pub live: bool,
     pub checkpointed: bool,
     pub commits: watch::Receiver<u64>,
@@ -76,7 +78,7 @@ impl WatchTask {
                 let time = self.service.lock().told(&self.request.space);
                 let beat = v1::Heartbeat {
                     server_time_ms: time,
-                    cursor: None,
+                    cursor: self.delivered,
                 };
                 if !self.send(v1::watch_response::Event::Heartbeat(beat)).await {
                     return false;
@@ -132,6 +134,7 @@ impl WatchTask {
             }
         }
         self.cursor = self.cursor.max(space.head().sequence);
+        self.delivered = Some(space.head());
         if !std::mem::replace(&mut self.checkpointed, true) {
             out.push(Event::Checkpoint(self.checkpoint(&mut state)));
         }

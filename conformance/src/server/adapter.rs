@@ -57,6 +57,8 @@ impl Adapter {
                 Can::Damage => Some(Need::Damage),
                 Can::Limits => Some(Need::Limits),
                 Can::Retire => Some(Need::Retire),
+                Can::Retention => Some(Need::Retention),
+                Can::FailWrites => Some(Need::FailWrites),
                 Can::Unspecified => None,
             })
             .collect()

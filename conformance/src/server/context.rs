@@ -42,6 +42,8 @@ pub struct Options {
     pub faulty: bool,
     /// Instead of the run's patience.
     pub patience: Option<Duration>,
+    /// The connection takes little more than is read of it.
+    pub narrow: bool,
 }
 
 impl Default for Options {
@@ -53,6 +55,7 @@ impl Default for Options {
             metadata: Vec::new(),
             faulty: false,
             patience: None,
+            narrow: false,
         }
     }
 }
@@ -225,6 +228,7 @@ impl Cx {
         let mut call = Call::new(method, &[], patience);
         call.body = body;
         call.content_type.clone_from(&options.content_type);
+        call.narrow = options.narrow;
         let header = match &options.token {
             TokenKind::Full => target.tokens.full.as_ref().map(|t| format!("Bearer {t}")),
             TokenKind::None => None,
@@ -242,10 +246,10 @@ impl Cx {
         call
     }
 
-    fn note(&self, call: &Call, reply: &Reply, options: &Options) {
+    fn note(&self, wire: Wire, call: &Call, reply: &Reply, options: &Options) {
         let recorder = &self.inner.recorder;
         let at = recorder.elapsed();
-        recorder.exchange(Exchange::new(at, self.inner.wire, call, reply));
+        recorder.exchange(Exchange::new(at, wire, call, reply));
         if !options.faulty {
             let mut monitor = self
                 .inner
@@ -265,10 +269,21 @@ impl Cx {
         body: impl Into<bytes::Bytes>,
         options: &Options,
     ) -> Reply {
+        self.raw_over(self.inner.wire, method, body, options).await
+    }
+
+    /// As [`Cx::raw`], over a transport of the case's choice.
+    pub async fn raw_over(
+        &self,
+        wire: Wire,
+        method: &str,
+        body: impl Into<bytes::Bytes>,
+        options: &Options,
+    ) -> Reply {
         let call = self.call(method, body.into(), options);
         let endpoint = self.inner.target.endpoint();
-        let reply = net::client::call(&endpoint, self.inner.wire, &call).await;
-        self.note(&call, &reply, options);
+        let reply = net::client::call(&endpoint, wire, &call).await;
+        self.note(wire, &call, &reply, options);
         reply
     }
 
@@ -508,7 +523,8 @@ impl Drop for Live {
     fn drop(&mut self) {
         if let Some(stream) = self.stream.take() {
             let reply = stream.into_reply();
-            self.cx.note(&self.call, &reply, &self.options);
+            let wire = self.cx.inner.wire;
+            self.cx.note(wire, &self.call, &reply, &self.options);
         }
     }
 }

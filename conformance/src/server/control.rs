@@ -132,8 +132,33 @@ impl Cx {
     /// # Errors
     /// [`Stop::Suite`].
     pub async fn compact(&self, space: &str, before_ms: u64) -> Result<(), Stop> {
-        let space = space.to_owned();
-        self.control(Command::Compact(wire::Compact { space, before_ms }))
+        self.compact_sparing(space, before_ms, 0).await
+    }
+
+    /// Compacts a space, save for tombstones that are younger in the store.
+    ///
+    /// # Errors
+    /// [`Stop::Suite`].
+    pub async fn compact_sparing(
+        &self,
+        space: &str,
+        before_ms: u64,
+        retention_ms: u64,
+    ) -> Result<(), Stop> {
+        let compact = wire::Compact {
+            space: space.to_owned(),
+            before_ms,
+            retention_ms,
+        };
+        self.control(Command::Compact(compact)).await
+    }
+
+    /// Makes the server's storage fail, or mends it.
+    ///
+    /// # Errors
+    /// [`Stop::Suite`].
+    pub async fn fail_writes(&self, failing: bool) -> Result<(), Stop> {
+        self.control(Command::FailWrites(wire::FailWrites { failing }))
             .await
     }
 

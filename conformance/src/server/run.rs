@@ -159,7 +159,13 @@ fn touches_server(case: &Case<Cx>) -> bool {
     case.needs.iter().any(|n| {
         matches!(
             n,
-            Need::Stop | Need::Kill | Need::Clock | Need::Backup | Need::Wipe | Need::Revoke
+            Need::Stop
+                | Need::Kill
+                | Need::Clock
+                | Need::Backup
+                | Need::Wipe
+                | Need::Revoke
+                | Need::FailWrites
         )
     })
 }
@@ -175,10 +181,13 @@ async fn connect(plan: &Plan) -> Result<Target, String> {
         space_prefix: plan.space_prefix.clone(),
     };
     let mut offers = Vec::new();
+    if plan.wires.contains(&Wire::GrpcWeb) {
+        offers.push(Need::GrpcWeb);
+    }
     let (adapter, url, name) = match (&plan.exec, &plan.url) {
         (Some(command), _) => {
             let adapter = Adapter::start(command, plan.format).await?;
-            offers = adapter.offers();
+            offers.extend(adapter.offers());
             if offers.contains(&Need::Tokens) {
                 start.authenticate = true;
                 let token = wire::MintToken {

@@ -95,6 +95,12 @@ pub enum Need {
     Limits,
     /// A server of which a space can be deleted for good.
     Retire,
+    /// A server whose compaction spares what arrived of late.
+    Retention,
+    /// A server whose storage can be made to fail.
+    FailWrites,
+    /// gRPC-web among the transports of the run.
+    GrpcWeb,
     /// A client whose store can be opened twice.
     TwoOpenings,
     /// A client that holds key ranges.
@@ -128,6 +134,9 @@ impl Need {
             Need::Damage => "damage",
             Need::Limits => "limits",
             Need::Retire => "retire",
+            Need::Retention => "retention",
+            Need::FailWrites => "failwrites",
+            Need::GrpcWeb => "grpc-web",
             Need::TwoOpenings => "twoopenings",
             Need::Ranges => "ranges",
             Need::Discard => "discard",

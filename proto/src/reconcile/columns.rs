@@ -3,6 +3,7 @@
 
 use crate::key::KeyRange;
 use crate::merkle::common_prefix;
+use crate::mutant;
 use crate::reason::Invalid;
 use crate::record::Digest;
 use crate::sha256::sha256_of;
@@ -196,6 +197,12 @@ impl Runs {
     pub fn single(&mut self, kind: u64, n: u64) {
         self.close();
         put_varint(&mut self.bytes, n << 2 | kind);
+        if mutant!(LongVarints)
+            && let Some(last) = self.bytes.last_mut()
+        {
+            *last |= 0x80;
+            self.bytes.push(0);
+        }
     }
 
     fn close(&mut self) {

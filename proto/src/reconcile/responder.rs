@@ -273,6 +273,11 @@ impl<V: View, L, F: FnMut(&Key) -> Result<Option<Record>, L>> Answer<'_, V, F> {
         self.moved = true;
         self.hashes_left = self.hashes_left.saturating_sub(n * HASHES_OF_A_FINGERPRINT);
         self.spend(self.bounds.len() + self.digests.len() - before + 4);
+        if mutant!(BrokenOffInside)
+            && let Some((first, _)) = pieces.split_first().filter(|(_, more)| !more.is_empty())
+        {
+            self.resume_at = first.0.end().map(<[u8]>::to_vec);
+        }
         Ok(())
     }
 

@@ -2,17 +2,20 @@
 //! deadline, its measurement, and the refusals that the transport library makes before a handler runs, put
 //! into this protocol's terms.
 
+use super::rate::RateLimit;
 use super::status::{refine_transport_code, to_status};
 use crate::auth::{Auth, Caller};
 use crate::clock::WallClock;
+use crate::listen::Connection;
 use crate::ops::metrics::Metrics;
 use crate::service::Refusal;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use gosync_proto::limits::Limits;
-use gosync_proto::{PROTOCOL_VERSION, Reason};
+use gosync_proto::{PROTOCOL_VERSION, Reason, mutant};
 use http::{HeaderMap, HeaderValue, header};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +29,9 @@ pub struct Guard {
     pub limits: Limits,
     /// For the details of refusals.
     pub clock: WallClock,
+    /// How often one address may show tokens that nobody has; `None` where all
+    /// callers come from one, that of a proxy.
+    pub wrong_tokens: Option<RateLimit<IpAddr>>,
     /// The longest time to an answer's head.
     pub request_timeout: Duration,
     /// Where calls are counted.
@@ -44,7 +50,11 @@ pub async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: 
         return guard.in_time(request, next).await;
     };
     let begun = Instant::now();
-    let mut response = match guard.let_in(method, request.headers()) {
+    let peer = request
+        .extensions()
+        .get::<Connection>()
+        .map(|c| c.peer.ip());
+    let mut response = match guard.let_in(method, request.headers(), peer) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             guard.refine(guard.in_time(request, next).await)
@@ -65,7 +75,12 @@ pub async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: 
 
 impl Guard {
     /// What can be judged before the request is read.
-    fn let_in(&self, method: &str, headers: &HeaderMap) -> Result<Caller, Refusal> {
+    fn let_in(
+        &self,
+        method: &str,
+        headers: &HeaderMap,
+        peer: Option<IpAddr>,
+    ) -> Result<Caller, Refusal> {
         if self.drain.is_cancelled() {
             return Err(Refusal {
                 retry_after_ms: 500,
@@ -73,16 +88,46 @@ impl Guard {
             });
         }
         let text = |name| headers.get(name).and_then(|v| v.to_str().ok());
-        let caller = self.auth.identify(text("authorization"))?;
+        let caller = self.identify(text("authorization"), peer)?;
         if method != "Hello" {
             check_version(text("gosync-version"))?;
         }
         Ok(caller)
     }
 
+    /// Who calls. An address that has guessed too often is not listened to,
+    /// whatever it says: only so do its guesses tell it nothing.
+    fn identify(
+        &self,
+        authorization: Option<&str>,
+        peer: Option<IpAddr>,
+    ) -> Result<Caller, Refusal> {
+        let limit = self.wrong_tokens.as_ref().zip(peer.map(network));
+        let limit = limit.filter(|_| authorization.is_some() && !mutant!(GuessesUnlimited));
+        let now = Instant::now();
+        if let Some((limit, peer)) = &limit {
+            limit.look(peer, now).map_err(|wait| Refusal {
+                retry_after_ms: (wait.as_millis() as u64).max(1),
+                ..Refusal::new(
+                    Reason::RateLimited,
+                    "too many wrong tokens came from this address; wait and retry",
+                )
+            })?;
+        }
+        let caller = self.auth.identify(authorization);
+        if let (Err(refusal), Some((limit, peer))) = (&caller, limit)
+            && refusal.reason == Reason::Unauthenticated
+        {
+            // an empty bucket is seen by the next call
+            let _ = limit.take(peer, now);
+        }
+        caller
+    }
+
     /// The answer, or DEADLINE_EXCEEDED.
     async fn in_time(&self, request: Request, next: Next) -> Response {
-        let limit = grpc_timeout(request.headers()).map_or(self.request_timeout, |asked| {
+        let asked = grpc_timeout(request.headers()).filter(|_| !mutant!(DeadlineIgnored));
+        let limit = asked.map_or(self.request_timeout, |asked| {
             asked.min(self.request_timeout)
         });
         tokio::time::timeout(limit, next.run(request))
@@ -112,6 +157,14 @@ impl Guard {
     fn refused(&self, refusal: &Refusal) -> Response {
         self.metrics.refused(refusal.reason);
         to_status(refusal, &self.limits, self.clock.now_ms()).into_http()
+    }
+}
+
+/// Whom an address stands for: of IPv6 everybody has a /64.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from(u128::from(v6) >> 64 << 64)),
+        v4 => v4,
     }
 }
 
@@ -170,6 +223,15 @@ pub fn stream_timeout(metadata: &tonic::metadata::MetadataMap) -> Option<Duratio
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_addresses_of_one_household_are_one() {
+        let network = |text: &str| network(text.parse().unwrap());
+        assert_eq!(network("2001:db8:1:2::3"), network("2001:db8:1:2:f::"));
+        assert_ne!(network("2001:db8:1:2::3"), network("2001:db8:1:3::3"));
+        assert_ne!(network("10.0.0.1"), network("10.0.0.2"));
+        assert_eq!(network("::ffff:10.0.0.1"), network("10.0.0.1"));
+    }
 
     #[test]
     fn deadlines_are_read_in_every_unit_and_nonsense_is_none() {

@@ -5,22 +5,23 @@
 pub mod guard;
 mod hello;
 mod push;
-mod rate;
+pub mod rate;
 mod reconcile;
 mod snapshot;
 pub mod status;
 mod stream;
 mod watch;
 
-use crate::auth::Caller;
+use crate::auth::{Caller, TokenId};
 use crate::clock::WallClock;
 use crate::config::Config;
 use crate::listen::Connection;
 use crate::ops::metrics::Metrics;
 use crate::service::{Access, Refusal, Service};
+use crate::store::SpaceStatus;
 use gosync_proto::limits::Limits;
 use gosync_proto::wire::sync_service_server::SyncService;
-use gosync_proto::{Reason, SpaceId, wire};
+use gosync_proto::{Reason, SpaceId, mutant, wire};
 use rate::RateLimit;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,7 +41,7 @@ struct Shell {
     slow_reader_timeout: Duration,
     metrics: Arc<Metrics>,
     snapshots: Arc<Semaphore>,
-    rate: RateLimit,
+    rate: RateLimit<(TokenId, SpaceId)>,
     drain: CancellationToken,
 }
 
@@ -68,7 +69,7 @@ impl SyncApi {
             slow_reader_timeout: config.watch.slow_reader_timeout,
             metrics,
             snapshots: Arc::new(Semaphore::new(snapshots_at_once)),
-            rate: RateLimit::new(config.limits.max_calls_per_second),
+            rate: RateLimit::new(config.limits.max_calls_per_second, Duration::from_secs(1)),
             drain,
         }))
     }
@@ -81,9 +82,18 @@ impl Shell {
         let caller: Caller = request.extensions().get().cloned().ok_or_else(internal)?;
         let space = SpaceId::new(space)?;
         let access = caller.access(&space);
-        access.check_any()?;
+        if let Err(refusal) = access.check_any() {
+            return Err(match mutant!(RetiredToldToAll) && self.is_retired(&space) {
+                false => refusal,
+                true => Refusal::new(Reason::SpaceRetired, "the space was deleted for good"),
+            });
+        }
+        let bucket = match mutant!(OneRateForAll) {
+            false => (caller.id(), space.clone()),
+            true => (TokenId::default(), SpaceId::new("all")?),
+        };
         self.rate
-            .take(caller.id(), &space, Instant::now())
+            .take(bucket, Instant::now())
             .map_err(|wait| Refusal {
                 retry_after_ms: (wait.as_millis() as u64).max(1),
                 limit: Some(wire::LimitDetail {
@@ -104,6 +114,16 @@ impl Shell {
             space,
             access,
         })
+    }
+
+    /// What nobody has to know before it is known who asks: for a mutant.
+    fn is_retired(&self, space: &SpaceId) -> bool {
+        let state = self
+            .service
+            .store()
+            .read(space)
+            .and_then(|mut tx| tx.state());
+        state.is_ok_and(|state| state.status == SpaceStatus::Retired)
     }
 
     /// Runs request logic on a thread that may block.

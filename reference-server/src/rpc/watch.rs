@@ -5,9 +5,9 @@
 use super::stream::{Inlet, Outlet, Unsent, channel};
 use super::{Bounds, Shell, internal, slow_reader};
 use crate::service::{Refusal, Watch};
-use gosync_proto::mutant;
 use gosync_proto::wire::watch_response::Event;
 use gosync_proto::wire::{StreamEnd, WatchRequest, WatchResponse};
+use gosync_proto::{Reason, mutant};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +71,12 @@ async fn follow(
                 watch = w;
                 message
             }
-            (_, Err(refusal)) => return Some(refusal.to_stream_end()),
+            (_, Err(mut refusal)) => {
+                if mutant!(ChangeUnnamed) && refusal.reason == Reason::HistoryChanged {
+                    refusal.reason = Reason::Unavailable;
+                }
+                return Some(refusal.to_stream_end());
+            }
             (None, Ok(_)) => return Some(internal().to_stream_end()),
         };
         let message = match message {

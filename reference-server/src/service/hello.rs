@@ -30,6 +30,9 @@ impl Service {
                 format!("this server speaks version {PROTOCOL_VERSION} of the protocol only"),
             ));
         }
+        if mutant!(UnknownFeatureRefused) && request.features.iter().any(|f| *f > 3) {
+            return Err(Invalid::malformed("features", "names one that nobody knows").into());
+        }
         let asked = Asked::check(self, access, &request.space, &request.held)?;
         let client = &request.client[..request.client.floor_char_boundary(MAX_CLIENT_BYTES)];
         tracing::debug!(space = %asked.space, client, "hello");

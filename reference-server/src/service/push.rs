@@ -220,7 +220,10 @@ impl Batch {
         if mutant!(AckWithoutStoring) {
             applied.pop();
         }
-        tx.commit(&applied, tag, now_ms)?;
+        let stored = tx.commit(&applied, tag, now_ms);
+        if !mutant!(FailureAcknowledged) {
+            stored?;
+        }
         let damage = tx.take_damage();
         let healed_or_hidden = !damage.is_empty();
         if healed_or_hidden {

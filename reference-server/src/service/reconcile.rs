@@ -49,7 +49,11 @@ impl Service {
         tx: &mut dyn ReadTx,
     ) -> Result<wire::ReconcileResponse, Refusal> {
         let newest = request.newest_commit.map(Into::into);
-        let standing = Standing::judge(tx, &asked.held, newest, self.store().authoritative())?;
+        let authoritative = self.store().authoritative() && !mutant!(LaggingInOneCall);
+        let standing = Standing::judge(tx, &asked.held, newest, authoritative)?;
+        if mutant!(ReconcileNeedsOrder) {
+            standing.check_in_order()?;
+        }
         let same_horizon = Time(request.horizon) == standing.state.position.horizon;
         if !same_horizon && !mutant!(HorizonUnchecked) {
             return Err(Refusal::new(

@@ -9,7 +9,7 @@ use crate::framing;
 use anyhow::{Context, Result, bail, ensure};
 use gosync_conformance::schema::driver::{
     Backup, Compact, ControlCapability, ControlDone, ControlInfo, ControlRequest, ControlResponse,
-    DamageStore, Fault, Restore, ServerStarted, StartServer, Token, Unsupported,
+    DamageStore, FailWrites, Fault, Restore, ServerStarted, StartServer, Token, Unsupported,
     control_request::Command, control_response,
 };
 use gosync_proto::history::Epoch;
@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// What the adapter can do.
-const CAPABILITIES: [ControlCapability; 11] = [
+const CAPABILITIES: [ControlCapability; 13] = [
     ControlCapability::Stop,
     ControlCapability::Kill,
     ControlCapability::Clock,
@@ -36,6 +36,8 @@ const CAPABILITIES: [ControlCapability; 11] = [
     ControlCapability::Damage,
     ControlCapability::Limits,
     ControlCapability::Retire,
+    ControlCapability::Retention,
+    ControlCapability::FailWrites,
 ];
 
 /// Answers commands until the input ends.
@@ -113,8 +115,8 @@ impl Control {
                 }
                 done
             }
-            Some(Command::Compact(Compact { space, before_ms })) => {
-                self.compact(&space, before_ms)?;
+            Some(Command::Compact(compact)) => {
+                self.compact(&compact)?;
                 done
             }
             Some(Command::Backup(Backup { name })) => {
@@ -145,6 +147,11 @@ impl Control {
                 let now_ms = self.now_ms()?;
                 let store: &dyn Store = &store;
                 store.write(&SpaceId::new(&retire.space)?, move |tx| tx.retire(now_ms))?;
+                done
+            }
+            Some(Command::FailWrites(FailWrites { failing })) => {
+                self.running()?;
+                fail_writes(&self.database(), failing)?;
                 done
             }
             Some(Command::Damage(DamageStore { space, key })) => {
@@ -198,14 +205,15 @@ impl Control {
             .context("the clock's offset leaves the range of time")
     }
 
-    fn compact(&self, space: &str, before_ms: u64) -> Result<()> {
+    fn compact(&self, compact: &Compact) -> Result<()> {
         let store = SqliteStore::open_existing(&self.database())?;
         let options = CompactOptions {
-            retention_ms: 0,
+            retention_ms: compact.retention_ms,
             max_step_ms: u64::MAX,
-            reach: Reach::Until(Time::from_millis(before_ms)),
+            reach: Reach::Until(Time::from_millis(compact.before_ms)),
         };
-        maintenance::compact(&store, &SpaceId::new(space)?, self.now_ms()?, options)?;
+        let space = SpaceId::new(&compact.space)?;
+        maintenance::compact(&store, &space, self.now_ms()?, options)?;
         Ok(())
     }
 
@@ -253,6 +261,21 @@ fn remove_database(path: &Path) -> Result<()> {
             _ => {}
         }
     }
+    Ok(())
+}
+
+/// Lets each record that the server would store fail in the database, and so
+/// after it was judged. What a full disk does, without filling one.
+fn fail_writes(database: &Path, failing: bool) -> Result<()> {
+    let db = rusqlite::Connection::open(database)?;
+    db.busy_timeout(std::time::Duration::from_secs(10))?;
+    db.execute_batch(match failing {
+        true => {
+            "CREATE TRIGGER failing BEFORE INSERT ON records
+             BEGIN SELECT RAISE(ABORT, 'storing fails'); END"
+        }
+        false => "DROP TRIGGER failing",
+    })?;
     Ok(())
 }
 

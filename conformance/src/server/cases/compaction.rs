@@ -3,7 +3,7 @@
 
 use crate::oracle::{Record, reason_name};
 use crate::schema::v1;
-use crate::server::{Cx, Space, everything, held, time};
+use crate::server::{Cx, Space, everything, held, key_range, time};
 use crate::suite::{Case, Need, Profile, Stop, positive};
 use v1::Outcome::{Applied, Superseded, Unchanged};
 
@@ -87,6 +87,22 @@ pub const CASES: &[Case<Cx>] = &[
             ),
         ],
         run: |cx| Box::pin(behind_is_served(cx)),
+    },
+    Case {
+        name: "compaction/retention",
+        profile: Profile::Heal,
+        needs: &[Need::Compact, Need::Retention, Need::Clock],
+        about: "Two old tombstones, of which one arrived two hours before the other; what arrived within the last hour is to be kept.",
+        checks: &[
+            positive("old-goes", &["HIST-028"], "the first is compacted"),
+            positive("young-stays", &["HIST-026"], "the second is not"),
+            positive(
+                "still-beats",
+                &["HIST-026", "PUSH-015"],
+                "it supersedes what it deleted",
+            ),
+        ],
+        run: |cx| Box::pin(retention(cx)),
     },
     Case {
         name: "compaction/after-restart",
@@ -292,6 +308,53 @@ async fn behind_is_served(cx: Cx) -> Result<(), Stop> {
     let answer = super::session::call(&space, &request).await?;
     cx.equal("reconcile", vec![true], told(&answer.held));
     Ok(())
+}
+
+async fn retention(cx: Cx) -> Result<(), Stop> {
+    const HOUR_MS: u64 = 3_600_000;
+    let mut space = Space::fresh(&cx);
+    let gone = [("old", time(10)), ("young", time(20))].map(|(key, at)| {
+        (
+            Record::put(key, time(1), 1, "v"),
+            Record::tombstone(key, at, 1),
+        )
+    });
+    let [(old, old_gone), (young, young_gone)] = gone;
+    let behind = head(&space.seed(&[old, young.clone()]).await?)?;
+    let between = head(&space.seed(&[old_gone]).await?)?;
+    cx.set_server_clock(2 * HOUR_MS as i64).await?;
+    let judged = async {
+        let newest = Record::put("newest", time(9_000), 1, "v");
+        space.seed(&[young_gone.clone(), newest]).await?;
+        cx.compact_sparing(&space.id, time(5_000) >> 16, HOUR_MS)
+            .await?;
+        let request = space.hello_request(vec![
+            held(vec![key_range("a", "b")], Some(behind)),
+            held(vec![key_range("c", "d")], Some(between)),
+        ]);
+        let hello = cx.hello(&request).await.good()?;
+        let told: Vec<bool> = hello.held.iter().map(|s| s.behind_compaction).collect();
+        cx.equal("old-goes", Some(&true), told.first());
+        cx.equal("young-stays", Some(&false), told.get(1));
+        let seen = cx.catch_up(&space.catch_up_request(Some(between))).await;
+        let came = seen.is_ok_and(|seen| seen.records().contains(&young_gone));
+        cx.check("young-stays", came, "Watch brings it", "it does not");
+        let again = v1::PushRequest {
+            held: vec![held(vec![everything()], Some(between))],
+            ..space.push_request(&[young])
+        };
+        let answer = cx.push(&again).await.good()?;
+        let verdict = answer.verdicts.into_iter().next().unwrap_or_default();
+        cx.equal(
+            "still-beats",
+            (Superseded, Some(young_gone.to_wire())),
+            (verdict.outcome(), verdict.winner),
+        );
+        Ok(())
+    };
+    let result = judged.await;
+    cx.set_server_clock(0).await?;
+    result
 }
 
 async fn after_restart(cx: Cx) -> Result<(), Stop> {

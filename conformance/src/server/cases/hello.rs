@@ -41,7 +41,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "unknown-ignored",
-                &["HELLO-009"],
+                &["HELLO-009", "EXT-004"],
                 "a feature number that nobody knows does no harm",
             ),
             positive(

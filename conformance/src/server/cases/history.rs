@@ -1,10 +1,13 @@
 //! What survives restarts, crashes, restored backups, compaction. These cases
 //! run only where the server can be controlled.
 
+use crate::net::Reply;
+use crate::oracle::descent::{Ask, Part, ask};
 use crate::oracle::{Record, reason_name};
 use crate::schema::v1;
 use crate::server::{Cx, Options, Space, everything, held, time};
 use crate::suite::{Case, Need, Profile, Stop, negative, positive};
+use prost::Message;
 use v1::Outcome::{Applied, Rejected};
 
 /// The cases of this area.
@@ -100,6 +103,18 @@ pub const CASES: &[Case<Cx>] = &[
             ),
         ],
         run: |cx| Box::pin(wiped(cx)),
+    },
+    Case {
+        name: "history/ahead",
+        profile: Profile::Core,
+        needs: &[],
+        about: "All calls with a cursor beyond the head.",
+        checks: &[positive(
+            "one-answer",
+            &["HIST-017", "HIST-018"],
+            "either all are refused with LAGGING, or all tell LINEAGE_UNKNOWN: a server is authoritative or it is not",
+        )],
+        run: |cx| Box::pin(ahead(cx)),
     },
     Case {
         name: "compaction/horizon",
@@ -293,6 +308,86 @@ async fn wiped(cx: Cx) -> Result<(), Stop> {
         applied && state.is_ok(),
         "APPLIED, and everything is there again",
         format!("{state:?}"),
+    );
+    Ok(())
+}
+
+/// What a server says to a cursor beyond its head.
+fn said(reply: &Reply, told: Option<v1::Lineage>) -> &'static str {
+    let status = reply.status.as_ref();
+    let in_refusal = status
+        .and_then(crate::net::Status::history)
+        .and_then(|d| d.held.first().map(v1::HistoryStatus::lineage));
+    match status.map(|s| s.reason.as_str()) {
+        Some("LAGGING") => "LAGGING",
+        Some("" | "HISTORY_CHANGED") if told.or(in_refusal) == Some(v1::Lineage::Unknown) => {
+            "UNKNOWN"
+        }
+        _ => "something else",
+    }
+}
+
+async fn ahead(cx: Cx) -> Result<(), Stop> {
+    let mut space = Space::fresh(&cx);
+    let head = position(&space.seed(&[Record::put("k", time(1), 1, "v")]).await?)?;
+    let beyond = v1::Cursor {
+        sequence: head.sequence + 1_000,
+        ..head
+    };
+    let scope = || vec![held(vec![everything()], Some(beyond))];
+    let first = |held: &[v1::HistoryStatus]| held.first().map(v1::HistoryStatus::lineage);
+    let options = Options::default();
+    let mut all = Vec::new();
+    let hello = cx.hello(&space.hello_request(scope())).await;
+    let told = hello.message.and_then(|m| first(&m.held));
+    all.push(("Hello", said(&hello.reply, told)));
+    let push = v1::PushRequest {
+        held: scope(),
+        ..space.push_request(&[])
+    };
+    let push = cx.push(&push).await;
+    let told = push.message.and_then(|m| first(&m.held));
+    all.push(("Push", said(&push.reply, told)));
+    let watch = space.catch_up_request(Some(beyond));
+    let watch = cx.stream_to_end("Watch", &watch, &options).await;
+    all.push(("Watch", said(&watch, None)));
+    let snapshot = v1::SnapshotRequest {
+        held: scope(),
+        ..space.snapshot_request(vec![])
+    };
+    let reply = cx.stream_to_end("Snapshot", &snapshot, &options).await;
+    let told = reply
+        .messages
+        .first()
+        .and_then(|m| v1::SnapshotResponse::decode(m.clone()).ok())
+        .and_then(|m| match m.event {
+            Some(v1::snapshot_response::Event::Start(start)) => first(&start.held),
+            _ => None,
+        });
+    all.push(("Snapshot", said(&reply, told)));
+    if cx.target().meets(Need::Reconcile) {
+        let mut request = v1::ReconcileRequest {
+            space: space.id.clone(),
+            held: scope(),
+            ..v1::ReconcileRequest::default()
+        };
+        let part = Part {
+            range: everything(),
+            ask: Ask::Fingerprint,
+        };
+        ask(&mut request, &[part], &space.records);
+        let answer = cx
+            .unary::<_, v1::ReconcileResponse>("Reconcile", &request, &options)
+            .await;
+        let told = answer.message.and_then(|m| first(&m.held));
+        all.push(("Reconcile", said(&answer.reply, told)));
+    }
+    let alike = |want| all.iter().all(|(_, said)| *said == want);
+    cx.check(
+        "one-answer",
+        alike("LAGGING") || alike("UNKNOWN"),
+        "LAGGING everywhere, or UNKNOWN everywhere",
+        format!("{all:?}"),
     );
     Ok(())
 }

@@ -17,7 +17,7 @@ pub const CASES: &[Case<Cx>] = &[
     Case {
         name: "http/preflight",
         profile: Profile::Core,
-        needs: &[],
+        needs: &[Need::GrpcWeb],
         about: "A page on this machine asks whether it may call, then calls.",
         checks: &[
             positive(
@@ -52,7 +52,7 @@ pub const CASES: &[Case<Cx>] = &[
     Case {
         name: "http/web-over-http2",
         profile: Profile::Core,
-        needs: &[],
+        needs: &[Need::GrpcWeb],
         about: "A gRPC-web call over HTTP/2, on the port of gRPC.",
         checks: &[
             positive(
@@ -207,7 +207,7 @@ fn post() -> http::request::Builder {
         .header("x-grpc-web", "1")
 }
 
-fn broken(problem: impl std::fmt::Display) -> Stop {
+pub(super) fn broken(problem: impl std::fmt::Display) -> Stop {
     Stop::Peer(problem.to_string())
 }
 

@@ -1,10 +1,13 @@
 //! The cases of server mode, by area.
 
+mod answers;
 mod auth;
 mod clock;
 mod compaction;
 mod conflict;
+mod connection;
 mod figures;
+mod following;
 mod hello;
 mod history;
 mod http;
@@ -16,6 +19,7 @@ mod session;
 mod sessions;
 mod snapshot;
 mod storage;
+mod strangers;
 mod tombstone;
 mod watch;
 
@@ -24,16 +28,18 @@ use crate::suite::Case;
 
 /// All of them, in the order of the specification.
 pub fn all() -> Vec<&'static Case<Cx>> {
-    let areas: [&'static [Case<Cx>]; 17] = [
+    let areas: [&'static [Case<Cx>]; 21] = [
         hello::CASES,
         ranges::CASES,
         reconcile::CASES,
         sessions::CASES,
+        answers::CASES,
         push::CASES,
         conflict::CASES,
         tombstone::CASES,
         clock::CASES,
         watch::CASES,
+        following::CASES,
         snapshot::CASES,
         malformed::CASES,
         auth::CASES,
@@ -41,7 +47,9 @@ pub fn all() -> Vec<&'static Case<Cx>> {
         compaction::CASES,
         figures::CASES,
         http::CASES,
+        connection::CASES,
         storage::CASES,
+        strangers::CASES,
     ];
     areas.into_iter().flatten().collect()
 }

@@ -64,8 +64,8 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "legal",
-                &["RECON-022", "RECON-029"],
-                "every answer is well-formed",
+                &["RECON-001", "RECON-022", "RECON-029"],
+                "every answer is well-formed, its varints in their shortest form",
             ),
             positive(
                 "found",

@@ -79,6 +79,27 @@ pub const CASES: &[Case<Cx>] = &[
         run: |cx| Box::pin(watched(cx)),
     },
     Case {
+        name: "push/storing-fails",
+        profile: Profile::Core,
+        needs: &[Need::FailWrites],
+        about: "The server's storage fails while records are pushed, and works again.",
+        checks: &[
+            positive("before", &["PUSH-010"], "before, records are APPLIED"),
+            negative(
+                "failed",
+                "before",
+                &["PUSH-019"],
+                "then the whole Push is refused with STORAGE, and nothing of it is there",
+            ),
+            positive(
+                "after",
+                &["PUSH-010", "PUSH-018"],
+                "afterwards the same records are APPLIED",
+            ),
+        ],
+        run: |cx| Box::pin(storing_fails(cx)),
+    },
+    Case {
         name: "quota/records",
         profile: Profile::Hardened,
         needs: &[Need::Stop, Need::Limits],
@@ -292,6 +313,27 @@ async fn watched(cx: Cx) -> Result<(), Stop> {
     let mut want = space.records.clone();
     want.remove(b"k2".as_slice());
     cx.equal("not-served", want, got);
+    Ok(())
+}
+
+async fn storing_fails(cx: Cx) -> Result<(), Stop> {
+    let mut space = Space::fresh(&cx);
+    let seeded = space.seed(&five()).await;
+    cx.check("before", seeded.is_ok(), "five records", "refused");
+    seeded?;
+    let more: Vec<Record> = (3..8)
+        .map(|i| Record::put(format!("k{i}"), time(20), 2, "more"))
+        .collect();
+    cx.fail_writes(true).await?;
+    let reply = space.push(&more).await.reply;
+    space.refused("failed", &reply, "STORAGE").await;
+    cx.fail_writes(false).await?;
+    let answer = space.push(&more).await.good()?;
+    for i in 0..more.len() {
+        cx.equal("after", Some((Applied, "")), verdict(&answer, i));
+    }
+    more.iter().for_each(|r| space.expect(r));
+    space.verify("after").await;
     Ok(())
 }
 
