@@ -2,7 +2,7 @@
 //! that says in which order the reasons for a refusal are tried.
 
 use super::{Access, Refusal, Service, Standing};
-use crate::store::{Applied, Kept, WriteTx};
+use crate::store::{Applied, Kept, StoreError, WriteTx};
 use gosync_proto::history::{Cursor, behind_for};
 use gosync_proto::limits::Limits;
 use gosync_proto::record::Merge;
@@ -29,7 +29,7 @@ impl Service {
         let space = batch.space.clone();
         let outcome = self
             .store()
-            .write(&space, move |tx| Ok(batch.judge_and_store(tx)))?;
+            .write(&space, move |tx| batch.judge_and_store(tx))?;
         let (response, changed) = outcome?;
         if changed {
             self.spaces().committed(&space);
@@ -136,10 +136,21 @@ impl Batch {
         })
     }
 
-    /// Returns the answer and whether anything changed in the store.
-    fn judge_and_store(self, tx: &mut dyn WriteTx) -> Result<(wire::PushResponse, bool), Refusal> {
-        let standing = Standing::judge(tx, &self.held, self.newest_commit, self.authoritative)?;
-        let mut fates = self.judge(tx, &standing)?;
+    /// Returns the answer and whether anything changed in the store, or a
+    /// refusal before anything did.
+    ///
+    /// # Errors
+    /// What the store says. A part may be stored by then: it has to be undone.
+    fn judge_and_store(
+        self,
+        tx: &mut dyn WriteTx,
+    ) -> Result<Result<(wire::PushResponse, bool), Refusal>, StoreError> {
+        let judged = Standing::judge(tx, &self.held, self.newest_commit, self.authoritative)
+            .and_then(|standing| Ok((self.judge(tx, &standing)?, standing)));
+        let (mut fates, standing) = match judged {
+            Ok(judged) => judged,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         if self.atomic
             && !mutant!(AtomicIgnored)
             && fates.iter().any(|f| matches!(f, Fate::Reject(_)))
@@ -239,7 +250,7 @@ impl Batch {
             server_time_ms: standing.state.told_time(now_ms),
             held: standing.held_to_wire(),
         };
-        Ok((response, !applied.is_empty() || healed_or_hidden))
+        Ok(Ok((response, !applied.is_empty() || healed_or_hidden)))
     }
 
     fn judge(&self, tx: &mut dyn WriteTx, standing: &Standing) -> Result<Vec<Fate>, Refusal> {

@@ -1,6 +1,7 @@
 //! Verdicts and their order.
 
 use super::*;
+use crate::store::sqlite::{SqliteOptions, SqliteStore};
 use Outcome::{Applied, Rejected, Superseded, Unchanged};
 
 #[test]
@@ -295,4 +296,38 @@ fn a_retired_space_takes_nothing() {
     assert_eq!(refused.reason, Reason::SpaceRetired);
     let refused = w.watch(all_from(None)).err().unwrap();
     assert_eq!(refused.reason, Reason::SpaceRetired);
+}
+
+/// Regression: the old record was gone when storing the new one failed. Found
+/// by the conformance suite.
+#[test]
+fn a_push_whose_storing_fails_leaves_everything_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let options = SqliteOptions {
+        readers: 2,
+        new_epoch: 1,
+        now_ms: 1,
+    };
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path, options).unwrap());
+    let service = Service::new(store.clone(), ServiceConfig::default(), counter());
+    let push = |records| {
+        let request = wire::PushRequest {
+            space: "space".into(),
+            records,
+            ..Default::default()
+        };
+        service.push(&Access::full(), request, NOW)
+    };
+    push(vec![put("a", 1, "old")]).unwrap();
+    let failing = "CREATE TRIGGER failing BEFORE INSERT ON records
+        BEGIN SELECT RAISE(ABORT, 'storing fails'); END";
+    let db = rusqlite::Connection::open(&path).unwrap();
+    db.execute_batch(failing).unwrap();
+    let refused = push(vec![put("a", 2, "new"), put("b", 2, "new")]).unwrap_err();
+    assert_eq!(refused.reason, Reason::Storage);
+    let mut tx = store.read(&space()).unwrap();
+    let held = tx.get(&Key::new(*b"a").unwrap()).unwrap();
+    assert_eq!(held.unwrap().record, put("a", 1, "old").try_into().unwrap());
+    assert_eq!(tx.state().unwrap().head(), 1);
 }
