@@ -2,10 +2,12 @@
 //! their code: only names, and which requirements they break.
 
 use crate::client::{self, Launch};
+use crate::net::Wire;
 use crate::process::Format;
 use crate::schema::driver::Mutant;
 use crate::server::{self, Adapter};
-use crate::suite::{RunResult, Verdict};
+use crate::suite::{Check, RunResult, Verdict};
+use std::collections::BTreeSet;
 
 /// What an adapter wraps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct Row {
     pub mutant: Mutant,
     /// What became of it.
     pub fate: Fate,
+    /// The checks that failed: "case check".
+    pub failed: BTreeSet<String>,
 }
 
 impl Row {
@@ -89,8 +93,15 @@ pub async fn run(side: Side, command: &str, format: Format, seed: u64, mutant: M
             plan.seed = seed;
             plan.mutant.clone_from(&mutant.name);
             plan.requirements.clone_from(&mutant.breaks);
-            plan.wires.truncate(1);
-            server::run(&plan, |_| {}).await
+            plan.wires = vec![Wire::Grpc];
+            match server::run(&plan, |_| {}).await {
+                // a rule of gRPC-web
+                Ok(run) if run.cases.iter().all(|c| c.verdict == Verdict::NotRun) => {
+                    plan.wires = vec![Wire::GrpcWeb];
+                    server::run(&plan, |_| {}).await
+                }
+                result => result,
+            }
         }
         Side::Client => {
             let mut plan = client::Plan::new(driver(command, format));
@@ -101,11 +112,80 @@ pub async fn run(side: Side, command: &str, format: Format, seed: u64, mutant: M
             client::run(&plan, |_| {}).await
         }
     };
-    let fate = match result {
-        Err(problem) => Fate::Inconclusive(problem),
-        Ok(run) => fate(&run, &mutant.breaks),
+    let (fate, failed) = match result {
+        Err(problem) => (Fate::Inconclusive(problem), BTreeSet::new()),
+        Ok(run) => (fate(&run, &mutant.breaks), failed(&run)),
     };
-    Row { mutant, fate }
+    Row {
+        mutant,
+        fate,
+        failed,
+    }
+}
+
+/// Each Nth mutant of a list, from the Kth on: the list in N shares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Which one, from 0 on.
+    pub of: usize,
+    /// How many there are.
+    pub all: usize,
+}
+
+impl Share {
+    /// Everything.
+    pub const WHOLE: Share = Share { of: 0, all: 1 };
+
+    /// What of a list belongs to it.
+    pub fn take<T>(self, list: Vec<T>) -> Vec<T> {
+        list.into_iter().skip(self.of).step_by(self.all).collect()
+    }
+}
+
+impl std::str::FromStr for Share {
+    type Err = String;
+
+    /// "K/N", K from 0 on.
+    fn from_str(text: &str) -> Result<Share, String> {
+        let (of, all) = text.split_once('/').unwrap_or_default();
+        match (of.parse(), all.parse()) {
+            (Ok(of), Ok(all)) if of < all => Ok(Share { of, all }),
+            _ => Err(format!(
+                "{text:?} is no share; write K/N, K from 0 to N - 1"
+            )),
+        }
+    }
+}
+
+/// The checks of a side's cases of which none of these mutants made any fail.
+pub fn unguarded(side: Side, rows: &[Row]) -> Vec<String> {
+    let declared: Vec<(&str, &[Check])> = match side {
+        Side::Server => {
+            let cases = server::cases::all();
+            cases.into_iter().map(|c| (c.name, c.checks)).collect()
+        }
+        Side::Client => {
+            let cases = client::cases::all();
+            cases.into_iter().map(|c| (c.name, c.checks)).collect()
+        }
+    };
+    let failed = |name: &String| rows.iter().any(|row| row.failed.contains(name));
+    declared
+        .into_iter()
+        .flat_map(|(case, checks)| checks.iter().map(move |c| format!("{case} {}", c.name)))
+        .filter(|name| !failed(name))
+        .collect()
+}
+
+fn failed(run: &RunResult) -> BTreeSet<String> {
+    let checks = run
+        .cases
+        .iter()
+        .flat_map(|case| case.checks.iter().map(move |check| (&case.name, check)));
+    checks
+        .filter(|(_, check)| check.verdict == Verdict::Failed)
+        .map(|(case, check)| format!("{case} {}", check.name))
+        .collect()
 }
 
 fn fate(run: &RunResult, breaks: &[String]) -> Fate {
@@ -148,7 +228,31 @@ mod tests {
                 breaks: breaks.iter().map(|b| (*b).to_owned()).collect(),
             },
             fate,
+            failed: BTreeSet::new(),
         }
+    }
+
+    #[test]
+    fn the_shares_of_a_list_are_the_list() {
+        let list: Vec<u32> = (0..10).collect();
+        let mut all: Vec<u32> = (0..3)
+            .flat_map(|of| Share { of, all: 3 }.take(list.clone()))
+            .collect();
+        assert_eq!(Share { of: 1, all: 3 }.take(list.clone()), [1, 4, 7]);
+        all.sort_unstable();
+        assert_eq!(all, list);
+        assert_eq!("2/3".parse(), Ok(Share { of: 2, all: 3 }));
+        for bad in ["3/3", "1", "/", "0/0", "-1/2", "a/b"] {
+            assert!(bad.parse::<Share>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_check_that_no_mutant_fails_is_told() {
+        let mut caught = row(&["A-001"], Fate::Survived);
+        let all = unguarded(Side::Server, &[]);
+        caught.failed.insert(all[0].clone());
+        assert_eq!(unguarded(Side::Server, &[caught]), all[1..]);
     }
 
     #[test]

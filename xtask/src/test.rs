@@ -57,7 +57,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "mutants",
-        about: "the suite catches reference implementations that are made wrong: a sixth of them",
+        about: "the suite catches reference implementations that are made wrong: a share of them, by the commit",
         run: mutants::some,
     },
     Step {

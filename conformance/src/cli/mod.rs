@@ -120,9 +120,9 @@ struct MutantsOptions {
     /// Also write the table to FILE, as Markdown.
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
-    /// Only each Nth mutant, the first (the no-op) among them.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    each: usize,
+    /// Only each Nth mutant, from the Kth on; the first is the 0th.
+    #[arg(long, value_name = "K/N", default_value = "0/1")]
+    share: mutants::Share,
     /// How many mutants run at once.
     #[arg(long, default_value_t = 4)]
     jobs: usize,
@@ -475,11 +475,12 @@ async fn mutants_mode(options: MutantsOptions) -> ExitCode {
         Ok(listed) => listed,
         Err(problem) => return fault(&problem),
     };
-    let chosen: Vec<_> = listed
+    let named: Vec<_> = listed
         .into_iter()
         .filter(|m| options.only.is_empty() || options.only.iter().any(|p| glob(p, &m.name)))
-        .step_by(options.each.max(1))
         .collect();
+    let chosen = options.share.take(named);
+    let whole = options.only.is_empty() && options.share == mutants::Share::WHOLE;
     let mut table =
         String::from("| mutant | what it does wrong | breaks | fate |\n|---|---|---|---|\n");
     if chosen.is_empty() {
@@ -487,6 +488,7 @@ async fn mutants_mode(options: MutantsOptions) -> ExitCode {
     }
     let seed = seed(options.seed);
     let (mut bad, total) = (0, chosen.len());
+    let mut over = Vec::new();
     let mut rows = futures::stream::iter(chosen)
         .map(|mutant| mutants::run(side, &options.exec, format, seed, mutant))
         .buffered(options.jobs.max(1));
@@ -510,6 +512,16 @@ async fn mutants_mode(options: MutantsOptions) -> ExitCode {
             row.mutant.name,
             row.mutant.breaks.join(",")
         );
+        over.push(row);
+    }
+    // a part of them leaves most checks without one
+    if whole {
+        let left = mutants::unguarded(side, &over);
+        println!("{} checks fail for none of them", left.len());
+        table.push_str("\nChecks of the suite that fail for none of these:\n\n");
+        for name in left {
+            table.push_str(&format!("- `{name}`\n"));
+        }
     }
     if let Some(file) = &options.table
         && let Err(e) = std::fs::write(file, table)
