@@ -187,9 +187,16 @@ async fn one_case(quirk: Quirk, case: &str) -> RunResult {
         ..Settings::default()
     };
     let peer = Peer::start(settings, SEED).await.unwrap();
+    let of_web = cases::all()
+        .iter()
+        .any(|c| c.name == case && c.needs.contains(&Need::GrpcWeb));
+    let wire = match of_web {
+        true => Wire::GrpcWeb,
+        false => Wire::Grpc,
+    };
     let plan = Plan {
         only: vec![case.to_owned()],
-        wires: vec![Wire::Grpc],
+        wires: vec![wire],
         patience: Duration::from_secs(3),
         ..Plan::new(peer.url())
     };
@@ -312,4 +319,17 @@ async fn cases_that_need_control_are_reported_as_not_run_at_a_url() {
     assert!(!gosync_conformance::report::earns_badge(&result));
     assert!(cases::all().iter().any(|c| c.needs.contains(&Need::Kill)));
     assert_eq!(result.exit_code(), 0);
+}
+
+#[tokio::test]
+async fn cases_about_grpc_web_do_not_run_where_it_is_not_chosen() {
+    let peer = Peer::start(Settings::default(), SEED).await.unwrap();
+    let plan = Plan {
+        only: vec!["http/preflight".into(), "http/web-over-http2".into()],
+        wires: vec![Wire::Grpc],
+        ..Plan::new(peer.url())
+    };
+    let result = run(&plan, |_| {}).await.unwrap();
+    assert_eq!(result.count(Verdict::NotRun), 2);
+    assert_eq!(result.cases[0].reason, "needs grpc-web");
 }

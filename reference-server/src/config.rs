@@ -131,6 +131,17 @@ pub struct AuthConfig {
     pub wrong_tokens_per_minute: u64,
 }
 
+impl AuthConfig {
+    /// The values in force, by key.
+    fn entries(&self) -> BTreeMap<&'static str, toml::Value> {
+        let path = |path: &PathBuf| path.display().to_string();
+        let tokens = self.tokens.as_ref().map(|p| ("tokens", path(p).into()));
+        let wrong = i64::try_from(self.wrong_tokens_per_minute).unwrap_or(i64::MAX);
+        let wrong = ("wrong_tokens_per_minute", wrong.into());
+        tokens.into_iter().chain([wrong]).collect()
+    }
+}
+
 impl Default for AuthConfig {
     fn default() -> AuthConfig {
         AuthConfig {
@@ -438,7 +449,7 @@ impl Config {
             behind_proxy: bool,
             request_timeout: String,
             drain_timeout: String,
-            auth: BTreeMap<&'a str, &'a Path>,
+            auth: BTreeMap<&'static str, toml::Value>,
             tls: Option<BTreeMap<&'a str, &'a Path>>,
             cors: BTreeMap<&'a str, &'a [String]>,
             limits: BTreeMap<&'static str, u64>,
@@ -457,7 +468,7 @@ impl Config {
             behind_proxy: self.behind_proxy,
             request_timeout: time(self.request_timeout),
             drain_timeout: time(self.drain_timeout),
-            auth: self.auth.tokens.iter().map(|p| ("tokens", &**p)).collect(),
+            auth: self.auth.entries(),
             tls: self
                 .tls
                 .as_ref()

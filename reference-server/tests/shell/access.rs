@@ -103,6 +103,39 @@ async fn without_a_valid_token_no_call_says_anything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_guesses_tokens_is_not_listened_to_for_a_while() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tokens.toml");
+    let grant = Grant::new("team-1", Vec::new(), Right::Write).unwrap();
+    let good = tokens::mint(&file, "good", None, &[grant]).unwrap();
+    for (behind_proxy, expected) in [(false, "RATE_LIMITED"), (true, "UNAUTHENTICATED")] {
+        let running = start(|c| {
+            c.auth.tokens = Some(file.clone());
+            c.auth.wrong_tokens_per_minute = 3;
+            c.behind_proxy = behind_proxy;
+        })
+        .await;
+        let mut client = running.client().await;
+        let mut call = async |token: &str| match token {
+            "" => client.hello(hello("team-1")).await,
+            token => client.hello(with_token(token, hello("team-1"))).await,
+        };
+        for n in 0..6 {
+            // who shows none, or a good one, does not guess
+            call(&good).await.unwrap();
+            call("").await.unwrap_err();
+            let status = call(&format!("gosync_guess{n}")).await.unwrap_err();
+            assert_eq!(&*reason(&status), "UNAUTHENTICATED");
+        }
+        let status = call("gosync_guess").await.unwrap_err();
+        assert_eq!(&*reason(&status), expected);
+        assert_eq!(call(&good).await.is_err(), !behind_proxy);
+        let status = call("").await.unwrap_err();
+        assert_eq!(&*reason(&status), "UNAUTHENTICATED");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_caller_without_a_token_is_refused_before_its_request_is_read() {
     let server = guarded().await;
     let address = server.running.address();
