@@ -1,7 +1,8 @@
 //! `cargo xtask generate`: everything that is generated and checked in, made anew from its source.
 //!
 //! Each crate guards its generated Rust with a test named `generated`, which rewrites the files when
-//! `GOSYNC_GENERATE` is set; the specification's blocks come from the schema and the rules; the TypeScript surface of
+//! `GOSYNC_GENERATE` is set; the specification's blocks come from the schema and the rules, its
+//! vectors from the suite's oracle; the TypeScript surface of
 //! the client is compiled by tsc.
 
 use std::fs;
@@ -11,7 +12,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use crate::setup::node;
+use crate::setup::{node, python};
 use crate::{build_wasm, files, process, workspace};
 
 /// Regenerate the checked-in generated files from their sources, after a change of the schema, the rules or the
@@ -29,7 +30,7 @@ pub struct Args {
 enum Part {
     /// The Rust code of the schemas
     Rust,
-    /// The tables, excerpts and worked bytes of the specification
+    /// The tables, excerpts, worked bytes and vectors of the specification
     Spec,
     /// The JavaScript of the client's TypeScript surface
     Js,
@@ -66,9 +67,15 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-/// Fails where a block of the specification is out of date, or a requirement has not the agreed form.
+/// Fails where a block or a vector of the specification is out of date, or a requirement has not the agreed form.
 pub fn check_spec() -> Result<()> {
     spec("check")
+}
+
+/// Fails where a vector is not what the rules give in a second language, which shares no code with the oracle.
+pub fn check_vectors() -> Result<()> {
+    let script = workspace::root().join("spec/vectors/regenerate.py");
+    process::run(python::bare()?.arg(script).arg("--check"))
 }
 
 /// A program of its own does this: it takes the rules from `proto/`, and the other commands must not depend on that.

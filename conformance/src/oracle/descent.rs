@@ -147,6 +147,20 @@ fn take_bound(lower: &[u8], bytes: &mut &[u8]) -> Result<Vec<u8>, String> {
     Ok(upper)
 }
 
+/// Counts in turns what the server has and what it lacks (RECON-020).
+pub fn lacking(lacks: &[bool]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut at = 0;
+    let mut kind = false;
+    while lacks[at..].contains(&true) {
+        let n = lacks[at..].iter().take_while(|l| **l == kind).count();
+        varint(n as u64, &mut out);
+        at += n;
+        kind = !kind;
+    }
+    out
+}
+
 /// The records of a range that fingerprints cover.
 pub fn covered<'a>(
     records: &'a BTreeMap<Vec<u8>, Record>,

@@ -144,25 +144,11 @@ fn answer(
             break;
         }
     }
-    out.lacking = runs(&lacks);
+    out.lacking = descent::lacking(&lacks);
     debug_assert!(out.records.iter().all(|r| {
         asked
             .iter()
             .any(|asked| contains(&asked.part.range, &r.key))
     }));
-    out
-}
-
-/// Counts in turns what the server has and what it lacks (RECON-020).
-fn runs(lacks: &[bool]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut at = 0;
-    let mut kind = false;
-    while lacks[at..].contains(&true) {
-        let n = lacks[at..].iter().take_while(|l| **l == kind).count();
-        descent::varint(n as u64, &mut out);
-        at += n;
-        kind = !kind;
-    }
     out
 }

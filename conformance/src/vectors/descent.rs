@@ -1,118 +1,182 @@
 //! Reconcile sessions: whether each exchange is legal. Any split is; anything
 //! untrue is not. Compares no bytes with what the oracle would have said.
 
-use super::{bytes, failure, list, number, record, records, same, text};
+use super::form::{self, Hex, Number, Plain};
+use super::{Case, Kind, transcripts};
 use crate::oracle::descent::{self, Ask, Asked, Part, Taken, Told, covered};
 use crate::oracle::{self, Merge, Record};
-use crate::schema::{hex, unhex, v1};
-use serde_json::Value;
+use crate::schema::v1;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// One transcript.
-pub fn check(case: &Value) -> Result<(), String> {
-    let mut session = Session::read(case)?;
-    let mut found = None;
-    for exchange in list(case, "exchanges")? {
-        if found.is_some() {
-            return Err("goes on after what is illegal".into());
+/// A session between two sides that hold these records.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Descent {
+    pub replica: Vec<Plain>,
+    pub server: Vec<Plain>,
+    pub start: Hex,
+    pub end: Option<Hex>,
+    pub horizon: Number,
+    pub salt: Number,
+    pub digest_len: u32,
+    pub exchanges: Vec<Exchange>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub complete: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receives: Option<Vec<Hex>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<Vec<Hex>>,
+}
+
+/// What was said in one turn.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Exchange {
+    request: Request,
+    answer: Answer,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Request {
+    parts: Hex,
+    bounds: Hex,
+    digests: Hex,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Answer {
+    parts: Hex,
+    bounds: Hex,
+    digests: Hex,
+    lacking: Hex,
+    records: Vec<Plain>,
+    resume_at: Option<Hex>,
+}
+
+impl Exchange {
+    /// The columns of two messages.
+    pub fn of(
+        request: &v1::ReconcileRequest,
+        answer: &v1::ReconcileResponse,
+    ) -> Result<Exchange, String> {
+        let records = answer.records.iter().map(Record::from_wire);
+        let records: Vec<Record> = records
+            .collect::<Result<_, _>>()
+            .map_err(|e| e.name().to_owned())?;
+        Ok(Exchange {
+            request: Request {
+                parts: Hex(request.parts.clone()),
+                bounds: Hex(request.bounds.clone()),
+                digests: Hex(request.digests.clone()),
+            },
+            answer: Answer {
+                parts: Hex(answer.parts.clone()),
+                bounds: Hex(answer.bounds.clone()),
+                digests: Hex(answer.digests.clone()),
+                lacking: Hex(answer.lacking.clone()),
+                records: form::plain(&records),
+                resume_at: answer.resume_at.clone().map(Hex),
+            },
+        })
+    }
+
+    fn request(&self, digest_len: u32) -> v1::ReconcileRequest {
+        let Request {
+            parts,
+            bounds,
+            digests,
+        } = self.request.clone();
+        v1::ReconcileRequest {
+            parts: parts.0,
+            bounds: bounds.0,
+            digests: digests.0,
+            digest_len,
+            ..Default::default()
         }
-        let request = session.request(&exchange["request"])?;
-        let answer = answer(&exchange["answer"])?;
-        found = session.exchange(&request, &answer).err();
     }
-    same("failure", found, failure(case)?)?;
-    if found.is_some() {
-        return Ok(());
+
+    fn answer(&self) -> v1::ReconcileResponse {
+        let told = self.answer.clone();
+        v1::ReconcileResponse {
+            parts: told.parts.0,
+            bounds: told.bounds.0,
+            digests: told.digests.0,
+            lacking: told.lacking.0,
+            records: form::records(&told.records)
+                .iter()
+                .map(Record::to_wire)
+                .collect(),
+            resume_at: told.resume_at.map(|at| at.0),
+            ..Default::default()
+        }
     }
-    same(
-        "complete",
-        Some(session.open.is_empty()),
-        case["complete"].as_bool(),
-    )?;
-    for (field, keys) in [("receives", &session.receives), ("lacks", &session.lacks)] {
-        let keys: Vec<Value> = keys.iter().map(|k| Value::String(hex(k))).collect();
-        same(field, keys.as_slice(), list(case, field)?)?;
+}
+
+impl Kind for Descent {
+    const NAME: &'static str = "descent";
+    const ABOUT: &'static str = "Reconcile sessions, exchange by exchange: each is legal as it stands, though others would be as well; in those that are not valid the last exchange breaks the rule that is named.";
+
+    fn cases() -> Vec<Case<Descent>> {
+        transcripts::cases()
     }
-    Ok(())
+
+    fn compute(&mut self) -> Result<Option<&'static str>, String> {
+        let mut session = Session::new(self);
+        (self.complete, self.receives, self.lacks) = (None, None, None);
+        let mut found = None;
+        for exchange in &self.exchanges {
+            if found.is_some() {
+                return Err("goes on after what is illegal".into());
+            }
+            let request = exchange.request(self.digest_len);
+            found = session.exchange(&request, &exchange.answer()).err();
+        }
+        if found.is_none() {
+            self.complete = Some(session.open.is_empty());
+            self.receives = Some(session.receives.into_iter().map(Hex).collect());
+            self.lacks = Some(session.lacks.into_iter().map(Hex).collect());
+        }
+        Ok(found)
+    }
 }
 
 type Illegal = &'static str;
 
 /// Both sides' records, and the ranges that are still open between them.
-struct Session {
-    replica: BTreeMap<Vec<u8>, Record>,
-    server: BTreeMap<Vec<u8>, Record>,
+pub struct Session {
+    pub replica: BTreeMap<Vec<u8>, Record>,
+    pub server: BTreeMap<Vec<u8>, Record>,
     held: v1::Range,
-    horizon: u64,
-    salt: u64,
-    length: u32,
-    open: Vec<v1::Range>,
+    pub horizon: u64,
+    pub salt: u64,
+    pub length: u32,
+    pub open: Vec<v1::Range>,
     receives: BTreeSet<Vec<u8>>,
     lacks: BTreeSet<Vec<u8>>,
 }
 
-fn end(value: &Value) -> Result<Option<Vec<u8>>, String> {
-    match value {
-        Value::Null => Ok(None),
-        _ => value
-            .as_str()
-            .and_then(unhex)
-            .map(Some)
-            .ok_or("no hex".into()),
-    }
-}
-
-fn answer(columns: &Value) -> Result<v1::ReconcileResponse, String> {
-    Ok(v1::ReconcileResponse {
-        parts: bytes(columns, "parts")?,
-        bounds: bytes(columns, "bounds")?,
-        digests: bytes(columns, "digests")?,
-        lacking: bytes(columns, "lacking")?,
-        records: list(columns, "records")?
-            .iter()
-            .map(|r| record(r).map(|r| r.to_wire()))
-            .collect::<Result<_, _>>()?,
-        resume_at: end(&columns["resume_at"])?,
-        ..Default::default()
-    })
-}
-
 impl Session {
-    fn read(case: &Value) -> Result<Session, String> {
-        let side = |field: &str| {
-            let records = records(case, field)?;
-            Ok::<_, String>(records.into_iter().map(|r| (r.key.clone(), r)).collect())
+    /// The start of a case.
+    pub fn new(case: &Descent) -> Session {
+        let side = |plain: &[Plain]| {
+            let records = form::records(plain);
+            records.into_iter().map(|r| (r.key.clone(), r)).collect()
         };
-        let held = v1::Range {
-            start: bytes(case, "start")?,
-            end: end(&case["end"])?,
-        };
-        let length = case["digest_len"].as_u64().unwrap_or_default();
-        Ok(Session {
-            replica: side("replica")?,
-            server: side("server")?,
+        let held = form::range(&case.start, case.end.as_ref());
+        Session {
+            replica: side(&case.replica),
+            server: side(&case.server),
             open: vec![held.clone()],
             held,
-            horizon: number(case, "horizon")?,
-            salt: number(case, "salt")?,
-            length: u32::try_from(length).map_err(|e| e.to_string())?,
+            horizon: case.horizon.0,
+            salt: case.salt.0,
+            length: case.digest_len,
             receives: BTreeSet::new(),
             lacks: BTreeSet::new(),
-        })
+        }
     }
 
-    fn request(&self, columns: &Value) -> Result<v1::ReconcileRequest, String> {
-        text(columns, "parts")?;
-        Ok(v1::ReconcileRequest {
-            parts: bytes(columns, "parts")?,
-            bounds: bytes(columns, "bounds")?,
-            digests: bytes(columns, "digests")?,
-            digest_len: self.length,
-            ..Default::default()
-        })
-    }
-
-    fn exchange(
+    /// Takes an exchange in, or says what is illegal about it.
+    pub fn exchange(
         &mut self,
         request: &v1::ReconcileRequest,
         answer: &v1::ReconcileResponse,
@@ -226,6 +290,7 @@ impl Session {
                 self.open.push(range.clone());
             }
         }
+        self.open.sort_by(|a, b| a.start.cmp(&b.start));
         Ok(())
     }
 
@@ -264,11 +329,11 @@ impl Session {
         Ok(())
     }
 
-    fn short(&self, digest: &[u8; 32]) -> Vec<u8> {
+    pub fn short(&self, digest: &[u8; 32]) -> Vec<u8> {
         descent::short(self.salt, digest, self.length as usize)
     }
 
-    fn fingerprint(&self, side: &BTreeMap<Vec<u8>, Record>, range: &v1::Range) -> Vec<u8> {
+    pub fn fingerprint(&self, side: &BTreeMap<Vec<u8>, Record>, range: &v1::Range) -> Vec<u8> {
         self.short(&oracle::fingerprint(&covered(side, range, self.horizon)))
     }
 
@@ -289,7 +354,7 @@ impl Session {
 }
 
 /// The part of a range below a bound.
-fn below(range: &v1::Range, bound: Option<&[u8]>) -> v1::Range {
+pub fn below(range: &v1::Range, bound: Option<&[u8]>) -> v1::Range {
     let ends = [range.end.as_deref(), bound];
     v1::Range {
         start: range.start.clone(),
@@ -342,28 +407,37 @@ fn resumption(
 mod tests {
     use super::*;
 
-    fn cases() -> Vec<Value> {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../spec/vectors/descent.json");
-        let file: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-        file["cases"].as_array().unwrap().clone()
+    /// Whether the oracle finds other results.
+    fn differs(case: &Descent) -> bool {
+        let mut again = case.clone();
+        let failure = again.compute();
+        let text = |of: &Descent| serde_json::to_string(of).unwrap();
+        failure != Ok(None) || text(&again) != text(case)
     }
 
     #[test]
     fn what_is_not_true_of_a_legal_session_is_found() {
         let mut changed = 0;
-        for case in cases().iter().filter(|c| c["valid"] == true) {
-            check(case).unwrap();
+        let legal = Descent::cases().into_iter().filter(|c| c.failure.is_none());
+        for case in legal.map(|c| c.compute().unwrap().of) {
+            assert!(!differs(&case));
             // a server's record that no exchange looked at may be anything
-            let all = case["start"] == "" && case["complete"] == true && case["horizon"] == "0";
-            for field in ["server", "receives", "lacks"] {
+            let all = case.start.0.is_empty() && case.complete == Some(true) && case.horizon.0 == 0;
+            if all && !case.server.is_empty() {
                 let mut case = case.clone();
-                let list = case[field].as_array_mut().unwrap();
-                if list.is_empty() || (field == "server" && !all) {
-                    continue;
-                }
-                list.remove(0);
+                case.server.remove(0);
                 changed += 1;
-                assert!(check(&case).is_err(), "{}: {field}", case["name"]);
+                assert!(differs(&case));
+            }
+            type List = fn(&mut Descent) -> &mut Option<Vec<Hex>>;
+            let lists: [List; 2] = [|c| &mut c.receives, |c| &mut c.lacks];
+            for list in lists {
+                let mut case = case.clone();
+                if let Some(keys) = list(&mut case).as_mut().filter(|keys| !keys.is_empty()) {
+                    keys.remove(0);
+                    changed += 1;
+                    assert!(differs(&case));
+                }
             }
         }
         assert!(changed > 20);
@@ -371,11 +445,9 @@ mod tests {
 
     #[test]
     fn an_illegal_exchange_in_the_middle_is_found() {
-        let all = cases();
-        let illegal = all.iter().find(|c| c["failure"] == "lacking_untrue");
-        let mut case = illegal.unwrap().clone();
-        let again = case["exchanges"][0].clone();
-        case["exchanges"].as_array_mut().unwrap().push(again);
-        assert!(check(&case).is_err());
+        let illegal = Descent::cases().into_iter().find(|c| c.failure.is_some());
+        let mut case = illegal.unwrap().of;
+        case.exchanges.push(case.exchanges[0].clone());
+        assert!(case.compute().is_err());
     }
 }

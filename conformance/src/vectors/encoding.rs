@@ -12,14 +12,19 @@ pub fn failure(kind: &str, bytes: &[u8]) -> Result<Option<&'static str>, String>
     Ok(message(&descriptor(kind)?, bytes, true).err())
 }
 
-/// `outermost`: a length beyond the end may be a message that was cut off.
+/// Bytes that end within a field of the message itself are `truncated`; within a nested message, whose length was told,
+/// a field that goes on is `length_beyond_end`.
 fn message(
     kind: &MessageDescriptor,
     mut bytes: &[u8],
     outermost: bool,
 ) -> Result<(), &'static str> {
+    let short = match outermost {
+        true => "truncated",
+        false => "length_beyond_end",
+    };
     while !bytes.is_empty() {
-        let tag = varint(&mut bytes)?;
+        let tag = varint(&mut bytes, short)?;
         let (number, wire) = (tag >> 3, tag & 7);
         if number == 0 {
             return Err("field_zero");
@@ -32,59 +37,35 @@ fn message(
         {
             return Err("wrong_wire_type");
         }
-        match wire {
+        let length = match wire {
             0 => {
-                varint(&mut bytes)?;
+                varint(&mut bytes, short)?;
+                0
             }
-            1 => take(&mut bytes, 8, outermost)?,
-            5 => take(&mut bytes, 4, outermost)?,
-            2 => {
-                let length = varint(&mut bytes)? as usize;
-                if length > bytes.len() {
-                    return Err(beyond(length, bytes, outermost));
-                }
-                let (inside, rest) = bytes.split_at(length);
-                bytes = rest;
-                match field.map(|f| f.kind()) {
-                    Some(Kind::Message(inner)) => message(&inner, inside, false)?,
-                    Some(Kind::String) if std::str::from_utf8(inside).is_err() => {
-                        return Err("invalid_utf8");
-                    }
-                    _ => {}
-                }
-            }
+            1 => 8,
+            2 => usize::try_from(varint(&mut bytes, short)?).unwrap_or(usize::MAX),
             3 => return Err("unclosed_group"),
+            5 => 4,
             _ => return Err("invalid_wire_type"),
+        };
+        let (inside, rest) = bytes.split_at_checked(length).ok_or(short)?;
+        bytes = rest;
+        match field.map(|f| f.kind()) {
+            Some(Kind::Message(inner)) => message(&inner, inside, false)?,
+            Some(Kind::String) if std::str::from_utf8(inside).is_err() => {
+                return Err("invalid_utf8");
+            }
+            _ => {}
         }
     }
     Ok(())
 }
 
-/// A few bytes short of the end: cut off. Otherwise the length is a lie.
-fn beyond(length: usize, left: &[u8], outermost: bool) -> &'static str {
-    if outermost && length - left.len() <= 16 && left.len() > 1 {
-        "truncated"
-    } else {
-        "length_beyond_end"
-    }
-}
-
-fn take(bytes: &mut &[u8], n: usize, outermost: bool) -> Result<(), &'static str> {
-    match bytes.split_at_checked(n) {
-        Some((_, rest)) => {
-            *bytes = rest;
-            Ok(())
-        }
-        None if outermost => Err("truncated"),
-        None => Err("length_beyond_end"),
-    }
-}
-
-fn varint(bytes: &mut &[u8]) -> Result<u64, &'static str> {
+fn varint(bytes: &mut &[u8], short: &'static str) -> Result<u64, &'static str> {
     let mut value = 0u64;
     for i in 0..10 {
         let Some((first, rest)) = bytes.split_first() else {
-            return Err("truncated");
+            return Err(short);
         };
         *bytes = rest;
         value |= u64::from(first & 127) << (7 * i).min(63);

@@ -15,6 +15,7 @@ mod schema;
 mod story;
 mod tables;
 mod trace;
+mod vectors;
 mod world;
 
 use std::env;
@@ -65,7 +66,7 @@ impl Page {
     }
 }
 
-/// Rewrites the blocks of all chapters.
+/// Rewrites the blocks of all chapters, and the vectors.
 fn write() -> Result<()> {
     for page in pages()? {
         let fresh = fill(&page.text).with_context(|| page.name())?;
@@ -74,10 +75,11 @@ fn write() -> Result<()> {
                 .with_context(|| format!("cannot write {}", page.path.display()))?;
         }
     }
+    vectors::write(root())?;
     trace::renew(root())
 }
 
-/// Fails where a block is not what its sources make of it now, or a requirement has not the agreed form or nothing
+/// Fails where a block or a vector is not what its sources make of it now, or a requirement has not the agreed form or nothing
 /// that guards it.
 fn check() -> Result<()> {
     let pages = pages()?;
@@ -95,6 +97,7 @@ fn check() -> Result<()> {
         .map(|page| (page.name(), page.text.as_str()))
         .collect();
     problems.extend(requirements::problems(&texts));
+    problems.extend(vectors::problems(root())?);
     problems.extend(trace::problems(root())?);
     if problems.is_empty() {
         return Ok(());

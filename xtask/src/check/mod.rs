@@ -42,6 +42,11 @@ const CHECKS: &[Step] = &[
         run: generate::check_spec,
     },
     Step {
+        name: "vectors",
+        about: "a second implementation of the rules, in Python, computes the same vectors",
+        run: generate::check_vectors,
+    },
+    Step {
         name: "buf",
         about: "the schema is clean, and compatible with the last release",
         run: buf::check,

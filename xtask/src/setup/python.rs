@@ -31,6 +31,12 @@ impl Python {
     }
 }
 
+/// The machine's own interpreter, for scripts that need the standard library only.
+pub fn bare() -> Result<Command> {
+    runtime()?;
+    Ok(Command::new("python3"))
+}
+
 /// Finds the environment of these requirements, or makes it.
 pub fn ensure() -> Result<Python> {
     let version = runtime()?;
@@ -84,7 +90,7 @@ fn make(dir: &Path) -> Result<()> {
 fn runtime() -> Result<String> {
     if !process::exists("python3") && system::has_apt() {
         system::install(
-            "running the examples in Python",
+            "checking the vectors and running the examples in Python",
             &["python3", "python3-venv"],
         )?;
     }

@@ -1,7 +1,7 @@
 """Which exchanges of a reconcile session are legal: any split is, anything untrue is not. Naive, and from chapter 7."""
 
-from .columns import FINGERPRINT, ITEMS, SKIP, Malformed, put_answer, put_request, short, take_answer, take_request
-from .rules import digest, fingerprint, in_range, is_tombstone, rank
+from .columns import ITEMS, SKIP, Malformed, put_answer, put_request, short, take_answer, take_request
+from .records import digest, fingerprint, in_range, is_tombstone, rank
 
 
 class Illegal(Exception):
@@ -51,11 +51,10 @@ class Session:
     def close(self, start, end):
         self.open = without(self.open, start, end)
 
-    # ------------------------------------------------------- is it legal?
-
     def exchange(self, request, answer):
-        """Takes an exchange in, or raises Illegal."""
-        asked = self.check_request(request)
+        """Takes an exchange in, or raises Illegal. Returns it as this module writes it."""
+        parts = self.check_request(request)
+        asked = [p for p in parts if p[2] != SKIP]
         try:
             told, flags = take_answer(answer, asked, self.length)
         except Malformed:
@@ -65,6 +64,7 @@ class Session:
         if keys != sorted(set(keys)):
             raise Illegal("records_unsorted")
         self.check_records(answer, asked, told)
+        again = put_request(parts), put_answer(told, flags, answer["records"], answer["resume_at"])
         for (start, end, kind, shorts), what in zip(asked, told):
             if what is None:
                 continue
@@ -79,6 +79,7 @@ class Session:
             held = self.replica.get(record["key"])
             if held is None or rank(record) > rank(held):
                 self.replica[record["key"]] = record
+        return again
 
     def check_request(self, request):
         try:
@@ -96,7 +97,7 @@ class Session:
             true = [self.short(r) for r in mine] if kind == ITEMS else [self.short(fingerprint(mine))]
             if shorts != true:
                 raise Illegal("request_untrue")
-        return asked
+        return parts
 
     @staticmethod
     def check_resumption(resume, asked, told):
@@ -150,44 +151,3 @@ class Session:
             flags = [True] * len(mine)
         self.lacks |= {r["key"] for r, lacks in zip(mine, flags) if lacks} - sent
         self.close(start, end)
-
-    # ------------------------------------------------- one way to speak it
-
-    def ask(self, parts):
-        """The columns that say of parts (start, end, kind), in order, what is true; gaps are skipped."""
-        tiles, at = [], b""
-        for start, end, kind in parts:
-            if start > at:
-                tiles.append((at, start, SKIP, []))
-            mine = self.mine(start, end)
-            shorts = [self.short(r) for r in mine] if kind == ITEMS else [self.short(fingerprint(mine))]
-            tiles.append((start, end, kind, shorts))
-            at = end
-        if at is not None:
-            tiles.append((at, None, SKIP, []))
-        return put_request(tiles)
-
-    def answer(self, request, cut=lambda start, end, records: None, resume_at=None):
-        """A true answer. `cut` gives the inner bounds at which a part that differs is split; None resolves it."""
-        told, lacking, records = [], [], []
-        for start, end, kind, shorts in take_request(request, self.length):
-            if kind == SKIP or (resume_at is not None and start >= resume_at):
-                continue
-            theirs = self.theirs(start, end)
-            if kind == FINGERPRINT and self.short(fingerprint(theirs)) == shorts[0]:
-                told.append(("equal",))
-                continue
-            bounds = cut(start, end, theirs) if kind == FINGERPRINT else None
-            if bounds is not None:
-                ends = [*bounds, end]
-                lows = [start, *bounds]
-                prints = [self.short(fingerprint(self.theirs(low, high))) for low, high in zip(lows, ends)]
-                told.append(("split", start, list(zip([*bounds, None], prints))))
-                continue
-            told.append(("resolved",))
-            has = {self.short(r) for r in theirs}
-            lacking += [s not in has for s in shorts] if kind == ITEMS else []
-            listed = set(shorts) if kind == ITEMS else set()
-            inside = self.theirs(start, lowest_end(end, resume_at))
-            records += [r for r in inside if self.short(r) not in listed]
-        return put_answer(told, lacking, records, resume_at)

@@ -10,14 +10,8 @@ def sha256(data):
     return hashlib.sha256(data).digest()
 
 
-def record(key, time=65536, replica=1, value=b"", tombstone=False, flags=None):
-    return {
-        "key": key if isinstance(key, bytes) else key.encode(),
-        "time": time,
-        "replica": replica,
-        "flags": (1 if tombstone else 0) if flags is None else flags,
-        "value": value if isinstance(value, bytes) else value.encode(),
-    }
+def record(key, time, replica, flags=0, value=b""):
+    return {"key": key, "time": time, "replica": replica, "flags": flags, "value": value}
 
 
 def is_tombstone(r):
@@ -154,20 +148,3 @@ def documents(records, collection):
             if name and not is_tombstone(r) and (r["time"], r["replica"]) >= since
         }
     return shown
-
-
-def plain(r):
-    return {
-        "key": r["key"].hex(),
-        "time": str(r["time"]),
-        "replica": str(r["replica"]),
-        "flags": r["flags"],
-        "value": r["value"].hex(),
-    }
-
-
-def ms(n, counter=0):
-    return n << 16 | counter
-
-
-MILK = record("milk", ms(1_700_000_000_000), 0x0123456789ABCDEF, "2 litres")

@@ -3,7 +3,7 @@
 import functools
 
 from .protobuf import varint
-from .rules import sha256
+from .records import sha256
 
 SKIP, FINGERPRINT, ITEMS = 0, 1, 2  # kinds of a request's part
 EQUAL, SPLIT, RESOLVED = 0, 1, 2  # answers
@@ -67,25 +67,25 @@ def put_lacking(flags):
     return out
 
 
-def put_answer(told, lacking=(), records=(), resume_at=None):
-    """Of answers ('equal',), ('split', start, [(bound, short)..., (None, short)]) or ('resolved',)."""
+def put_answer(told, lacking, records, resume_at):
+    """Of what take_answer() gives; parts of which nothing is told are left out."""
     parts = bounds = digests = b""
     for answer in told:
-        if answer[0] == "split":
-            _, lower, pieces = answer
-            parts += varint(len(pieces) * 4 + SPLIT)
-            for upper, piece in pieces:
-                if upper is not None:
-                    bounds, lower = bounds + put_bound(lower, upper), upper
-                digests += piece
-        else:
+        if answer is None:
+            continue
+        if answer[0] != "split":
             parts += varint(4 + (EQUAL if answer[0] == "equal" else RESOLVED))
+            continue
+        parts += varint(len(answer[1]) * 4 + SPLIT)
+        for i, (lower, upper, piece) in enumerate(answer[1]):
+            bounds += put_bound(lower, upper) if i + 1 < len(answer[1]) else b""
+            digests += piece
     return {
         "parts": parts,
         "bounds": bounds,
         "digests": digests,
-        "lacking": put_lacking(list(lacking)),
-        "records": list(records),
+        "lacking": put_lacking(lacking),
+        "records": records,
         "resume_at": resume_at,
     }
 

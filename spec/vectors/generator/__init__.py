@@ -1,1 +1,0 @@
-"""The vectors' rules and cases; `../regenerate.py` writes the files."""
