@@ -257,6 +257,12 @@ mod tests {
     }
 
     #[test]
+    fn every_reason_of_the_schema_is_known() {
+        let values = (1..).map_while(|value| crate::wire::Reason::try_from(value).ok());
+        assert_eq!(values.count(), Reason::ALL.len());
+    }
+
+    #[test]
     fn an_unknown_reason_is_none() {
         assert_eq!(Reason::from_wire(0), None);
         assert_eq!(Reason::from_wire(9999), None);

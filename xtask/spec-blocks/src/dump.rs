@@ -1,7 +1,7 @@
 //! An encoded message shown three ways: as text, as bytes, and as bytes with an explanation of each. Knows the wire
 //! format of Protocol Buffers and the compiled schema; knows no message by name.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{Context, Result, bail};
 use gosync_proto::wire::FILE_DESCRIPTOR_SET;
@@ -41,8 +41,27 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The messages, by full name, that the encoding of the message of that full name is made of.
+#[cfg(test)]
+pub fn parts(name: &str, bytes: &[u8]) -> Result<BTreeSet<String>> {
+    let mut view = View::default();
+    Schema::load()?.message(&format!(".{name}"), bytes, 0, &mut view)?;
+    Ok(view.parts)
+}
+
+/// Every message of the schema, by full name.
+#[cfg(test)]
+pub fn all() -> Result<BTreeSet<String>> {
+    let names = Schema::load()?.messages.into_keys();
+    Ok(names
+        .filter(|name| name.starts_with(".gosync.v1."))
+        .collect())
+}
+
 #[derive(Default)]
 struct View {
+    /// The messages that were shown.
+    parts: BTreeSet<String>,
     text: String,
     dump: Vec<(usize, Vec<u8>, String)>,
 }
@@ -104,6 +123,7 @@ impl Schema {
             .messages
             .get(name)
             .with_context(|| format!("the schema has no message {name}"))?;
+        view.parts.insert(name.to_owned());
         while !rest.is_empty() {
             let whole = rest;
             let tag = varint(&mut rest)?;

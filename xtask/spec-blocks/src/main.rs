@@ -148,7 +148,7 @@ fn block(name: &str, arguments: &[&str]) -> Result<String> {
         "schema" => schema::excerpt(arguments),
         "errors" => tables::errors(),
         "error-schema" => Ok(google::schema()),
-        "error-example" => google::refusal(),
+        "error-example" => google::refusal(arguments.first().copied().unwrap_or_default()),
         "limits" => tables::limits(),
         "digest-example" => examples::digests(),
         "fingerprint-example" => examples::fingerprint(),
@@ -167,6 +167,34 @@ mod tests {
     #[test]
     fn the_specification_is_current_and_well_formed() {
         check().unwrap();
+    }
+
+    /// Each is shown as text, as bytes and explained, by itself or inside of another.
+    #[test]
+    fn every_message_of_the_schema_has_an_example_in_some_chapter() {
+        let mut shown = std::collections::BTreeSet::new();
+        for page in pages().unwrap() {
+            for head in page.text.split(OPEN).skip(1) {
+                let words: Vec<&str> = head.split_whitespace().take(2).collect();
+                let parts = match words[..] {
+                    ["message", name] => {
+                        let message = name.split('.').next().unwrap_or(name);
+                        let bytes = messages::example(name).unwrap();
+                        dump::parts(&format!("gosync.v1.{message}"), &bytes)
+                    }
+                    ["error-example", reason] => {
+                        let (_, _, bytes) = google::example(reason).unwrap();
+                        dump::parts("google.rpc.Status", &bytes)
+                    }
+                    _ => continue,
+                };
+                shown.extend(parts.unwrap());
+            }
+        }
+        let all = dump::all().unwrap();
+        assert!(all.len() > 30, "{}", all.len());
+        let missing: Vec<&String> = all.difference(&shown).collect();
+        assert!(missing.is_empty(), "{missing:?}");
     }
 
     #[test]

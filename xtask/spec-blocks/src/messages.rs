@@ -19,7 +19,13 @@ const SALT: u64 = 0x5eed_0123_4567_89ab;
 /// The example `name` as text, as bytes and explained. A name is a message, or a message and one of its arms after a
 /// dot.
 pub fn message(name: &str) -> Result<String> {
-    let bytes = match name {
+    let (message, _) = name.split_once('.').unwrap_or((name, ""));
+    dump::render(message, &example(name)?)
+}
+
+/// The bytes of that example.
+pub fn example(name: &str) -> Result<Vec<u8>> {
+    Ok(match name {
         "HelloRequest" => hello_request()?.encode_to_vec(),
         "HelloResponse" => hello_response().encode_to_vec(),
         "PushRequest" => push_request()?.encode_to_vec(),
@@ -60,9 +66,7 @@ pub fn message(name: &str) -> Result<String> {
         "ReconcileRequest" => Exchange::run()?.request.encode_to_vec(),
         "ReconcileResponse" => Exchange::run()?.response.encode_to_vec(),
         _ => bail!("there is no example of `{name}`"),
-    };
-    let (message, _) = name.split_once('.').unwrap_or((name, ""));
-    dump::render(message, &bytes)
+    })
 }
 
 /// A Hello over gRPC-web as it stands in the bodies of request and answer.
