@@ -43,6 +43,12 @@ fn apt() -> Result<Command> {
     if !root {
         command.arg("env");
     }
-    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+    // Another installation may be under way; it is waited for.
+    command.args([
+        "DEBIAN_FRONTEND=noninteractive",
+        "apt-get",
+        "-o",
+        "DPkg::Lock::Timeout=600",
+    ]);
     Ok(command)
 }
