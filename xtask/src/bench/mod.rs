@@ -7,9 +7,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{process, workspace};
+use crate::setup::{browser, node};
+use crate::{build_wasm, demo, process, workspace};
 
-/// Measure: reconciliation beside the `negentropy` crate, first syncs beside raw SQLite
+/// Measure: reconciliation beside the `negentropy` crate, first syncs beside raw SQLite, the browser's store beside
+/// raw IndexedDB
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -22,13 +24,33 @@ enum Bench {
     Reconcile(Options),
     /// First pull and first push of 100,000 records between a native client and the server, beside raw SQLite
     Sync(Options),
+    /// Writes of 10,000 records by the WASM client in Chromium, beside raw IndexedDB
+    Browser(Output),
+}
+
+#[derive(clap::Args)]
+struct Output {
+    /// Also write the results to FILE, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Output {
+    /// Hands the wish on, with a path that holds in every folder.
+    fn pass(&self, command: &mut Command) -> Result<()> {
+        if let Some(file) = &self.json {
+            let file = std::path::absolute(file)
+                .with_context(|| format!("cannot use {}", file.display()))?;
+            command.arg("--json").arg(file);
+        }
+        Ok(())
+    }
 }
 
 #[derive(clap::Args)]
 struct Options {
-    /// Also write the results to FILE, as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
     /// Options of the benchmark itself, after `--`; `-- --help` lists them
     #[arg(last = true, value_name = "OPTION")]
     rest: Vec<String>,
@@ -39,6 +61,7 @@ pub fn run(args: &Args) -> Result<()> {
     match &args.bench {
         Bench::Reconcile(options) => example("gosync-proto", "bench_reconcile", options),
         Bench::Sync(options) => example("gosync-simulation", "bench_sync", options),
+        Bench::Browser(output) => in_browser(output),
     }
 }
 
@@ -50,10 +73,22 @@ fn example(package: &str, name: &str, options: &Options) -> Result<()> {
         .args(["run", "--release", "--manifest-path"])
         .arg(manifest);
     cargo.args(["--package", package, "--example", name, "--"]);
-    if let Some(file) = &options.json {
-        let file =
-            std::path::absolute(file).with_context(|| format!("cannot use {}", file.display()))?;
-        cargo.arg("--json").arg(file);
-    }
+    options.output.pass(&mut cargo)?;
     process::run(cargo.args(&options.rest))
+}
+
+/// Puts the page together and lets Node drive it in the browser.
+fn in_browser(output: &Output) -> Result<()> {
+    let browser = browser::ensure()?;
+    node::packages(&build_wasm::js())?;
+    build_wasm::build()?;
+    let site = demo::site(&workspace::target().join("bench"))?;
+    let mut command = Command::new("node");
+    command
+        .current_dir(build_wasm::js())
+        .envs(browser.env())
+        .env("GOSYNC_SITE", site)
+        .arg("bench/bulk.js");
+    output.pass(&mut command)?;
+    process::run(&mut command)
 }
