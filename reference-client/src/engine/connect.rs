@@ -101,6 +101,7 @@ impl Engine {
 
     pub(super) fn connect(&mut self) {
         self.phase = Phase::Connecting;
+        self.horizon_followed = false;
         self.hello();
     }
 
@@ -195,16 +196,18 @@ impl Engine {
             self.meta.limits = Some(session.limits);
             self.ops.push_back(Op::Note(Some(session.limits), None));
         }
-        // tombstones from a time when their range was held are still there when it
-        // is held again; looked at once, since those that are offered stay
-        let left = self.restarts == 0
-            && !(self.image.tombstones_below(session.position.horizon)).is_empty();
-        if session.position.horizon != self.meta.horizon || left {
-            self.restarts += 1;
+        // tombstones below a horizon that is known already came with Watch or from
+        // the user, or their range is held again; looked at once in each session,
+        // since those that are offered stay
+        let time = session.position.horizon;
+        let moved = time != self.meta.horizon;
+        let left = !self.horizon_followed && !self.image.tombstones_below(time).is_empty();
+        if moved || left {
+            self.restarts += u32::from(moved);
             if self.restarts > MAX_RESTARTS {
                 return self.fail(CallError::misbehaved("the horizon does not come to rest"));
             }
-            let time = session.position.horizon;
+            self.horizon_followed = true;
             self.ops.push_back(Op::FollowHorizon(Horizon {
                 time,
                 ancestry: session.ancestry,

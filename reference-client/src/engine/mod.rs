@@ -322,6 +322,8 @@ pub struct Engine {
     backoff: Backoff,
     /// Sessions in a row that started over without getting anywhere.
     restarts: u32,
+    /// Tombstones below the horizon were dealt with in this session.
+    horizon_followed: bool,
     /// The token was renewed since the last Hello that was answered.
     renewed: bool,
     sending: Sending,
@@ -378,6 +380,7 @@ impl Engine {
             failed_at: 0,
             backoff: Backoff::default(),
             restarts: 0,
+            horizon_followed: false,
             renewed: false,
             sending: Sending::default(),
             healing: None,

@@ -186,6 +186,37 @@ fn a_tombstone_left_below_a_known_horizon_is_dropped_and_old_writes_of_its_key_a
 }
 
 #[test]
+fn a_session_that_begins_after_a_refused_push_drops_tombstones_below_the_known_horizon() {
+    let mut rig = Rig::new();
+    let other = record("x", H + 1, Some("v"));
+    rig.hold(vec![other.clone()], cursor(1, 1));
+    rig.know_horizon(Time(H));
+    rig.online();
+    rig.greet(Greeting::at(position(1, 1, H)).equal());
+    rig.checkpoint(position(1, 1, H));
+    // a deletion from below the horizon arrives, and is still there to be seen
+    rig.changes(vec![record("k", 1, None)], Some(cursor(1, 2)));
+    rig.now.wall_ms = 10;
+    rig.put("k", "kept");
+    // then a newer one that nobody can see any more
+    rig.judge(position(1, 3, H), vec![rejected(Reason::BehindCompaction)]);
+    rig.event(Event::Token(TokenNews::Ready));
+    let behind = status(wire::Lineage::Same, true);
+    let greeting = Greeting {
+        status: behind,
+        total: 1,
+        ..Greeting::at(position(1, 3, H))
+    };
+    rig.greet(greeting.clone());
+    assert_eq!(rig.clean(), std::slice::from_ref(&other));
+    rig.greet(greeting);
+    heal(&mut rig, &[other], position(1, 3, H), behind);
+    assert_eq!(rig.pushed().records.len(), 1);
+    let sent = Record::try_from(rig.pushed().records[0].clone()).unwrap();
+    assert_eq!(sent.version.time, Time(H));
+}
+
+#[test]
 fn a_horizon_that_moves_during_a_watch_starts_the_session_again() {
     let mut rig = Rig::new();
     rig.live();
