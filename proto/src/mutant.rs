@@ -293,8 +293,15 @@ pub const fn active(_: Mutant) -> bool {
     false
 }
 
+/// For a thread that works for the present one: call the result on it, so that
+/// it is the same mutant.
+#[cfg(not(feature = "mutants"))]
+pub fn inherited() -> impl FnOnce() + Send + 'static {
+    || ()
+}
+
 #[cfg(feature = "mutants")]
-pub use switch::{active, find, set_process, set_thread};
+pub use switch::{active, find, inherited, set_process, set_thread};
 
 #[cfg(feature = "mutants")]
 mod switch {
@@ -328,6 +335,13 @@ mod switch {
         THREAD.set(mutant.map_or(NONE, |m| m as u16));
     }
 
+    /// For a thread that works for the present one: call the result on it, so
+    /// that it is the same mutant.
+    pub fn inherited() -> impl FnOnce() + Send + 'static {
+        let id = THREAD.get();
+        move || THREAD.set(id)
+    }
+
     /// The row of that name.
     pub fn find(name: &str) -> Option<&'static Entry> {
         ALL.iter().find(|e| e.name == name)
@@ -346,6 +360,19 @@ mod tests {
         for entry in ALL {
             assert_eq!(find(entry.name).unwrap().mutant, entry.mutant);
         }
+    }
+
+    #[test]
+    fn a_thread_that_inherits_is_the_same_mutant() {
+        set_thread(Some(Mutant::TieByArrival));
+        let inherit = inherited();
+        std::thread::spawn(|| {
+            inherit();
+            assert!(mutant!(TieByArrival) && !mutant!(NoOp));
+        })
+        .join()
+        .unwrap();
+        set_thread(None);
     }
 
     #[test]

@@ -147,14 +147,27 @@ impl Server {
         self.count > 1
     }
 
-    /// Ends it without ceremony. Its store stays.
-    pub fn stop(&self) {
+    /// Ends it without ceremony. What was durable in its store stays, and
+    /// nothing else.
+    ///
+    /// # Errors
+    /// The database file cannot be opened again.
+    pub fn stop(&self) -> anyhow::Result<()> {
         let process = {
             let mut state = self.state();
             state.services.clear();
             state.process
         };
         self.executor.kill(process);
+        let now = self.wall_ms();
+        let mut state = self.state();
+        if let Disk::Sqlite(_, path) = &state.disk {
+            let path = path.clone();
+            // closed before it is opened: what is not durable is gone with it
+            state.disk = Disk::Memory(Arc::new(MemoryStore::new(Epoch(0))));
+            state.disk = Disk::Sqlite(Arc::new(open(&path, &self.chance, now)?), path);
+        }
+        Ok(())
     }
 
     /// Starts it over whatever is in its store.
@@ -266,6 +279,13 @@ impl Server {
         match &self.state().disk {
             Disk::Memory(store) => store.damage(space, key),
             Disk::Sqlite(..) => false,
+        }
+    }
+
+    /// Puts a record under `key`, or nothing, without a commit. Only in memory.
+    pub fn tamper(&self, space: &SpaceId, key: &Key, record: Option<&Record>) {
+        if let Disk::Memory(store) = &self.state().disk {
+            store.tamper(space, key, record);
         }
     }
 

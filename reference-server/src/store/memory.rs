@@ -6,7 +6,7 @@ use super::{
     StoreError, Stored, Work, WriteTx, intact,
 };
 use gosync_proto::history::{Ancestry, Cursor, Epoch, Point};
-use gosync_proto::{Key, KeyRange, RangeSet, SpaceId, Time, Version, mutant};
+use gosync_proto::{Key, KeyRange, RangeSet, Record, SpaceId, Time, Version, mutant};
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow, Deref};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -189,6 +189,35 @@ impl MemoryStore {
         }
         row.value = value.into();
         true
+    }
+
+    /// Puts a record under `key`, or nothing, without a commit that would tell
+    /// of it, as a program that is wrong would. For tests and simulations.
+    pub fn tamper(&self, space: &SpaceId, key: &Key, record: Option<&Record>) {
+        let mut db = self.lock();
+        let Some(space) = db.spaces.get_mut(space).map(Arc::make_mut) else {
+            return;
+        };
+        let old = space.rows.get(key);
+        let (sequence, arrived_ms) = old.map_or((0, 0), |row| (row.sequence, row.arrived_ms));
+        let freed = old.map(|row| row.kept(key).size);
+        let row = record.map(|record| Row {
+            sequence,
+            flags: record.content.flags().into(),
+            version: record.version,
+            digest: record.digest(),
+            arrived_ms,
+            value: bytes::Bytes::copy_from_slice(record.content.value()),
+        });
+        let taken = row.as_ref().map(|row| row.kept(key).size);
+        match row {
+            // no sequence is its own: only who compares finds it
+            Some(row) if sequence == 0 => drop(space.rows.insert(key.clone(), row)),
+            row => drop(space.put_row(key.clone(), row)),
+        }
+        let state = &mut space.state;
+        state.records = state.records + u64::from(taken.is_some()) - u64::from(freed.is_some());
+        state.bytes = (state.bytes + taken.unwrap_or(0)).saturating_sub(freed.unwrap_or(0));
     }
 }
 

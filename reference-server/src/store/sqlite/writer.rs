@@ -65,9 +65,13 @@ impl Writer {
             poison: poison.clone(),
             stats: stats.clone(),
         };
+        let inherit = gosync_proto::mutant::inherited();
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || state.run(&queue))
+            .spawn(move || {
+                inherit();
+                state.run(&queue);
+            })
             .map_err(|e| StoreError::Failed(format!("the writer's thread did not start: {e}")))?;
         Ok(Writer {
             jobs: Some(jobs),
