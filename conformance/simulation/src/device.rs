@@ -12,10 +12,10 @@ use crate::trace::Trace;
 use futures::{FutureExt as _, StreamExt as _};
 use gosync_client::client::Event;
 use gosync_client::documents::DocumentId;
-use gosync_client::engine::Report;
+use gosync_client::engine::{Healed, Report};
 use gosync_client::platform::{BoxFuture, Moment, NoRandomness, Runtime};
 use gosync_client::replica::edit::Edit;
-use gosync_client::store::{MemoryStore, Reads, Store as _};
+use gosync_client::store::{Changes, HeldRange, MemoryStore, Reads, Store as _, Stored};
 use gosync_client::{Client, Config};
 use gosync_proto::history::Cursor;
 use gosync_proto::{Key, KeyRange, Record, SpaceId};
@@ -40,6 +40,8 @@ pub struct Habits {
 struct State {
     report: Option<Result<Report, String>>,
     healed: u64,
+    /// Reconciliations since somebody asked.
+    healings: Vec<Healed>,
 }
 
 /// Clones are the same device.
@@ -168,6 +170,11 @@ impl Device {
         self.state().healed
     }
 
+    /// What its reconciliations found, since this was asked last.
+    pub fn take_healings(&self) -> Vec<Healed> {
+        std::mem::take(&mut self.state().healings)
+    }
+
     /// Opens it, unless it is open.
     pub fn open(&self) {
         let process = self.executor.new_process();
@@ -276,6 +283,32 @@ impl Device {
         let _ = disk.damage(std::slice::from_ref(key)).now_or_never();
     }
 
+    /// Puts a clean record under a key, or nothing, past everything that would
+    /// note it.
+    pub fn tamper(&self, key: &Key, record: Option<&Record>) {
+        let (disk, key) = (self.home.disk(), key.clone());
+        let record = record.cloned();
+        let tampered = disk.transact(Reads::keys([key.clone()]), move |view| {
+            let of = |h: &&HeldRange| h.range.contains(key.as_bytes());
+            let cursor = view.meta.ranges.iter().find(of).and_then(|h| h.cursor);
+            let stood = view.clean.get(&key).map(|s| s.point);
+            let point = stood.or(cursor.map(|c| c.point));
+            let put = record.zip(point);
+            let put = put.map(|(r, point)| Stored::new(r, point, view.meta.era));
+            let changes = Changes {
+                remove: match put {
+                    Some(_) => Vec::new(),
+                    None => vec![key.clone()],
+                },
+                put: put.into_iter().collect(),
+                ..Changes::default()
+            };
+            (changes, ())
+        });
+        // a store in memory neither waits nor fails
+        let _ = tampered.now_or_never();
+    }
+
     async fn live(self, process: Process, disk: MemoryStore, leads: bool) {
         let link: Link = self.net.link(self.index);
         let runtime = SimRuntime {
@@ -323,7 +356,9 @@ impl Device {
                 }
                 if let Event::Healed(healed) = &event {
                     device.note(format_args!("healed: {healed:?}"));
-                    device.state().healed += healed.received + healed.offered + healed.dropped;
+                    let mut state = device.state();
+                    state.healed += healed.received + healed.offered + healed.dropped;
+                    state.healings.push(healed.clone());
                 }
                 if let Event::Damaged(keys) = &event {
                     device.note(format_args!("found damage: {keys:?}"));

@@ -6,6 +6,7 @@ use crate::chance::Chance;
 use crate::device::Device;
 use crate::net::{Cut, Weather};
 use crate::run::Stage;
+use crate::world::Faults;
 use gosync_client::transport::{CallMetadata, Transport as _};
 use gosync_proto::{Content, Key, KeyRange, Record, wire};
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 /// What happens to a world, and is made good in the end.
 pub(crate) struct Fate<'s> {
     stage: &'s Stage,
+    faults: Faults,
     /// Each fault has a stream of its own, so that one that is left out
     /// changes nothing about the others.
     chance: Chance,
@@ -56,9 +58,10 @@ impl Fault {
 
 impl<'s> Fate<'s> {
     /// Nothing has happened yet.
-    pub(crate) fn new(stage: &'s Stage) -> Fate<'s> {
+    pub(crate) fn new(stage: &'s Stage, faults: Faults) -> Fate<'s> {
         Fate {
             stage,
+            faults,
             chance: stage.chance.fork(),
             troubles: Vec::new(),
         }
@@ -85,7 +88,7 @@ impl<'s> Fate<'s> {
     }
 
     fn choose(&self) -> Option<Fault> {
-        let f = &self.stage.world.faults;
+        let f = &self.faults;
         let weights = [
             (Fault::Weather, f.weather),
             (Fault::Cut, f.cut),
@@ -179,18 +182,18 @@ impl<'s> Fate<'s> {
                 device.lose_store();
             }
             Fault::Clock => {
-                let ms = offset(stage.world.faults.clock_ms);
+                let ms = offset(self.faults.clock_ms);
                 stage.note(format_args!("d{}'s clock is {ms} ms off", device.index()));
                 device.set_clock(ms);
             }
             Fault::ServerClock => {
-                let ms = offset(stage.world.faults.clock_ms);
+                let ms = offset(self.faults.clock_ms);
                 stage.note(format_args!("the server's clock is {ms} ms off"));
                 stage.server.set_clock(ms);
             }
             Fault::Restart | Fault::Wipe | Fault::Restore => {
                 stage.note(format_args!("the server stops: {fault:?}"));
-                stage.server.stop();
+                stage.server.stop()?;
                 match fault {
                     Fault::Wipe => stage.server.wipe()?,
                     // without a backup it is a restart
@@ -201,14 +204,13 @@ impl<'s> Fate<'s> {
             }
             Fault::Compact => {
                 let retention_ms = chance.skewed(60_000 * stage.pace);
-                for (space, _) in &stage.spaces {
-                    let done = stage.server.compact(space, retention_ms)?;
-                    stage.note(format_args!("{done:?}"));
+                for (space, ledger) in &stage.spaces {
+                    stage.compact(space, ledger, retention_ms)?;
                 }
             }
             Fault::ServerRot | Fault::DeviceRot => self.rot(matches!(fault, Fault::ServerRot))?,
         }
-        let keeps_backups = stage.world.faults.restore > 0;
+        let keeps_backups = self.faults.restore > 0;
         if keeps_backups && chance.permille(250) {
             stage.note(format_args!("a backup is made"));
             stage.server.back_up()?;

@@ -8,6 +8,7 @@ use gosync_client::store::{MemoryStore, Reads, Store as _, View, WriteId};
 use gosync_proto::{Content, Key, Record, ReplicaId, Time, wire};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 fn version(record: &Record) -> (Time, ReplicaId) {
@@ -48,6 +49,8 @@ struct Inner {
     made: Records,
     /// Writes that no device has settled yet.
     waiting: BTreeMap<(usize, WriteId), Record>,
+    /// When the server took a tombstone first.
+    deleted_at: BTreeMap<(Key, Time, ReplicaId), u64>,
     writes: u64,
 }
 
@@ -55,7 +58,7 @@ struct Inner {
 #[derive(Clone)]
 pub struct Ledger {
     /// The server never loses what it took.
-    server_keeps: bool,
+    server_keeps: Arc<AtomicBool>,
     books: Arc<Mutex<Inner>>,
     violations: Arc<Mutex<Vec<String>>>,
 }
@@ -97,7 +100,7 @@ impl Ledger {
     /// Empty books. `server_keeps`: the server never loses what it took.
     pub fn new(server_keeps: bool) -> Ledger {
         Ledger {
-            server_keeps,
+            server_keeps: Arc::new(AtomicBool::new(server_keeps)),
             books: Arc::default(),
             violations: Arc::default(),
         }
@@ -110,7 +113,7 @@ impl Ledger {
     /// Other books, of another space, with one list of violations.
     pub fn beside(&self) -> Ledger {
         Ledger {
-            server_keeps: self.server_keeps,
+            server_keeps: Arc::clone(&self.server_keeps),
             books: Arc::default(),
             violations: Arc::clone(&self.violations),
         }
@@ -135,13 +138,71 @@ impl Ledger {
         self.inner().writes
     }
 
+    /// From now on the server keeps what it takes, or may lose it.
+    pub fn set_server_keeps(&self, keeps: bool) {
+        self.server_keeps.store(keeps, Ordering::Relaxed);
+    }
+
+    /// What came before counts no more: all agree on these.
+    pub fn begin_anew(&self, records: &BTreeMap<Key, Record>) {
+        let mut inner = self.inner();
+        inner.taken = Records::default();
+        for record in records.values() {
+            inner.taken.insert(record.clone());
+        }
+    }
+
+    /// A record got into some place by damage.
+    pub fn planted(&self, record: &Record) {
+        let mut inner = self.inner();
+        inner.made.insert(record.clone());
+        inner.taken.insert(record.clone());
+    }
+
+    /// What stood under the key of a record before it, if anything did.
+    pub fn before(&self, record: &Record) -> Option<Record> {
+        let inner = self.inner();
+        let versions = inner.taken.0.get(&record.key)?;
+        let (_, earlier) = versions.range(..version(record)).next_back()?;
+        earlier.first().cloned()
+    }
+
+    /// A compaction, which may remove what was deleted before `until_ms`, left
+    /// `after` of `before`.
+    pub fn compacted(
+        &self,
+        before: &BTreeMap<Key, Record>,
+        after: &BTreeMap<Key, Record>,
+        horizon: Time,
+        until_ms: u64,
+    ) {
+        let inner = self.inner();
+        let newest = inner.taken.0.values();
+        let newest = newest.filter_map(|v| Some(v.last_key_value()?.0.0)).max();
+        if newest.is_some_and(|newest| horizon > newest) {
+            self.violation("the horizon lies above all that was committed".into());
+        }
+        for (key, record) in before {
+            if after.get(key) == Some(record) {
+                continue;
+            }
+            let (time, replica) = version(record);
+            let at = inner.deleted_at.get(&(key.clone(), time, replica));
+            let may_go = record.is_tombstone() && time < horizon;
+            if !may_go || at.is_some_and(|at| *at > until_ms) {
+                let what = "was compacted, and must not be";
+                self.violation(format!("{} {what}", show(Some(record))));
+            }
+        }
+    }
+
     /// A record was made by none of the devices.
     pub fn made(&self, record: Record) {
         self.inner().made.insert(record);
     }
 
     /// The server answered a push.
-    pub fn pushed(&self, request: &wire::PushRequest, answer: &wire::PushResponse) {
+    pub fn pushed(&self, request: &wire::PushRequest, answer: &wire::PushResponse, now_ms: u64) {
         let mut inner = self.inner();
         if request.records.len() != answer.verdicts.len() {
             let what = "a push got another number of verdicts than it had records";
@@ -162,7 +223,8 @@ impl Ledger {
             // a compacted tombstone is taken anew when it comes once more
             let compacted = record.is_tombstone() && record.version.time < horizon;
             let gains = newest.is_none_or(|n| newer(&record, n) || *n == record && compacted);
-            if outcome == wire::Outcome::Applied && self.server_keeps && !gains {
+            let keeps = self.server_keeps.load(Ordering::Relaxed);
+            if outcome == wire::Outcome::Applied && keeps && !gains {
                 self.violation(format!(
                     "{} was applied although {} had been taken",
                     show(Some(&record)),
@@ -175,6 +237,11 @@ impl Ledger {
                 self.violation(format!("{} {what}", show(Some(&record))));
             }
             if matches!(outcome, wire::Outcome::Applied | wire::Outcome::Unchanged) {
+                if record.is_tombstone() {
+                    let (time, replica) = version(&record);
+                    let deleted = (record.key.clone(), time, replica);
+                    inner.deleted_at.entry(deleted).or_insert(now_ms);
+                }
                 inner.taken.insert(record);
             }
         }

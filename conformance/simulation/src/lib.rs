@@ -14,6 +14,8 @@
 //! | [`ledger`] | what must be true, kept by other means |
 //! | [`world`] | the kinds of worlds |
 //! | `fate` | what happens to a world |
+//! | [`traffic`] | what goes over the wire, counted |
+//! | `trial` | damage at the end of a run, and how it is healed |
 //! | [`run`] | one run from the first fault to the last check |
 //! | [`campaign`] | many runs, on several threads, and what came of them |
 //! | [`shrink`] | the least part of a failing run that still fails |
@@ -33,4 +35,6 @@ pub mod server;
 pub mod shrink;
 pub mod store;
 pub mod trace;
+pub mod traffic;
+mod trial;
 pub mod world;

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use gosync_proto::mutant::{self, Entry};
 use gosync_simulation::campaign::{CHUNK, Summary, go_on};
-use gosync_simulation::hunt::{Hunt, hunt};
+use gosync_simulation::hunt::{self, Hunt, hunt_all};
 use gosync_simulation::run::{Options, Outcome, Part, run};
 use gosync_simulation::shrink::shrink;
 use gosync_simulation::world::{self, WORLDS, World};
@@ -13,7 +13,6 @@ use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -21,9 +20,9 @@ use std::time::Instant;
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask simulate")]
 struct Args {
-    /// How many seeds: each world in turn
-    #[arg(long, default_value_t = 200)]
-    seeds: u64,
+    /// How many seeds, each world in turn: 200, or 2,000 for each mutant, if not given
+    #[arg(long)]
+    seeds: Option<u64>,
     /// The first seed
     #[arg(long, default_value_t = 0)]
     from: u64,
@@ -58,10 +57,19 @@ struct Args {
     /// mutant of the list, or `all`
     #[arg(long, value_name = "NAME")]
     mutant: Vec<String>,
+    /// All mutants that are to be noticed
+    #[arg(long)]
+    mutants: bool,
+    /// Renew the table of mutants in the README
+    #[arg(long, requires = "mutants", conflicts_with = "mutant")]
+    write: bool,
     /// List the worlds
     #[arg(long)]
     list: bool,
 }
+
+/// How many seeds, if nobody says.
+const SEEDS: u64 = 200;
 
 /// `1,4,9`; nothing at all is none.
 fn numbers(text: &str) -> Result<BTreeSet<u64>, std::num::ParseIntError> {
@@ -95,16 +103,17 @@ fn simulate(args: &Args) -> Result<bool> {
     if args.trace {
         return traced(args, &worlds, &options);
     }
-    if !args.mutant.is_empty() {
+    if args.mutants || !args.mutant.is_empty() {
         return hunted(args, &worlds, jobs);
     }
+    let seeds = args.seeds.unwrap_or(SEEDS);
     let mut summary = match &args.campaign {
         Some(file) if file.exists() => kept(file)?,
         _ => Summary::new(args.from),
     };
-    let end = summary.from.saturating_add(args.seeds);
+    let end = summary.from.saturating_add(seeds);
     let keep_going = args.keep_going || args.campaign.is_some();
-    let bar = Bar::new(args.seeds);
+    let bar = Bar::new(seeds);
     let first = Mutex::new(None);
     let tell = |world: &'static World, outcome: &Outcome, sums: &Summary| {
         let failed = !outcome.violations.is_empty();
@@ -173,7 +182,7 @@ fn options(args: &Args) -> Result<Options> {
 /// Each seed in each of the worlds, with everything that happens.
 fn traced(args: &Args, worlds: &[&'static World], options: &Options) -> Result<bool> {
     let mut sound = true;
-    for seed in args.from..args.from.saturating_add(args.seeds) {
+    for seed in args.from..args.from.saturating_add(args.seeds.unwrap_or(SEEDS)) {
         for world in worlds {
             let outcome = run(world, seed, options)?;
             println!("trace {}", outcome.hash);
@@ -199,47 +208,33 @@ fn shrunk(args: &Args, world: &'static World, outcome: Outcome, options: &Option
     Ok(())
 }
 
-/// One line for each mutant, as the table in the README has it.
+/// One line for each mutant; with `--write` the table in the README.
 fn hunted(args: &Args, worlds: &[&'static World], jobs: usize) -> Result<bool> {
-    let mut entries: Vec<&Entry> = Vec::new();
-    for name in &args.mutant {
-        match (&name[..], mutant::find(name)) {
-            ("all", _) => entries.extend(mutant::ALL),
-            (_, Some(entry)) => entries.push(entry),
-            (_, None) => bail!("there is no mutant {name:?}"),
-        }
-    }
+    let entries: Vec<&Entry> = match &args.mutant[..] {
+        [] => hunt::entries(hunt::NOTICED)?,
+        [all] if all == "all" => mutant::ALL.iter().collect(),
+        names => hunt::entries(names)?,
+    };
     std::panic::set_hook(Box::new(|_| ()));
-    let next = AtomicUsize::new(0);
-    let survived = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        let work = || -> Result<()> {
-            while let Some(entry) = entries.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let (name, about) = (entry.name, entry.about);
-                match hunt(entry, worlds, args.seeds)? {
-                    Hunt::Found {
-                        seed,
-                        world,
-                        violation,
-                    } => {
-                        let seeds = seed + 1;
-                        println!("| {name} | {about} | {seeds} | {world} | {violation} |");
-                    }
-                    Hunt::Survived(seeds) => {
-                        survived.fetch_add(1, Ordering::Relaxed);
-                        println!("| {name} | {about} | not in {seeds} | | |");
-                    }
-                }
-            }
-            Ok(())
-        };
-        let all: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(work)).collect();
-        all.into_iter().try_for_each(|thread| match thread.join() {
-            Ok(result) => result,
-            Err(_) => bail!("a thread broke down"),
-        })
-    })?;
-    Ok(survived.into_inner() == 0)
+    let tell = |entry: &Entry, result: &Hunt| match result {
+        Hunt::Found {
+            seed,
+            world,
+            violation,
+        } => println!("{}: {} seeds, {world}: {violation}", entry.name, seed + 1),
+        Hunt::Survived(seeds) => println!("{}: NOT in {seeds} seeds", entry.name),
+    };
+    let seeds = args.seeds.unwrap_or(2_000);
+    let results = hunt_all(&entries, worlds, seeds, jobs, &tell)?;
+    if args.write {
+        let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("README.md");
+        let old = std::fs::read_to_string(&file)
+            .with_context(|| format!("cannot read {}", file.display()))?;
+        let new = hunt::with_table(&old, &hunt::table(&results))?;
+        std::fs::write(&file, new).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    let survived = |(_, result): &(&Entry, Hunt)| matches!(result, Hunt::Survived(_));
+    Ok(!results.iter().any(survived))
 }
 
 fn kept(file: &Path) -> Result<Summary> {

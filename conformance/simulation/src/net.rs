@@ -10,6 +10,7 @@ use crate::executor::{Executor, Process};
 use crate::ledger::Ledger;
 use crate::server::Server;
 use crate::trace::Trace;
+use crate::traffic::{Cargo, Traffic};
 use futures::channel::{mpsc, oneshot};
 use futures::{SinkExt as _, StreamExt as _, stream};
 use gosync_client::transport::{Answers, CallError, CallMetadata, Cause, Transport};
@@ -68,6 +69,8 @@ struct State {
     calls: BTreeMap<usize, u64>,
     most_calls: u64,
     total_calls: u64,
+    /// By device, while somebody wants to know.
+    traffic: Option<BTreeMap<usize, Traffic>>,
 }
 
 /// All links of a world. Clones are the same network.
@@ -108,6 +111,7 @@ impl Net {
                 calls: BTreeMap::new(),
                 most_calls: 0,
                 total_calls: 0,
+                traffic: None,
             })),
             process: executor.new_process(),
             executor,
@@ -142,6 +146,22 @@ impl Net {
             std::mem::take(&mut state.most_calls),
             std::mem::take(&mut state.total_calls),
         )
+    }
+
+    /// Begins to count what passes.
+    pub fn meter(&self) {
+        self.state().traffic = Some(BTreeMap::new());
+    }
+
+    /// What passed since, by device; counting ends.
+    pub fn take_traffic(&self) -> BTreeMap<usize, Traffic> {
+        self.state().traffic.take().unwrap_or_default()
+    }
+
+    fn count_cargo<M: Cargo>(&self, device: usize, message: &M) {
+        if let Some(traffic) = &mut self.state().traffic {
+            traffic.entry(device).or_default().count(message);
+        }
     }
 
     /// The transport of a device.
@@ -238,11 +258,12 @@ impl Link {
         tell: fn(&Link, &Req, &Result<Res, CallError>),
     ) -> Result<Res, CallError>
     where
-        Req: Clone + Send + 'static,
-        Res: Send + 'static,
+        Req: Cargo + Clone + Send + 'static,
+        Res: Cargo + Send + 'static,
     {
         let net = self.net.clone();
         net.count(self.device);
+        net.count_cargo(self.device, &request);
         let (answer, answered) = oneshot::channel();
         let link = self.clone();
         net.executor.clone().spawn(net.process, async move {
@@ -278,22 +299,30 @@ impl Link {
             };
         });
         match answered.await {
-            Ok(result) => result,
+            Ok(result) => {
+                if let Ok(message) = &result {
+                    self.net.count_cargo(self.device, message);
+                }
+                result
+            }
             Err(_) => pending().await,
         }
     }
 
     /// One request and a stream of answers. `serve` runs at the server and
     /// puts messages into what it is given.
-    async fn stream<M, F>(
+    async fn stream<Req, M, F>(
         &self,
+        request: &Req,
         serve: impl FnOnce(Link, Service, Outlet<M>) -> F + Send + 'static,
     ) -> Result<Answers<M>, CallError>
     where
-        M: Send + 'static,
+        Req: Cargo,
+        M: Cargo + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         self.net.count(self.device);
+        self.net.count_cargo(self.device, request);
         let net = &self.net;
         if net.is_lost(self.device) {
             return Err(net.silence().await);
@@ -331,7 +360,10 @@ impl Link {
                     return Some((Err(net.silence().await), None));
                 }
                 match carried.message {
-                    Ok(message) => Some((Ok(message), Some(receiver))),
+                    Ok(message) => {
+                        net.count_cargo(link.device, &message);
+                        Some((Ok(message), Some(receiver)))
+                    }
                     Err(error) => Some((Err(error), None)),
                 }
             }
@@ -407,7 +439,7 @@ impl Transport for Link {
         self.unary(request, call, |link, request, result| {
             let net = &link.net;
             if let (Ok(answer), Some(ledger)) = (result, net.ledgers.get(&request.space)) {
-                ledger.pushed(request, answer);
+                ledger.pushed(request, answer, net.executor.now_ms());
             }
             if let (true, Ok(space)) = (net.server.is_several(), SpaceId::new(&request.space)) {
                 net.server.committed(&space);
@@ -450,8 +482,10 @@ impl Transport for Link {
         _metadata: &CallMetadata,
         request: wire::WatchRequest,
     ) -> Result<Answers<wire::WatchResponse>, CallError> {
-        self.stream(move |link, service, outlet| follow(link, service, request, outlet))
-            .await
+        self.stream(&request.clone(), move |link, service, outlet| {
+            follow(link, service, request, outlet)
+        })
+        .await
     }
 
     async fn snapshot(
@@ -460,6 +494,7 @@ impl Transport for Link {
         request: wire::SnapshotRequest,
     ) -> Result<Answers<wire::SnapshotResponse>, CallError> {
         self.stream(
+            &request.clone(),
             move |link: Link, service: Service, mut outlet: Outlet<_>| async move {
                 let now = link.net.server.wall_ms();
                 let mut messages = Vec::new();

@@ -10,14 +10,14 @@ use crate::ledger::{self, Ledger};
 use crate::net::Net;
 use crate::server::Server;
 use crate::trace::Trace;
-use crate::world::World;
+use crate::world::{Faults, World};
 use gosync_client::engine::Phase;
 use gosync_proto::limits::Limits;
 use gosync_proto::mutant::Mutant;
-use gosync_proto::{Record, SpaceId};
+use gosync_proto::{Key, Record, SpaceId};
 use gosync_server::store::StoreError;
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a run showed.
 #[derive(Clone, Debug)]
@@ -82,7 +82,7 @@ impl Part {
 /// message arrives, and then everything must be at rest within so long: the
 /// longest pause before a retry is 30 s, and a silent stream is given up after
 /// 10 s.
-const TO_REST_MS: u64 = 60_000;
+pub(crate) const TO_REST_MS: u64 = 60_000;
 /// Calls that were lost are given up after this long, messages are delayed by
 /// at most as much.
 const AFTERMATH_MS: u64 = 60_000;
@@ -104,12 +104,14 @@ pub(crate) struct Stage {
     pub(crate) faults: Cell<u64>,
     /// Each with its books; the violations are everybody's.
     pub(crate) spaces: Vec<(SpaceId, Ledger)>,
-    ledger: Ledger,
+    pub(crate) ledger: Ledger,
     trace: Trace,
+    /// Deletions may be forgotten.
+    forgiving: Cell<bool>,
     /// Long runs are calmer: by how much.
     pub(crate) pace: u64,
-    /// When faults end.
-    until_ms: u64,
+    /// How long faults last, in each act.
+    act_ms: u64,
 }
 
 /// Runs one seed of a world.
@@ -195,7 +197,8 @@ pub fn run(world: &'static World, seed: u64, options: &Options) -> anyhow::Resul
     devices.retain(|d| options.part.has_device(d.index()));
     let stage = Stage {
         world,
-        until_ms,
+        act_ms: until_ms,
+        forgiving: Cell::new(world.forgiving),
         pace,
         devices,
         places: count,
@@ -231,7 +234,7 @@ impl Stage {
         self.trace.line(self.executor.now_ms(), what);
     }
 
-    fn wait(&self, ms: u64) -> Result<(), Spinning> {
+    pub(crate) fn wait(&self, ms: u64) -> Result<(), Spinning> {
         self.executor.run_until(self.executor.now_ms() + ms)
     }
 
@@ -245,23 +248,137 @@ impl Stage {
         for device in &self.devices {
             device.open();
         }
-        let mut next_fault = Fate::new(self);
-        while self.executor.now_ms() < self.until_ms && self.ledger.violations().is_empty() {
+        self.act(self.world.faults)?;
+        if !self.is_sound() || !self.come_to_rest()? {
+            return Ok(());
+        }
+        if let Some(faults) = self.world.then {
+            self.begin_anew();
+            self.act(faults)?;
+            if !self.is_sound() || !self.come_to_rest()? {
+                return Ok(());
+            }
+        }
+        // and it stays so
+        self.wait(60_000)?;
+        let (_, calls) = self.net.take_busiest();
+        if calls > 0 {
+            let what = format!("{calls} calls although nothing was to be done");
+            self.ledger.violation(what);
+        }
+        self.compact_all();
+        self.verify()?;
+        self.look_for_old_tombstones();
+        match self.is_sound() {
+            true => self.trial(),
+            false => Ok(()),
+        }
+    }
+
+    fn is_sound(&self) -> bool {
+        self.ledger.violations().is_empty()
+    }
+
+    /// Faults, one after the other, until their time is over.
+    fn act(&self, faults: Faults) -> Result<(), Spinning> {
+        let until_ms = self.executor.now_ms() + self.act_ms;
+        for device in &self.devices {
+            device.set_writing(true);
+        }
+        let mut next_fault = Fate::new(self, faults);
+        while self.executor.now_ms() < until_ms && self.is_sound() {
             let pause = self.chance.skewed(15_000 * self.pace);
-            self.wait(pause.min(self.until_ms - self.executor.now_ms()))?;
+            self.wait(pause.min(until_ms - self.executor.now_ms()))?;
             let (looks, place) = (self.chance.permille(100), self.chance.bits());
             if let Some(device) = self.device_at(place).filter(|_| looks) {
                 self.check_cursor(device);
             }
             if let Err(error) = next_fault.strike() {
-                self.ledger.violation(format!("the server failed: {error}"));
+                self.fails(error);
             }
         }
         next_fault.make_good();
-        if !self.ledger.violations().is_empty() {
-            return Ok(());
+        Ok(())
+    }
+
+    /// All agree: from here on the books are kept strictly.
+    fn begin_anew(&self) {
+        self.note(format_args!("the second act"));
+        for (space, ledger) in &self.spaces {
+            match self.server.records(space) {
+                Ok(records) => ledger.begin_anew(&records),
+                Err(error) => self.fails(error),
+            }
         }
-        self.come_to_rest()
+        self.forgiving.set(false);
+        self.ledger.set_server_keeps(true);
+    }
+
+    pub(crate) fn fails(&self, error: impl std::fmt::Display) {
+        self.ledger.violation(format!("the server failed: {error}"));
+    }
+
+    /// Compacts a space, and looks at what that removed.
+    pub(crate) fn compact(
+        &self,
+        space: &SpaceId,
+        ledger: &Ledger,
+        retention_ms: u64,
+    ) -> Result<(), StoreError> {
+        let before = self.server.records(space)?;
+        let done = self.server.compact(space, retention_ms)?;
+        self.note(format_args!("{done:?}"));
+        let until_ms = self.executor.now_ms().saturating_sub(retention_ms);
+        // damage that was met goes too, and a wrong clock says nothing
+        let faults = &self.world.faults;
+        if faults.server_rot + faults.server_clock == 0 {
+            let after = self.server.records(space)?;
+            ledger.compacted(&before, &after, done.to, until_ms);
+        }
+        Ok(())
+    }
+
+    /// At rest, every tombstone may go.
+    fn compact_all(&self) {
+        for (space, ledger) in &self.spaces {
+            let swept = self.compact(space, ledger, 0).and_then(|()| {
+                let horizon = self.server.position(space)?.horizon;
+                Ok((horizon, self.server.records(space)?))
+            });
+            let old = |records: BTreeMap<Key, Record>, horizon| {
+                let mut records = records.into_values();
+                records.find(|r| r.is_tombstone() && r.version.time < horizon)
+            };
+            match swept {
+                // one that arrived while the clock ran ahead is still young
+                Ok(_) if self.world.faults.server_clock > 0 => {}
+                Ok((horizon, records)) => {
+                    if let Some(kept) = old(records, horizon) {
+                        let what = format!("the server keeps the old tombstone of {}", kept.key);
+                        self.ledger.violation(what);
+                    }
+                }
+                Err(error) => self.fails(error),
+            }
+        }
+    }
+
+    /// A replica that has learnt the horizon keeps nothing below it.
+    fn look_for_old_tombstones(&self) {
+        for device in &self.devices {
+            let horizon = match self.server.position(device.space()) {
+                Ok(position) => position.horizon,
+                Err(error) => return self.fails(error),
+            };
+            let mut held = device.records().into_values();
+            if let Some(r) = held.find(|r| r.is_tombstone() && r.version.time < horizon) {
+                self.ledger.violation(format!(
+                    "device {} keeps the old tombstone of {}",
+                    device.index(),
+                    r.key
+                ));
+            }
+        }
     }
 
     /// The device of a place among all; `None` for one that was left out.
@@ -270,7 +387,8 @@ impl Stage {
         self.devices.iter().find(|d| d.index() == index)
     }
 
-    fn come_to_rest(&self) -> Result<(), Spinning> {
+    /// Whether it did.
+    fn come_to_rest(&self) -> Result<bool, Spinning> {
         self.note(format_args!("no more faults"));
         for device in &self.devices {
             device.set_writing(false);
@@ -280,37 +398,31 @@ impl Stage {
             self.look_at_every_byte();
             self.wait(10_000)?;
         }
-        let mut rested = None;
-        for _ in 0..TO_REST_MS / 1_000 {
-            if self.at_rest() {
-                rested = Some(self.executor.now_ms());
-                break;
-            }
-            self.wait(1_000)?;
-        }
+        let rested = self.rest_within(TO_REST_MS)?;
         let (busiest, _) = self.net.take_busiest();
         if busiest > BUSIEST {
             let what = format!("a device made {busiest} calls in one second");
             self.ledger.violation(what);
         }
         match rested {
-            Some(at) => {
-                self.note(format_args!("at rest at {at} ms"));
+            true => {
+                self.note(format_args!("at rest"));
                 self.judge();
-                // and it stays so
-                self.wait(60_000)?;
-                let (_, calls) = self.net.take_busiest();
-                if calls > 0 {
-                    let what = format!("{calls} calls although nothing was to be done");
-                    self.ledger.violation(what);
-                }
-                self.verify()
             }
-            None => {
-                self.complain();
-                Ok(())
-            }
+            false => self.complain(),
         }
+        Ok(rested)
+    }
+
+    /// Whether all is at rest before so much time has passed.
+    pub(crate) fn rest_within(&self, ms: u64) -> Result<bool, Spinning> {
+        for _ in 0..ms / 1_000 {
+            if self.at_rest() {
+                return Ok(true);
+            }
+            self.wait(1_000)?;
+        }
+        Ok(false)
     }
 
     /// Damage that nobody reads is not noticed: whoever wants to know looks.
@@ -318,7 +430,7 @@ impl Stage {
         for (space, _) in &self.spaces {
             match self.server.scrub(space) {
                 Ok(found) => self.note(format_args!("the server sets {found} records aside")),
-                Err(error) => self.ledger.violation(format!("the server failed: {error}")),
+                Err(error) => self.fails(error),
             }
         }
         for device in &self.devices {
@@ -354,7 +466,7 @@ impl Stage {
     }
 
     /// What keeps it from resting.
-    fn complain(&self) {
+    pub(crate) fn complain(&self) {
         let waiting = self.spaces.iter().flat_map(|(_, l)| l.waiting());
         for (store, record) in waiting {
             let what = format!("store {store} still waits with a write of {}", record.key);
@@ -370,7 +482,7 @@ impl Stage {
     fn judge(&self) {
         for (space, ledger) in &self.spaces {
             if let Err(error) = self.judge_space(space, ledger) {
-                self.ledger.violation(format!("the server failed: {error}"));
+                self.fails(error);
             }
         }
         for device in &self.devices {
@@ -381,7 +493,7 @@ impl Stage {
     fn judge_space(&self, space: &SpaceId, ledger: &Ledger) -> Result<(), StoreError> {
         let records = self.server.records(space)?;
         let horizon = self.server.position(space)?.horizon;
-        ledger.judge(&records, horizon, self.world.forgiving);
+        ledger.judge(&records, horizon, self.forgiving.get());
         match self.server.roots(space)? {
             Some((kept, computed)) if kept != computed => self
                 .ledger
@@ -422,7 +534,7 @@ impl Stage {
         // damage makes holes behind cursors; and where deletions are forgotten,
         // an older record may come back that loses against a tombstone here,
         // which then goes below the horizon. Comparing heals both.
-        if faults.server_rot + faults.device_rot > 0 || self.world.forgiving {
+        if faults.server_rot + faults.device_rot > 0 || self.forgiving.get() {
             return;
         }
         let known = self.server.committed_records(device.space());

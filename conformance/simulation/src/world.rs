@@ -49,6 +49,9 @@ pub struct World {
     pub about: &'static str,
     /// What happens.
     pub faults: Faults,
+    /// What happens in a second act, after all has come to rest once: now the
+    /// server loses nothing more, and no deletion may be forgotten.
+    pub then: Option<Faults>,
     /// The server keeps its data in SQLite.
     pub sqlite: bool,
     /// Servers that work on one store, at most.
@@ -102,6 +105,7 @@ const BASE: World = World {
         device_rot: 0,
         reuse: 0,
     },
+    then: None,
     sqlite: false,
     servers: 1,
     spaces: 1,
@@ -263,6 +267,23 @@ pub const WORLDS: &[World] = &[
         name: "reuse",
         about: "a faulty replica gives versions that exist to other content",
         faults: Faults { reuse: 10, ..FLAKY },
+        ..BASE
+    },
+    World {
+        name: "two-acts",
+        about: "the server is wiped or restored; then, after a rest, tombstones are compacted",
+        faults: Faults {
+            wipe: 4,
+            restore: 8,
+            away: 6,
+            ..FLAKY
+        },
+        then: Some(Faults {
+            compact: 10,
+            away: 10,
+            ..FLAKY
+        }),
+        minutes: 8,
         ..BASE
     },
     World {

@@ -26,6 +26,9 @@ enum Bench {
     Sync(Options),
     /// Writes of 10,000 records by the WASM client in Chromium, beside raw IndexedDB
     Browser(Output),
+    /// Round trips, bytes and records moved when damage to some of 100,000 records is healed; `-- --write` renews
+    /// the table
+    Heal(Options),
 }
 
 #[derive(clap::Args)]
@@ -62,6 +65,7 @@ pub fn run(args: &Args) -> Result<()> {
         Bench::Reconcile(options) => example("gosync-proto", "bench_reconcile", options),
         Bench::Sync(options) => example("gosync-simulation", "bench_sync", options),
         Bench::Browser(output) => in_browser(output),
+        Bench::Heal(options) => example("gosync-simulation", "bench_heal", options),
     }
 }
 
