@@ -1,6 +1,7 @@
 //! Keys, ranges of keys and space ids: what may stand in a request as an
 //! address. Knows nothing of records or versions.
 
+use crate::mutant;
 use crate::reason::{Invalid, Reason};
 use std::fmt;
 use std::sync::Arc;
@@ -22,11 +23,11 @@ impl Key {
     pub fn new(bytes: impl Into<Box<[u8]>>) -> Result<Key, Invalid> {
         let bytes = bytes.into();
         match bytes.len() {
-            0 => Err(Invalid::malformed(
+            0 if !mutant!(EmptyKeysTaken) => Err(Invalid::malformed(
                 "key",
                 "is empty; a key has 1 to 512 bytes",
             )),
-            n if n > Key::MAX_BYTES => Err(Invalid::limit(
+            n if n > Key::MAX_BYTES && !mutant!(LongKeysTaken) => Err(Invalid::limit(
                 "key",
                 "max_key_bytes",
                 Key::MAX_BYTES as u64,
@@ -100,7 +101,7 @@ impl KeyRange {
     /// [`KeyRange::new`] of bounds that other ranges may have as well.
     pub(crate) fn of_bounds(start: Arc<[u8]>, end: Option<Arc<[u8]>>) -> Result<KeyRange, Invalid> {
         for bound in [Some(&start), end.as_ref()].into_iter().flatten() {
-            if bound.len() > Self::MAX_BOUND_BYTES {
+            if bound.len() > Self::MAX_BOUND_BYTES && !mutant!(LongBoundsTaken) {
                 return Err(Invalid::limit(
                     "range",
                     "max_bound_bytes",
@@ -311,7 +312,8 @@ impl SpaceId {
     /// [`Reason::Malformed`].
     pub fn new(id: &str) -> Result<SpaceId, Invalid> {
         let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-        if (1..=Self::MAX_BYTES).contains(&id.len()) && id.bytes().all(legal) {
+        let proper = (1..=Self::MAX_BYTES).contains(&id.len()) && id.bytes().all(legal);
+        if proper || mutant!(AnySpaceId) {
             Ok(SpaceId(id.into()))
         } else {
             Err(Invalid::new(

@@ -165,6 +165,101 @@ mutants! {
     Server GuessesUnlimited "guesses-unlimited" ["SEC-010"] "Tokens may be guessed at any rate.";
     Server UnknownFeatureRefused "unknown-feature-refused" ["EXT-004", "HELLO-009"] "Features of later versions are malformed.";
 
+    // ---- the server: what a request may hold ----
+    Server EmptyKeysTaken "empty-keys-taken" ["MODEL-004"] "Keys may be empty.";
+    Server LongKeysTaken "long-keys-taken" ["MODEL-005", "SNAP-030"] "Keys may be longer than 512 bytes.";
+    Server LongBoundsTaken "long-bounds-taken" ["MODEL-009"] "Bounds of ranges may be longer than 513 bytes.";
+    Server AnySpaceId "any-space-id" ["MODEL-001"] "A space may have any name.";
+    Server InvertedRangesTaken "inverted-ranges-taken" ["MODEL-008"] "A range whose end is not above its start stands for all keys.";
+    Server VersionOptional "version-optional" ["MODEL-013"] "A record may have no version.";
+    Server TombstonesWithValue "tombstones-with-value" ["MODEL-015"] "A tombstone may bring a value, which is dropped.";
+    Server UnknownFlagsTaken "unknown-flags-taken" ["MODEL-014"] "Flags that nobody knows are dropped.";
+    Server EntriesWithoutRanges "entries-without-ranges" ["MODEL-010"] "An entry of held may have no ranges.";
+    Server RangesInAnyOrder "ranges-in-any-order" ["MODEL-011"] "The ranges of an entry may come in any order.";
+    Server OverlapsTaken "overlaps-taken" ["MODEL-012"] "Two entries of held may cover one key.";
+    Server RangesUncounted "ranges-uncounted" ["LIMIT-004"] "There may be any number of ranges.";
+
+    // ---- the server: Hello, and where a replica stands ----
+    Server AnyVersionsOffered "any-versions-offered" ["HELLO-004"] "Version 1 is chosen whether or not it was offered.";
+    Server FingerprintsUncounted "fingerprints-uncounted" ["HELLO-023"] "There may be more fingerprints than ranges.";
+    Server EqualUnasked "equal-unasked" ["HELLO-024"] "Hello compares where nothing was sent.";
+    Server TotalOfSpace "total-of-space" ["HELLO-022", "SEC-005"] "Hello counts all of the space.";
+    Server FeaturesUnasked "features-unasked" ["HELLO-010"] "Hello answers features that were not named.";
+    Server HelloWithoutTime "hello-without-time" ["HELLO-012"] "Hello tells no time.";
+    Server LimitsUntold "limits-untold" ["HELLO-013"] "Hello tells no limits.";
+    Server GrantsUntold "grants-untold" ["HELLO-014"] "Hello lists no grants.";
+    Server RestorePointsUntold "restore-points-untold" ["HELLO-020", "HIST-013"] "Hello lists no restore points.";
+    Server HelloNeedsOrder "hello-needs-order" ["HELLO-019"] "Hello is refused to those who have to reconcile.";
+    Server StatusesBackwards "statuses-backwards" ["HELLO-018", "PUSH-034", "SNAP-004"] "Statuses come in the reverse order.";
+    Server RetiredServed "retired-served" ["MODEL-003"] "A space that was deleted for good is served.";
+    Server AnyVersionSpoken "any-version-spoken" ["HELLO-007"] "The version in the metadata is not looked at.";
+    Server VersionsUntold "versions-untold" ["HELLO-005"] "The refusal of a version lists none.";
+
+    // ---- the server: who calls ----
+    Server NoTokenNeeded "no-token-needed" ["SEC-001", "TRANS-011"] "Who shows no token may do everything.";
+    Server AnyScheme "any-scheme" ["TRANS-011"] "A token counts in any scheme.";
+    Server AnyToken "any-token" ["TRANS-011"] "A token that nobody has may do everything.";
+    Server ExpiredTaken "expired-taken" ["HELLO-031"] "A token that has expired is valid.";
+    Server GrantsIgnored "grants-ignored" ["HELLO-015", "PUSH-033", "SNAP-028"] "Every token may do everything.";
+    Server RightsNeverEnd "rights-never-end" ["WATCH-035"] "A stream goes on after its token was revoked.";
+    Server TokenAnywhere "token-anywhere" ["TRANS-009"] "A token counts in other metadata, too.";
+    Server ReadersWrite "readers-write" ["PUSH-010"] "Who may read may write everything.";
+    Server PrefixIgnored "prefix-ignored" ["HELLO-016", "SEC-004"] "Who may read something may read everything.";
+
+    // ---- the server: more of Push ----
+    Server EmptyPushRefused "empty-push-refused" ["PUSH-003"] "A push has to have records.";
+    Server OneBadRefusesAll "one-bad-refuses-all" ["PUSH-007"] "One bad record refuses the whole push.";
+    Server SequenceOfHead "sequence-of-head" ["PUSH-013"] "Applied records are told the sequence before them.";
+    Server VerdictsBackwards "verdicts-backwards" ["PUSH-009"] "Verdicts come in the reverse order.";
+    Server PushWithoutTime "push-without-time" ["PUSH-020"] "The answer to a push tells no time.";
+    Server PushNeedsOrder "push-needs-order" ["PUSH-008"] "Push is refused to those who have to reconcile.";
+    Server QuotaIgnored "quota-ignored" ["LIMIT-014"] "A space may grow beyond its quota.";
+    Server ValuesTold "values-told" ["ERR-006"] "A verdict repeats the value that it refuses.";
+
+    // ---- the server: more of streams ----
+    Server RangesOptional "ranges-optional" ["WATCH-002", "SNAP-006"] "Calls about ranges may name none.";
+    Server HeartbeatWithoutTime "heartbeat-without-time" ["WATCH-029"] "Heartbeats tell no time.";
+    Server NoCheckpoint "no-checkpoint" ["WATCH-018"] "Who has caught up is not told.";
+    Server CatchUpGoesOn "catch-up-goes-on" ["WATCH-022"] "A watch until caught up does not end.";
+    Server WatchOfAll "watch-of-all" ["WATCH-003"] "A watch brings records of the whole space.";
+    Server ChangesBackwards "changes-backwards" ["WATCH-004"] "The records of a message come in the reverse order.";
+    Server HeartbeatsLate "heartbeats-late" ["WATCH-028"] "Heartbeats come at a twentieth of the rate.";
+    Server OneCheckpoint "one-checkpoint" ["WATCH-019"] "No checkpoint comes after the first.";
+    Server EndUnsaid "end-unsaid" ["WATCH-036"] "Streams end without saying so.";
+    Server ShutdownUnsaid "shutdown-unsaid" ["TRANS-029"] "A server that stops does not tell its streams.";
+    Server LifetimeIgnored "lifetime-ignored" ["LIMIT-014"] "Streams live for ever.";
+    Server SnapshotNeedsOrder "snapshot-needs-order" ["SNAP-005"] "Snapshot is refused to those who have to reconcile.";
+    Server SnapshotOfNothing "snapshot-of-nothing" ["SNAP-013"] "The fingerprints after a snapshot are those of nothing.";
+    Server SnapshotNowhere "snapshot-nowhere" ["SNAP-003"] "A snapshot has no position.";
+    Server OneChunk "one-chunk" ["SNAP-010"] "A snapshot comes in one message.";
+    Server SnapshotBackwards "snapshot-backwards" ["SNAP-009"] "The records of a chunk come in the reverse order.";
+
+    // ---- the server: more of Reconcile ----
+    Server AnyDigestLength "any-digest-length" ["RECON-010"] "A length of digests that is none stands for the usual one.";
+    Server BudgetIgnored "budget-ignored" ["RECON-024"] "The wished size of an answer is ignored.";
+    Server EntriesUncounted "entries-uncounted" ["RECON-011"] "A request may ask about any number of parts and items.";
+    Server AskedBeyondHeld "asked-beyond-held" ["RECON-009"] "A request may ask about what is not held.";
+    Server NothingAsked "nothing-asked" ["RECON-009"] "A request may ask about nothing.";
+    Server RecordsBackwards "records-backwards" ["RECON-021"] "The records of an answer come in the reverse order.";
+    Server WantedUntold "wanted-untold" ["RECON-023"] "An answer does not say what is damaged.";
+    Server ResumeUntold "resume-untold" ["RECON-026"] "An answer does not say where it broke off.";
+    Server LeftoversTaken "leftovers-taken" ["RECON-008"] "Entries of columns may be left over.";
+    Server EmptyRunsTaken "empty-runs-taken" ["RECON-008"] "A run may have no parts.";
+    Server LongVarintsTaken "long-varints-taken" ["RECON-002"] "Varints may be longer than they need be.";
+    Server AnswerFromNowhere "answer-from-nowhere" ["RECON-015"] "The answer of Reconcile has no position.";
+    Server AnswerWithoutStatus "answer-without-status" ["RECON-016"] "The answer of Reconcile has no statuses.";
+
+    // ---- the server: more of transport and refusals ----
+    Server StreamsBuffered "streams-buffered" ["TRANS-022"] "Proxies may buffer streams.";
+    Server AlwaysUnknown "always-unknown" ["ERR-002"] "Every refusal has the status UNKNOWN.";
+    Server ReasonsUnnamed "reasons-unnamed" ["ERR-001"] "Refusals name no reason.";
+    Server LimitsUnnamed "limits-unnamed" ["LIMIT-005"] "A refusal by a limit does not say which.";
+    Server HistoryUntold "history-untold" ["ERR-003"] "Refusals for the history have no details.";
+    Server OriginsRefused "origins-refused" ["TRANS-023"] "Pages of this machine are not answered.";
+    Server PostForbidden "post-forbidden" ["TRANS-024"] "Pages may not post.";
+    Server StatusHidden "status-hidden" ["TRANS-025"] "Pages do not see the status.";
+    Server StreamsUntold "streams-untold" ["TRANS-016"] "The connection promises other streams than Hello.";
+
     // ---- the client's clock and writes ----
     Client FloorForgotten "floor-forgotten" ["CLOCK-003"] "The clock's floor is not kept.";
     Client ReplacedIgnored "replaced-ignored" ["CLOCK-002"] "A write may be dated before the record that it replaces.";

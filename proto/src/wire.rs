@@ -15,6 +15,7 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("wire/gosync.v1.bin");
 
 use crate::history;
 use crate::key::{Key, KeyRange, RangeSet};
+use crate::mutant;
 use crate::reason::Invalid;
 use crate::record::{Content, FLAG_TOMBSTONE};
 use crate::version::{self, ReplicaId, Time};
@@ -59,13 +60,17 @@ impl TryFrom<Record> for crate::Record {
     fn try_from(r: Record) -> Result<Self, Invalid> {
         let version = r
             .version
+            .or(mutant!(VersionOptional).then(Default::default))
             .ok_or_else(|| Invalid::malformed("version", "is missing"))?;
         let content = match r.flags {
             0 => Content::Put(r.value),
-            FLAG_TOMBSTONE if r.value.is_empty() => Content::Tombstone,
+            FLAG_TOMBSTONE if r.value.is_empty() || mutant!(TombstonesWithValue) => {
+                Content::Tombstone
+            }
             FLAG_TOMBSTONE => {
                 return Err(Invalid::malformed("value", "is not empty in a tombstone"));
             }
+            _ if mutant!(UnknownFlagsTaken) => Content::Put(r.value),
             _ => {
                 return Err(Invalid::malformed(
                     "flags",
@@ -94,6 +99,10 @@ impl TryFrom<&Range> for KeyRange {
     type Error = Invalid;
 
     fn try_from(r: &Range) -> Result<Self, Invalid> {
+        let inverted = r.end.as_ref().is_some_and(|end| *end <= r.start);
+        if inverted && mutant!(InvertedRangesTaken) {
+            return Ok(KeyRange::all());
+        }
         KeyRange::new(&r.start, r.end.as_deref())
     }
 }
@@ -114,7 +123,7 @@ impl Held {
     /// # Errors
     /// [`crate::Reason::Malformed`] for no ranges, or ranges out of order.
     pub fn from_wire(h: &HeldRanges) -> Result<Held, Invalid> {
-        if h.ranges.is_empty() {
+        if h.ranges.is_empty() && !mutant!(EntriesWithoutRanges) {
             return Err(Invalid::malformed("ranges", "is empty"));
         }
         let ranges = h
@@ -122,8 +131,12 @@ impl Held {
             .iter()
             .map(KeyRange::try_from)
             .collect::<Result<_, _>>()?;
+        let ranges = match mutant!(RangesInAnyOrder) {
+            false => RangeSet::new(ranges)?,
+            true => RangeSet::union(ranges),
+        };
         Ok(Held {
-            ranges: RangeSet::new(ranges)?,
+            ranges,
             cursor: h.cursor.map(Into::into),
         })
     }
@@ -135,7 +148,7 @@ impl Held {
     /// [`crate::Reason::Malformed`] or [`crate::Reason::LimitExceeded`].
     pub fn list_from_wire(list: &[HeldRanges], max_ranges: u64) -> Result<Vec<Held>, Invalid> {
         let total = list.iter().map(|h| h.ranges.len() as u64).sum();
-        if total > max_ranges {
+        if total > max_ranges && !mutant!(RangesUncounted) {
             return Err(Invalid::limit("held", "max_ranges", max_ranges, total));
         }
         let held = list
@@ -145,8 +158,11 @@ impl Held {
             .collect::<Result<Vec<_>, _>>()?;
         let mut all: Vec<KeyRange> = held.iter().flat_map(|h| &h.ranges).cloned().collect();
         all.sort();
-        RangeSet::new(all)
-            .map_err(|_| Invalid::malformed("held", "names a key twice: its ranges overlap"))?;
+        let apart = RangeSet::new(all)
+            .map_err(|_| Invalid::malformed("held", "names a key twice: its ranges overlap"));
+        if !mutant!(OverlapsTaken) {
+            apart?;
+        }
         Ok(held)
     }
 

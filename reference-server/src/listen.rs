@@ -233,7 +233,10 @@ fn builder(config: &ConnectionConfig, max_streams: u32) -> Builder<TokioExecutor
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(max_streams)
+        .max_concurrent_streams(match mutant!(StreamsUntold) {
+            false => max_streams,
+            true => max_streams * 2,
+        })
         .max_send_buf_size(config.send_buffer_bytes)
         .initial_stream_window_size(256 << 10)
         .initial_connection_window_size(1 << 20)

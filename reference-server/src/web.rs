@@ -5,6 +5,7 @@ use crate::config::CorsConfig;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use gosync_proto::mutant;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -20,13 +21,19 @@ pub fn cors(config: &CorsConfig, open_to_all: bool) -> CorsLayer {
     // machine in
     let any = allowed.iter().any(|o| o == "*") && !open_to_all;
     let origins = AllowOrigin::predicate(move |origin: &HeaderValue, _| {
+        if mutant!(OriginsRefused) {
+            return false;
+        }
         any || origin.to_str().is_ok_and(|o| {
             allowed.iter().any(|a| a == o) || origin_host(o).is_some_and(is_loopback)
         })
     });
     CorsLayer::new()
         .allow_origin(origins)
-        .allow_methods([Method::POST, Method::GET])
+        .allow_methods(match mutant!(PostForbidden) {
+            false => vec![Method::POST, Method::GET],
+            true => vec![Method::GET],
+        })
         .allow_headers([
             header::AUTHORIZATION,
             header::CONTENT_TYPE,
@@ -38,7 +45,10 @@ pub fn cors(config: &CorsConfig, open_to_all: bool) -> CorsLayer {
             header("x-user-agent"),
         ])
         .expose_headers([
-            header("grpc-status"),
+            header(match mutant!(StatusHidden) {
+                false => "grpc-status",
+                true => "grpc-hidden",
+            }),
             header("grpc-message"),
             header("grpc-status-details-bin"),
             header("grpc-encoding"),

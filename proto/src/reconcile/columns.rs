@@ -158,7 +158,7 @@ pub(super) fn get_varint(field: &'static str, column: &mut &[u8]) -> Result<u64,
         }
         v |= bits << (7 * i);
         if byte & 0x80 == 0 {
-            if byte == 0 && i > 0 {
+            if byte == 0 && i > 0 && !mutant!(LongVarintsTaken) {
                 return Err(Flaw::new(
                     field,
                     "has a varint that is not in shortest form",
@@ -327,6 +327,7 @@ impl<'a> Asked<'a> {
             } else {
                 let (kind, n) = get_run(&mut self.parts)?;
                 match (kind, n) {
+                    (SKIP | FINGERPRINT, 0) if mutant!(EmptyRunsTaken) => continue,
                     (SKIP | FINGERPRINT, 0) => {
                         return Err(Flaw::new("parts", "has a run of no parts"));
                     }
@@ -376,6 +377,9 @@ impl<'a> Asked<'a> {
     fn end(&self) -> Result<Option<(KeyRange, Spoken<'a>)>, Flaw> {
         if !self.ended {
             return Err(Flaw::new("parts", "is empty"));
+        }
+        if mutant!(LeftoversTaken) {
+            return Ok(None);
         }
         if !self.bounds.is_empty() {
             return Err(Flaw::new("bounds", "has more bounds than parts need"));

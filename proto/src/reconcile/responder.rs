@@ -85,6 +85,7 @@ pub fn respond<V: View, L>(
     let digest_len = match request.digest_len as usize {
         0 => DEFAULT_DIGEST_LEN,
         n if is_digest_len(n) => n,
+        _ if mutant!(AnyDigestLength) => DEFAULT_DIGEST_LEN,
         _ => return Err(Invalid::malformed("digest_len", "is not 4 to 8 or 32 (or 0)").into()),
     };
     let asked = Asked::new(
@@ -96,6 +97,7 @@ pub fn respond<V: View, L>(
     check(asked.clone(), digest_len, scope, budget)?;
     let wished = match request.max_response_bytes as usize {
         0 => budget.max_response_bytes,
+        _ if mutant!(BudgetIgnored) => budget.max_response_bytes,
         n => n.min(budget.max_response_bytes),
     };
     let mut answer = Answer {
@@ -135,7 +137,7 @@ fn check(
         if let Spoken::Items(shorts) = spoken {
             entries += (shorts.len() / digest_len) as u64;
         }
-        if entries > budget.max_entries {
+        if entries > budget.max_entries && !mutant!(EntriesUncounted) {
             return Err(Invalid::limit(
                 "parts",
                 "max_reconcile_entries",
@@ -146,6 +148,7 @@ fn check(
         if !scope
             .find(range.start())
             .is_some_and(|held| held.covers(&range))
+            && !mutant!(AskedBeyondHeld)
         {
             return Err(Invalid::malformed(
                 "parts",
@@ -154,7 +157,7 @@ fn check(
         }
     }
     match entries {
-        0 => Err(Invalid::malformed("parts", "asks about nothing")),
+        0 if !mutant!(NothingAsked) => Err(Invalid::malformed("parts", "asks about nothing")),
         _ => Ok(()),
     }
 }
@@ -374,14 +377,20 @@ impl<V: View, L, F: FnMut(&Key) -> Result<Option<Record>, L>> Answer<'_, V, F> {
         if mutant!(RecordsHeldBack) {
             records.pop();
         }
+        if mutant!(RecordsBackwards) {
+            records.reverse();
+        }
         wire::ReconcileResponse {
             parts: self.runs.finish(),
             bounds: self.bounds,
             digests: self.digests,
             lacking: self.lacking.finish(),
             records,
-            wanted: wanted.iter().map(Into::into).collect(),
-            resume_at: self.resume_at,
+            wanted: match mutant!(WantedUntold) {
+                false => wanted.iter().map(Into::into).collect(),
+                true => Vec::new(),
+            },
+            resume_at: self.resume_at.filter(|_| !mutant!(ResumeUntold)),
             ..Default::default()
         }
     }

@@ -62,10 +62,12 @@ pub async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: 
         Err(refusal) => guard.refused(&refusal),
     };
     // proxies must neither buffer a stream nor keep an answer
-    response.headers_mut().insert(
-        header::CACHE_CONTROL,
-        HeaderValue::from_static("no-store, no-transform"),
-    );
+    if !mutant!(StreamsBuffered) {
+        response.headers_mut().insert(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("no-store, no-transform"),
+        );
+    }
     let code = status_code(response.headers()).unwrap_or(Code::Ok);
     let took = begun.elapsed();
     guard.metrics.call(method, code as i32, took);
@@ -88,8 +90,12 @@ impl Guard {
             });
         }
         let text = |name| headers.get(name).and_then(|v| v.to_str().ok());
-        let caller = self.identify(text("authorization"), peer)?;
-        if method != "Hello" {
+        let mut shown = text("authorization");
+        if mutant!(TokenAnywhere) {
+            shown = shown.or(text("x-authorization"));
+        }
+        let caller = self.identify(shown, peer)?;
+        if method != "Hello" && !mutant!(AnyVersionSpoken) {
             check_version(text("gosync-version"))?;
         }
         Ok(caller)

@@ -163,7 +163,7 @@ struct Bounds {
 impl Bounds {
     fn new<T>(shell: &Arc<Shell>, request: &Request<T>, admitted: &Admitted) -> Bounds {
         let own = Some(shell.limits.max_stream_lifetime_ms)
-            .filter(|ms| *ms > 0)
+            .filter(|ms| *ms > 0 && !mutant!(LifetimeIgnored))
             .map(Duration::from_millis);
         let asked = guard::stream_timeout(request.metadata());
         Bounds {
@@ -190,7 +190,7 @@ impl Bounds {
             }
         };
         tokio::select! {
-            () = self.shell.drain.cancelled() => Refusal {
+            () = self.shell.drain.cancelled(), if !mutant!(ShutdownUnsaid) => Refusal {
                 retry_after_ms: 500,
                 ..Refusal::new(Reason::Unavailable, "the server is stopping; connect again")
             },

@@ -5,7 +5,7 @@
 use crate::service::Refusal;
 use gosync_proto::limits::Limits;
 use gosync_proto::reason::ERROR_DOMAIN;
-use gosync_proto::{PROTOCOL_VERSION, Reason, wire};
+use gosync_proto::{PROTOCOL_VERSION, Reason, mutant, wire};
 use prost::Message;
 use prost_types::Any;
 use std::collections::BTreeMap;
@@ -79,7 +79,10 @@ fn any(name: &str, message: &impl Message) -> Any {
 
 /// A refused call as a gRPC status with its details.
 pub fn to_status(refusal: &Refusal, limits: &Limits, now_ms: u64) -> Status {
-    let code = refusal.reason.status() as i32;
+    let code = match mutant!(AlwaysUnknown) {
+        false => refusal.reason.status() as i32,
+        true => Code::Unknown as i32,
+    };
     let mut metadata = BTreeMap::new();
     if let Some(field) = &refusal.field {
         metadata.insert("field".to_owned(), field.clone());
@@ -87,7 +90,10 @@ pub fn to_status(refusal: &Refusal, limits: &Limits, now_ms: u64) -> Status {
     let mut details = vec![any(
         "google.rpc.ErrorInfo",
         &google::ErrorInfo {
-            reason: refusal.reason.as_str().to_owned(),
+            reason: match mutant!(ReasonsUnnamed) {
+                false => refusal.reason.as_str().to_owned(),
+                true => String::new(),
+            },
             domain: ERROR_DOMAIN.to_owned(),
             metadata,
         },
@@ -157,10 +163,15 @@ fn detail(name: &str, refusal: &Refusal, limits: &Limits, now_ms: u64) -> Option
             &wire::ServerDetail {
                 server_time_ms: now_ms,
                 max_clock_skew_ms: limits.max_clock_skew_ms,
-                versions: vec![PROTOCOL_VERSION],
+                versions: match mutant!(VersionsUntold) {
+                    false => vec![PROTOCOL_VERSION],
+                    true => Vec::new(),
+                },
             },
         ),
+        "gosync.v1.HistoryDetail" if mutant!(HistoryUntold) => return None,
         "gosync.v1.HistoryDetail" => any(name, refusal.history.as_deref()?),
+        "gosync.v1.LimitDetail" if mutant!(LimitsUnnamed) => return None,
         "gosync.v1.LimitDetail" => any(name, refusal.limit.as_ref()?),
         _ => return None,
     })

@@ -3,6 +3,7 @@
 //! Knows nothing of what is sent.
 
 use crate::ops::metrics::StreamGuard;
+use gosync_proto::mutant;
 use gosync_proto::wire::{SnapshotResponse, StreamEnd, WatchResponse};
 use gosync_proto::wire::{snapshot_response, watch_response};
 use std::pin::Pin;
@@ -102,7 +103,8 @@ impl<T: Ends> Outlet<T> {
     /// Ends the stream. The end needs no room: it is read after whatever is
     /// still in flight. Resolves to whether the reader took it in time.
     pub async fn finish(self, end: StreamEnd) -> bool {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+        let end = Some(end).filter(|_| !mutant!(EndUnsaid));
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = end;
         drop(self.messages);
         tokio::time::timeout(self.patience, self.gone.cancelled())
             .await

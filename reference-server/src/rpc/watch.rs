@@ -53,7 +53,12 @@ async fn follow(
 ) -> Option<StreamEnd> {
     let mut feed = watch.feed();
     // somewhat early, so that the promised interval holds on a busy machine
-    let interval = Duration::from_millis(shell.limits.heartbeat_interval_ms).mul_f64(0.9);
+    let interval = Duration::from_millis(shell.limits.heartbeat_interval_ms).mul_f64(
+        match mutant!(HeartbeatsLate) {
+            false => 0.9,
+            true => 20.0,
+        },
+    );
     let mut sent_at = Instant::now();
     let mut heartbeats = 0;
     let mut changed_since_checkpoint = false;
@@ -90,7 +95,8 @@ async fn follow(
                     },
                     () = sleep_until(sent_at + interval) => {
                         heartbeats += 1;
-                        if changed_since_checkpoint && heartbeats >= HEARTBEATS_PER_CHECKPOINT {
+                        let changed = changed_since_checkpoint && !mutant!(OneCheckpoint);
+                        if changed && heartbeats >= HEARTBEATS_PER_CHECKPOINT {
                             watch.want_checkpoint();
                             continue;
                         }

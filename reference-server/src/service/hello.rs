@@ -24,7 +24,7 @@ impl Service {
         request: wire::HelloRequest,
         now_ms: u64,
     ) -> Result<wire::HelloResponse, Refusal> {
-        if !request.versions.contains(&PROTOCOL_VERSION) {
+        if !request.versions.contains(&PROTOCOL_VERSION) && !mutant!(AnyVersionsOffered) {
             return Err(Refusal::new(
                 Reason::UnsupportedVersion,
                 format!("this server speaks version {PROTOCOL_VERSION} of the protocol only"),
@@ -42,7 +42,8 @@ impl Service {
             .map(|f| Digest::try_from(&f[..]))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| e.within("fingerprints"))?;
-        if !offered.is_empty() && offered.len() != asked.ranges().count() {
+        let each = offered.len() == asked.ranges().count() || mutant!(FingerprintsUncounted);
+        if !offered.is_empty() && !each {
             return Err(Invalid::malformed(
                 "fingerprints",
                 "are not as many as the ranges of held",
@@ -66,27 +67,44 @@ impl Service {
                     ours.zip(&offered)
                         .map(|(a, b)| a == *b || mutant!(AlwaysEqual))
                         .collect()
+                } else if offered.is_empty() && mutant!(EqualUnasked) {
+                    vec![false; asked.ranges().count()]
                 } else {
                     Vec::new()
                 };
-                let records = asked.ranges().map(|range| tree.count(range)).sum();
+                let records = match mutant!(TotalOfSpace) {
+                    false => asked.ranges().map(|range| tree.count(range)).sum(),
+                    true => standing.state.records,
+                };
                 Ok::<_, Refusal>((standing, equal, records))
             })?;
             answer?
         };
         let (standing, equal, total_records) = answer;
+        if mutant!(HelloNeedsOrder) {
+            standing.check_in_order()?;
+        }
         Ok(wire::HelloResponse {
             version: PROTOCOL_VERSION,
             features: FEATURES
                 .iter()
                 .map(|&f| f as i32)
-                .filter(|f| request.features.contains(f))
+                .filter(|f| request.features.contains(f) || mutant!(FeaturesUnasked))
                 .collect(),
-            server_time_ms: standing.state.told_time(now_ms),
-            limits: Some(self.limits().to_wire()),
-            grants: access.to_wire(),
+            server_time_ms: match mutant!(HelloWithoutTime) {
+                false => standing.state.told_time(now_ms),
+                true => 0,
+            },
+            limits: (!mutant!(LimitsUntold)).then(|| self.limits().to_wire()),
+            grants: match mutant!(GrantsUntold) {
+                false => access.to_wire(),
+                true => Vec::new(),
+            },
             position: Some(standing.state.position.to_wire()),
-            restore_points: standing.ancestry.to_wire(),
+            restore_points: match mutant!(RestorePointsUntold) {
+                false => standing.ancestry.to_wire(),
+                true => Vec::new(),
+            },
             held: standing.held_to_wire(),
             equal,
             total_records,

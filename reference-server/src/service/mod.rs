@@ -204,7 +204,7 @@ impl Asked {
         space: &str,
         held: &[wire::HeldRanges],
     ) -> Result<Asked, Refusal> {
-        if held.is_empty() {
+        if held.is_empty() && !mutant!(RangesOptional) {
             return Err(gosync_proto::Invalid::malformed("held", "is empty").into());
         }
         Asked::check(service, access, space, held)

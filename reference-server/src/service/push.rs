@@ -104,6 +104,9 @@ impl Batch {
             );
             return Err(e.into());
         }
+        if count == 0 && mutant!(EmptyPushRefused) {
+            return Err(Invalid::malformed("records", "is empty").into());
+        }
         let held = Held::list_from_wire(&request.held, limits.max_ranges)?;
         access.check_held(&held)?;
         let mut keys = HashSet::with_capacity(request.records.len());
@@ -118,7 +121,12 @@ impl Batch {
             .records
             .into_iter()
             .map(|record| check_record(&limits, access, record))
-            .collect();
+            .collect::<Vec<_>>();
+        if mutant!(OneBadRefusesAll)
+            && let Some(bad) = records.iter().find_map(|r| r.as_ref().err())
+        {
+            return Err(Refusal::new(bad.reason, bad.detail.clone()));
+        }
         Ok(Batch {
             space,
             records,
@@ -146,7 +154,12 @@ impl Batch {
         tx: &mut dyn WriteTx,
     ) -> Result<Result<(wire::PushResponse, bool), Refusal>, StoreError> {
         let judged = Standing::judge(tx, &self.held, self.newest_commit, self.authoritative)
-            .and_then(|standing| Ok((self.judge(tx, &standing)?, standing)));
+            .and_then(|standing| {
+                if mutant!(PushNeedsOrder) {
+                    standing.check_in_order()?;
+                }
+                Ok((self.judge(tx, &standing)?, standing))
+            });
         let (mut fates, standing) = match judged {
             Ok(judged) => judged,
             Err(refusal) => return Ok(Err(refusal)),
@@ -186,7 +199,10 @@ impl Batch {
                     });
                     wire::Verdict {
                         outcome: wire::Outcome::Applied as i32,
-                        sequence: standing.state.head() + applied.len() as u64,
+                        sequence: match mutant!(SequenceOfHead) {
+                            false => head + applied.len() as u64,
+                            true => head,
+                        },
                         ..Default::default()
                     }
                 }
@@ -241,13 +257,19 @@ impl Batch {
             super::report_damage(&self.space, &damage);
             tx.quarantine(&damage, now_ms)?;
         }
+        if mutant!(VerdictsBackwards) {
+            verdicts.reverse();
+        }
         let response = wire::PushResponse {
             verdicts,
             position: Some(match tx.state()?.position {
                 _ if mutant!(PositionBeforePush) => before.to_wire(),
                 after => after.to_wire(),
             }),
-            server_time_ms: standing.state.told_time(now_ms),
+            server_time_ms: match mutant!(PushWithoutTime) {
+                false => standing.state.told_time(now_ms),
+                true => 0,
+            },
             held: standing.held_to_wire(),
         };
         Ok(Ok((response, !applied.is_empty() || healed_or_hidden)))
@@ -326,7 +348,11 @@ impl Batch {
 }
 
 fn check_record(limits: &Limits, access: &Access, record: wire::Record) -> Checked {
-    let record = Record::try_from(record)?;
+    let told = mutant!(ValuesTold).then(|| String::from_utf8_lossy(&record.value).into_owned());
+    let record = Record::try_from(record).map_err(|e| {
+        let told = told.map(|value| format!("{e}: {value}"));
+        Rejection::new(e.reason, told.unwrap_or_else(|| e.to_string()))
+    })?;
     limits.check_record(&record)?;
     if !access.may_write(&record.key) {
         return Err(Rejection::new(
@@ -412,7 +438,7 @@ impl Room {
             ),
         ] {
             let grows = after > before || mutant!(QuotaOnShrink);
-            if quota != 0 && after > quota && grows {
+            if quota != 0 && after > quota && grows && !mutant!(QuotaIgnored) {
                 return Some(Rejection::new(
                     Reason::QuotaExceeded,
                     format!("the space is full: {name} is {quota}, this would make it {after}"),

@@ -70,8 +70,11 @@ impl Service {
         });
         match answer {
             Ok(answer) => Ok(wire::ReconcileResponse {
-                position: Some(standing.state.position.to_wire()),
-                held: standing.held_to_wire(),
+                position: (!mutant!(AnswerFromNowhere)).then(|| standing.state.position.to_wire()),
+                held: match mutant!(AnswerWithoutStatus) {
+                    false => standing.held_to_wire(),
+                    true => Vec::new(),
+                },
                 restore_points: standing.ancestry.to_wire(),
                 ..answer
             }),

@@ -39,9 +39,16 @@ impl Service {
         let authoritative = self.store().authoritative();
         let (prepared, mut tx) = self.with_tree(&asked.space, |tree, tx| {
             let standing = Standing::judge(tx, &asked.held, newest, authoritative)?;
-            Ok::<_, Refusal>((standing, range_states(tree, asked.ranges())))
+            let states = match mutant!(SnapshotOfNothing) {
+                false => range_states(tree, asked.ranges()),
+                true => range_states(&Default::default(), asked.ranges()),
+            };
+            Ok::<_, Refusal>((standing, states))
         })?;
         let (standing, states) = prepared?;
+        if mutant!(SnapshotNeedsOrder) {
+            standing.check_in_order()?;
+        }
         // the entries of the request may come in any order
         let mut scope: Vec<&KeyRange> = asked.ranges().collect();
         scope.sort();
@@ -57,7 +64,7 @@ impl Service {
         };
         let (total_records, total_bytes) = totals(&mut *tx, &counted, horizon)?;
         let start = wire::SnapshotStart {
-            position: Some(standing.state.position.to_wire()),
+            position: (!mutant!(SnapshotNowhere)).then(|| standing.state.position.to_wire()),
             held: standing.held_to_wire(),
             restore_points: standing.ancestry.to_wire(),
             total_records,
@@ -69,7 +76,10 @@ impl Service {
             return Ok(());
         }
         let budget = self.message_bytes(request.max_response_bytes);
-        let sent = send_records(&mut *tx, &rest, horizon, budget, &mut |records| {
+        let sent = send_records(&mut *tx, &rest, horizon, budget, &mut |mut records| {
+            if mutant!(SnapshotBackwards) {
+                records.reverse();
+            }
             emit(Event::Chunk(wire::SnapshotChunk { records }))
         })?;
         let damage = tx.take_damage();
@@ -143,7 +153,7 @@ fn send_records(
                 return ControlFlow::Continue(());
             }
             let size = Limits::encoded_bound(&record.key, record.content.value().len());
-            if bytes + size > budget && !chunk.is_empty() {
+            if bytes + size > budget && !chunk.is_empty() && !mutant!(OneChunk) {
                 bytes = 0;
                 flow = send(std::mem::take(&mut chunk));
                 if mutant!(SnapshotOmits) {

@@ -33,7 +33,7 @@ impl Standing {
         authoritative: bool,
     ) -> Result<Standing, Refusal> {
         let state = tx.state()?;
-        if state.status == SpaceStatus::Retired {
+        if state.status == SpaceStatus::Retired && !mutant!(RetiredServed) {
             return Err(Refusal::new(
                 Reason::SpaceRetired,
                 "the space was deleted for good",
@@ -113,6 +113,10 @@ impl Standing {
 
     /// The statuses as answers carry them.
     pub fn held_to_wire(&self) -> Vec<wire::HistoryStatus> {
-        self.held.iter().map(|s| s.to_wire()).collect()
+        let mut held: Vec<_> = self.held.iter().map(|s| s.to_wire()).collect();
+        if mutant!(StatusesBackwards) {
+            held.reverse();
+        }
+        held
     }
 }

@@ -57,7 +57,10 @@ impl Service {
         let mut watch = Watch {
             service: self.clone(),
             read_until: starts.iter().copied().min().unwrap_or(0),
-            ranges: RangeSet::union(held.iter().flat_map(|h| &h.ranges).cloned().collect()),
+            ranges: match mutant!(WatchOfAll) {
+                false => RangeSet::union(held.iter().flat_map(|h| &h.ranges).cloned().collect()),
+                true => RangeSet::all(),
+            },
             space,
             held,
             starts,
@@ -112,7 +115,10 @@ impl Watch {
     /// A sign of life. For a watch that is caught up.
     pub fn heartbeat(&self, now_ms: u64) -> wire::WatchResponse {
         event(Event::Heartbeat(wire::Heartbeat {
-            server_time_ms: self.clock_ms.max(now_ms),
+            server_time_ms: match mutant!(HeartbeatWithoutTime) {
+                false => self.clock_ms.max(now_ms),
+                true => 0,
+            },
             cursor: self
                 .delivered
                 .filter(|_| !mutant!(HeartbeatWithoutCursor))
@@ -141,13 +147,13 @@ impl Watch {
                         cursor: page.cursor.or(self.untimely()).map(Cursor::to_wire),
                     }))));
                 }
-            } else if self.checkpoint_due {
+            } else if self.checkpoint_due && !mutant!(NoCheckpoint) {
                 // nothing when a commit came in between: then read that first
                 if let Some(checkpoint) = self.checkpoint(now_ms)? {
                     self.checkpoint_due = false;
                     return Ok(Some(checkpoint));
                 }
-            } else if self.until_caught_up {
+            } else if self.until_caught_up && !mutant!(CatchUpGoesOn) {
                 self.finished = true;
                 return Ok(Some(event(Event::End(wire::StreamEnd::default()))));
             } else {
@@ -225,6 +231,9 @@ impl Watch {
         found.retain(|(sequence, _)| *sequence <= read_until);
         if mutant!(WatchOmits) {
             found.pop();
+        }
+        if mutant!(ChangesBackwards) {
+            found.reverse();
         }
         Ok(Some(Page {
             records: found.into_iter().map(|(_, record)| record).collect(),
