@@ -62,7 +62,15 @@ pub const CASES: &[Case<Cx>] = &[
 ];
 
 /// What a refusal tells beside the name of the space, which the caller knows.
-fn told(reply: &Reply, space: &Space) -> Result<(u32, String, String, Vec<Vec<u8>>), Stop> {
+#[derive(PartialEq, Debug)]
+struct Told {
+    code: u32,
+    reason: String,
+    message: String,
+    details: Vec<Vec<u8>>,
+}
+
+fn told(reply: &Reply, space: &Space) -> Result<Told, Stop> {
     let Some(status) = &reply.status else {
         return Err(Stop::Peer(reply.summary()));
     };
@@ -70,12 +78,12 @@ fn told(reply: &Reply, space: &Space) -> Result<(u32, String, String, Vec<Vec<u8
         let text = String::from_utf8_lossy(bytes);
         text.replace(&space.id, "…").into_bytes()
     };
-    Ok((
-        status.code,
-        status.reason.clone(),
-        status.message.replace(&space.id, "…"),
-        status.details.iter().map(|d| blot(&d.value)).collect(),
-    ))
+    Ok(Told {
+        code: status.code,
+        reason: status.reason.clone(),
+        message: status.message.replace(&space.id, "…"),
+        details: status.details.iter().map(|d| blot(&d.value)).collect(),
+    })
 }
 
 async fn nothing_of_others(cx: Cx) -> Result<(), Stop> {
@@ -130,12 +138,12 @@ async fn nothing_of_others(cx: Cx) -> Result<(), Stop> {
         heard.push(told);
     }
     for call in 0..5 {
-        let (_, reason, ..) = &heard[0][call];
+        let first: &Told = &heard[0][call];
         // a call that the server does not have is the same everywhere, too
-        let refused = reason == "NO_ACCESS" || call == 4 && heard[0][call].0 == 12;
-        cx.check("alike", refused, "NO_ACCESS", reason);
+        let refused = first.reason == "NO_ACCESS" || call == 4 && first.code == 12;
+        cx.check("alike", refused, "NO_ACCESS", &first.reason);
         for other in &heard[1..] {
-            cx.equal("alike", &heard[0][call], &other[call]);
+            cx.equal("alike", first, &other[call]);
         }
     }
     used.verify("own").await;
