@@ -59,6 +59,11 @@ fn typescript() -> Result<String> {
             .current_dir(&dir)
             .args(["run", "--silent", "build"]),
     )?;
+    process::run(
+        Command::new("npm")
+            .current_dir(&dir)
+            .args(["run", "--silent", "vectors"]),
+    )?;
     Ok(driver(Path::new("node"), "typescript/dist/driver.js"))
 }
 

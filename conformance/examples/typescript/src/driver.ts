@@ -1,119 +1,125 @@
-// Puts the client behind the conformance suite's driver protocol (driver.proto): length-prefixed on stdin and stdout.
-import path from "node:path";
-import { decode, encode, enumValues, Msg } from "./codec.js";
-import { Fail } from "./net.js";
-import { Replica, WriteRefused } from "./replica.js";
-import { Clock } from "./standing.js";
-import { Store } from "./store.js";
+/** Lets the conformance suite drive the replica (driver.proto): framed requests on stdin, answers on stdout. */
+import { loadSync, type MessageTypeDefinition } from '@grpc/proto-loader';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { Replica, WriteRefused } from './replica.js';
+import { fromKey, toKey } from './rules.js';
+import { Failure, type Message } from './wire.js';
 
-const P = "gosync.conformance.v1";
-const capability = enumValues(`${P}.Capability`),
-  kind = enumValues(`${P}.SyncError.Kind`);
-const KINDS: Record<string, number> = {
-  authenticate: kind.KIND_NEEDS_AUTH,
-  stop: kind.KIND_STOPPED,
-  upgrade: kind.KIND_STOPPED,
-};
-const clock = new Clock();
+const proto = fileURLToPath(new URL('../../../proto', import.meta.url));
+const definition = loadSync('gosync/conformance/v1/driver.proto', {
+  includeDirs: [proto], keepCase: true, longs: String, enums: String, defaults: true, oneofs: true,
+});
+const type = (name: string) => definition[`gosync.conformance.v1.${name}`] as MessageTypeDefinition<Message, Message>;
+
 const replicas = new Map<string, Replica>();
-const replica = (m: Msg): Replica => {
-  const found = replicas.get(m.replica);
-  if (!found) throw new Error("no such opening");
-  return found;
+let clock = Date.now;
+const failures = new Map<Replica, unknown>(); // of live synchronisation
+const done = { done: {} };
+const KINDS: Record<string, string> = {
+  authenticate: 'KIND_NEEDS_AUTH', 'no-access': 'KIND_NEEDS_AUTH', upgrade: 'KIND_STOPPED', stop: 'KIND_STOPPED',
 };
 
-const commands: Record<string, (m: Msg) => Promise<Msg | void> | Msg | void> = {
-  hello(m) {
-    if (m.mutant) throw new Error("this driver has no mutants");
-    const can = [
-      "DURABLE_STORE",
-      "CLOCK",
-      "ONLINE",
-      "LIVE",
-      "RECONCILE",
-      "DAMAGE",
-      "TOKEN_REFRESH",
-      "RANGES",
-      "DISCARD",
-    ];
-    const capabilities = can.map((name) => capability[`CAPABILITY_${name}`]);
-    return {
-      info: {
-        name: "gosync-example-typescript",
-        version: "1",
-        capabilities,
-        transports: [1],
-        profiles: ["core", "heal", "live", "hardened"],
-      },
-    };
-  },
-  open(m) {
-    const store = new Store(m.store ? path.resolve(`${m.store}.journal`) : null);
-    replicas.set(
-      m.replica,
-      new Replica(store, { url: m.url, space: m.space, tokens: m.tokens, clock }, m.key_prefixes),
-    );
-  },
-  put: (m) => replica(m).write(m.key, m.value),
-  delete: (m) => replica(m).write(m.key, null),
-  sync: (m) => replica(m).sync(m.timeout_ms),
-  watch: (m) => replica(m).watch(),
-  await_idle: (m) => replica(m).awaitIdle(m.timeout_ms),
-  read_all(m) {
-    const { store, verified } = replica(m);
-    const entries = replica(m)
-      .readAll()
-      .map((r) => ({ key: r.key, value: r.value, time: r.time, writer: r.replica }));
-    const pending = store.writes().map((w) => ({
-      key: w.rec.key,
-      tombstone: w.rec.tombstone,
-      rejected: w.rejected,
-      in_doubt: w.doubt,
+async function handle(command: string, c: Message): Promise<Message> {
+  if (command === 'hello') return { info };
+  if (command === 'set_clock') {
+    const ahead = Number(c.unix_ms) - Date.now();
+    clock = c.unix_ms === '0' ? Date.now : () => Date.now() + ahead;
+    return done;
+  }
+  if (command === 'open') {
+    replicas.set(c.replica, new Replica({
+      file: path.join(c.store ? '.' : fs.mkdtempSync(path.join(os.tmpdir(), 'gosync-')), `${c.store}.journal`),
+      url: c.url,
+      space: c.space,
+      token: () => c.tokens.shift(),
+      now: () => clock(),
+      report: (what) => console.error(`${c.replica}: ${what}`),
     }));
-    return {
-      contents: { entries, pending, quarantined: store.aside().length, verified: verified && !store.damaged().length },
-    };
-  },
-  set_clock: (m) => clock.set(Number(m.unix_ms)),
-  set_online: (m) => replica(m).setOnline(m.online),
-  async close(m) {
-    await replica(m).close();
-    replicas.delete(m.replica);
-  },
-  damage(m) {
-    if (!replica(m).store.damage(m.key)) throw new Error("no clean record under this key");
-  },
-  discard(m) {
-    if (!replica(m).discard(m.key)) throw new Error("no pending write under this key");
-  },
-};
-
-async function answer(request: Msg): Promise<Msg> {
-  const name = Object.keys(commands).find((command) => request[command] !== undefined);
-  if (!name) return { unsupported: {} };
-  try {
-    return (await commands[name](request[name])) ?? { done: {} };
-  } catch (error) {
-    if (error instanceof WriteRefused) return { write_error: { reason: error.reason, detail: error.message } };
-    if (error instanceof Fail)
-      return {
-        sync_error: { kind: KINDS[error.action] ?? kind.KIND_RETRYABLE, reason: error.reason, detail: error.message },
-      };
-    return { fault: { detail: String(error) } };
+    return done;
+  }
+  const replica = replicas.get(c.replica);
+  if (!replica) throw new Error(`no replica ${c.replica}`);
+  switch (command) {
+    case 'put': replica.put(toKey(c.key), c.value); return done;
+    case 'put_batch':
+      replica.batch(c.entries.map((e: Message) => ({ key: toKey(e.key), value: e.value })));
+      return done;
+    case 'delete': replica.delete(toKey(c.key)); return done;
+    case 'discard': replica.discard(toKey(c.key)); return done;
+    case 'sync': await replica.sync(c.timeout_ms); return done;
+    case 'watch':
+      replica.sync(undefined, true).catch((error) => failures.set(replica, error));
+      return done;
+    case 'await_idle':
+      for (const until = Date.now() + c.timeout_ms; !replica.idle(); await sleep(20)) {
+        if (failures.has(replica)) throw failures.get(replica);
+        if (Date.now() > until) throw new Failure('retry', '', 'not idle in time');
+      }
+      return done;
+    case 'read_all': {
+      const entries = replica.entries().map((r) => ({
+        key: fromKey(r.key), value: r.value, time: String(r.time), writer: String(r.replica),
+      }));
+      const pending = replica.pending().map((w) => ({
+        key: fromKey(w.key), tombstone: w.tombstone, rejected: w.rejected ?? '', in_doubt: w.inDoubt,
+      }));
+      return { contents: { entries, pending, quarantined: replica.store.quarantine.size, verified: replica.verified } };
+    }
+    case 'set_online': replica.setOnline(c.online); return done;
+    case 'damage': {
+      const r = replica.store.clean.get(toKey(c.key));
+      if (!r) throw new Error('no such record');
+      const value = r.value.length > 0 ? Buffer.from(r.value.map((b, i) => (i === 0 ? b ^ 1 : b))) : Buffer.from('?');
+      replica.store.tx(() => replica.store.clean.set(r.key, { ...r, value }));
+      return done;
+    }
+    case 'close':
+      await replica.close();
+      replicas.delete(c.replica);
+      return done;
+    default: return { unsupported: {} };
   }
 }
 
-let buffered: Buffer = Buffer.alloc(0);
-for await (const piece of process.stdin) {
-  buffered = Buffer.concat([buffered, piece]);
-  while (buffered.length >= 4 && buffered.length >= 4 + buffered.readUInt32BE(0)) {
-    const end = 4 + buffered.readUInt32BE(0);
-    const request = decode(`${P}.DriverRequest`, buffered.subarray(4, end));
-    buffered = buffered.subarray(end);
-    const body = encode(`${P}.DriverResponse`, { id: request.id, ...(await answer(request)) });
-    const head = Buffer.alloc(4);
-    head.writeUInt32BE(body.length);
-    process.stdout.write(Buffer.concat([head, body]));
+const info = {
+  name: 'gosync-example-typescript',
+  version: '1.0',
+  capabilities: [
+    'DURABLE_STORE', 'CLOCK', 'ONLINE', 'LIVE', 'RECONCILE', 'DAMAGE', 'TOKEN_REFRESH', 'DISCARD', 'BATCHES',
+  ].map((name) => `CAPABILITY_${name}`),
+  transports: ['TRANSPORT_GRPC'],
+  profiles: ['core', 'heal', 'live', 'hardened'],
+};
+
+async function answer(frame: Buffer): Promise<void> {
+  const request = type('DriverRequest').deserialize(frame);
+  let result: Message;
+  try {
+    result = request.command ? await handle(request.command, request[request.command]) : { unsupported: {} };
+  } catch (error) {
+    const { message: detail, stack } = error as Error;
+    if (error instanceof Failure) {
+      result = { sync_error: { kind: KINDS[error.action] ?? 'KIND_RETRYABLE', reason: error.reason, detail } };
+    } else if (error instanceof WriteRefused) {
+      result = { write_error: { reason: error.reason, detail } };
+    } else result = { fault: { detail: stack } };
+  }
+  const body = type('DriverResponse').serialize({ id: request.id, ...result }), head = Buffer.alloc(4);
+  head.writeUInt32BE(body.length);
+  process.stdout.write(Buffer.concat([head, body]));
+}
+
+let input = Buffer.alloc(0);
+for await (const chunk of process.stdin) {
+  input = Buffer.concat([input, chunk]);
+  while (input.length >= 4 && input.length >= 4 + input.readUInt32BE()) {
+    const end = 4 + input.readUInt32BE();
+    await answer(input.subarray(4, end));
+    input = input.subarray(end);
   }
 }
 process.exit(0);

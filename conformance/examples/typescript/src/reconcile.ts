@@ -1,194 +1,186 @@
-// A reconcile session's questions and answers (chapter 7). Knows the columns and the replica's leaves, no store, no calls.
-import { Msg, varint } from "./codec.js";
-import { Column, End, fingerprint, inside, Leaf, Malformed, parse, putBound, Rec, separator, short } from "./rules.js";
+/** A reconcile session without its calls (chapter 7): what is asked next, and what the answers come to. */
+import { randomBytes } from 'node:crypto';
+import { check, commonPrefix, fingerprint, fromKey, inside, toKey } from './rules.js';
+import type { Cursor, Key, Range, Rec } from './rules.js';
 
-const ITEMS_AT_ONCE = 64; // section 7.8
+const ITEMS = 250; // so many records of a part are listed; a larger part is asked in halves, by fingerprints
+const ENTRIES = 1000; // of a request: the floor of max_reconcile_entries, and small enough for any max_message_bytes
 
-/** A part of the key space that is still open. */
-export interface Part {
-  low: Buffer;
-  high: End;
-  differs: boolean; // fingerprints of it were seen to differ
-  full: boolean; // is asked with digests of 32 bytes (RECON-037)
-  whole: boolean; // the server cannot split it: list it (RECON-051)
-}
-interface Piece {
-  part: Part;
-  leaves: Leaf[];
-  items: boolean;
-}
-export interface Question {
-  columns: Msg;
-  pieces: Piece[];
-  left: Part[];
-  salt: bigint;
-  length: number;
-}
-export interface Understood {
-  again: Part[];
-  lacking: Buffer[];
-  records: Rec[];
-  closed: number;
-  contradicts: boolean;
+/** Digests travel in full length, and as they are: dearer, and never equal by chance (sections 7.2 and 7.6). */
+export const LENGTH = 32;
+
+export const varint = (n: number): number[] => (n < 128 ? [n] : [(n % 128) + 128, ...varint(Math.floor(n / 128))]);
+
+/** A bound, coded against the lower bound of the part that it ends (section 7.2). */
+export function bound(lower: Key, upper: Key): Buffer {
+  const common = commonPrefix(lower, upper), drop = lower.length - common, add = upper.length - common;
+  const more = [drop, add].filter((n) => n >= 15).flatMap((n) => varint(n - 15));
+  const head = [Math.min(drop, 15) * 16 + Math.min(add, 15), ...more];
+  return Buffer.concat([Buffer.from(head), fromKey(upper.slice(common))]);
 }
 
-const part = (low: Buffer, high: End, more: Partial<Part> = {}): Part => ({
-  low,
-  high,
-  differs: false,
-  full: false,
-  whole: false,
-  ...more,
-});
-export const wholePart = part;
+/** Reads a column, and refuses what is malformed (RECON-002, RECON-003). */
+export class Reader {
+  private at = 0;
+  constructor(private readonly bytes: Buffer) {}
+  get done() { return this.at === this.bytes.length; }
 
-function split(p: Part, leaves: Leaf[]): Piece[] {
-  const count = Math.min(256, Math.max(2, Math.floor(leaves.length / (ITEMS_AT_ONCE / 2))));
-  const cuts = Array.from({ length: count + 1 }, (_, i) => Math.floor((leaves.length * i) / count));
-  const bound = (i: number): End =>
-    i === 0 ? p.low : i === count ? p.high : separator(leaves[cuts[i] - 1].key, leaves[cuts[i]].key);
-  return cuts
-    .slice(1)
-    .map((_, i) => ({
-      part: part(bound(i)!, bound(i + 1), { full: p.full }),
-      leaves: leaves.slice(cuts[i], cuts[i + 1]),
-      items: false,
-    }));
-}
+  take(n: number): Buffer {
+    check(this.at + n <= this.bytes.length, 'a column ends early');
+    return this.bytes.subarray(this.at, (this.at += n));
+  }
 
-/** Asks about as many of these parts as there is room for. */
-export function ask(
-  parts: Part[],
-  leavesOf: (p: Part) => Leaf[],
-  salt: bigint,
-  length: number,
-  room: number,
-): Question {
-  const pieces: Piece[] = [],
-    left: Part[] = [];
-  for (const p of parts) {
-    const leaves = leavesOf(p);
-    const mine =
-      leaves.length <= ITEMS_AT_ONCE || (p.whole && leaves.length < room)
-        ? [{ part: p, leaves, items: true }]
-        : split(p, leaves);
-    const cost = mine.reduce((n, piece) => n + 1 + (piece.items ? piece.leaves.length : 0), 0);
-    if (pieces.length && cost > room) left.push(p);
-    else {
-      room -= cost;
-      pieces.push(...mine);
+  varint(): number {
+    for (let n = 0, scale = 1; ; scale *= 128) {
+      const [byte] = this.take(1);
+      n += (byte % 128) * scale;
+      check(n <= Number.MAX_SAFE_INTEGER && (byte > 0 || scale === 1), 'a varint too long, or not in shortest form');
+      if (byte < 128) return n;
     }
   }
-  const kinds: Buffer[] = [],
-    bounds: Buffer[] = [],
-    digests: Buffer[] = [];
-  let at: End = Buffer.alloc(0);
-  const upTo = (to: End) => {
-    if (to) bounds.push(putBound(at!, to));
-    at = to;
-  };
-  for (const { part: p, leaves, items } of pieces) {
-    if (Buffer.compare(p.low, at!) > 0) {
-      kinds.push(varint(4));
-      upTo(p.low);
-    }
-    kinds.push(varint(items ? leaves.length * 4 + 2 : 5));
-    for (const d of items ? leaves.map((l) => l.digest) : [fingerprint(leaves)]) digests.push(short(salt, d, length));
-    upTo(p.high);
+
+  bound(lower: Key): Key {
+    const [head] = this.take(1);
+    const drop = head >> 4 === 15 ? 15 + this.varint() : head >> 4;
+    const add = head % 16 === 15 ? 15 + this.varint() : head % 16;
+    check(drop <= lower.length && lower.length - drop + add <= 513, 'a bound drops or adds too much');
+    const upper = lower.slice(0, lower.length - drop) + toKey(this.take(add));
+    check(upper > lower, 'bounds do not ascend');
+    return upper;
   }
-  if (at) kinds.push(varint(4));
-  const columns = {
-    salt,
-    digest_len: length,
-    turns_left: 2,
-    parts: Buffer.concat(kinds),
-    bounds: Buffer.concat(bounds),
-    digests: Buffer.concat(digests),
-  };
-  return { columns, pieces, left, salt, length };
 }
 
-const lower = (a: End, b: End): End => (a === null ? b : b === null ? a : Buffer.compare(a, b) < 0 ? a : b);
+/** A part that is asked: by its items, the replica's records there, or without them by its fingerprint. */
+export interface Asked extends Range { items?: Rec[] }
+export interface Columns { parts: Buffer; bounds: Buffer; digests: Buffer; lacking: Buffer; resume_at?: Buffer }
+/** Of a split: the smaller parts. Of a resolved part: up to where only, and which items the server lacks. */
+export interface Answered {
+  kind: 'equal' | 'split' | 'resolved'; into: (Range & { short: Buffer })[]; below?: Key; lacks: boolean[];
+}
+const KINDS = ['equal', 'split', 'resolved'] as const;
 
-/** What an answer means; Malformed where it is none (RECON-029). */
-export function understand(q: Question, answer: Msg): Understood {
-  const resume: End = answer.resume_at ?? null;
-  if (resume && Buffer.compare(resume, q.pieces[0].part.low) <= 0)
-    throw new Malformed("an answer that processed nothing");
-  const answered = q.pieces.filter((p) => !resume || Buffer.compare(p.part.low, resume) < 0);
-  const out: Understood = {
-    again: q.pieces.slice(answered.length).map((p) => p.part),
-    lacking: [],
-    records: answer.records.map(parse),
-    closed: 0,
-    contradicts: false,
-  };
-  if (out.records.some((r, i) => i > 0 && Buffer.compare(out.records[i - 1].key, r.key) >= 0))
-    throw new Malformed("records out of order");
-  const [kinds, bounds, digests] = [answer.parts, answer.bounds, answer.digests].map((data) => new Column(data));
-  const flags = lackingFlags(
-    answer.lacking,
-    answered.reduce((n, p) => n + (p.items ? p.leaves.length : 0), 0),
-  );
-  let run = 0,
-    kind = 0,
-    home = 0,
-    item = 0;
-  const nothingFound = (p: Part) => {
-    // it differs as a whole and in no part
-    if (q.length === 32) out.contradicts = true;
-    out.again.push({ ...p, differs: true, full: true });
-  };
-  for (const { part: p, leaves, items } of answered) {
-    if (run === 0) {
-      const entry = kinds.varint();
-      [run, kind] = [Math.floor(entry / 4), entry % 4];
-      if (run === 0 || kind === 3) throw new Malformed("an answer to nothing");
-    }
-    const cut = resume !== null && (p.high === null || Buffer.compare(resume, p.high) < 0);
-    if (kind < 2 && (items || cut)) throw new Malformed("an answer that does not go with its part");
-    if (kind === 0) {
-      run--;
-      out.closed++;
-    } else if (kind === 1) {
-      const differing: Part[] = [];
-      for (let low = p.low, i = 1; i <= run; i++) {
-        const high = i < run ? bounds.bound(low) : p.high;
-        if (i < run && p.high && Buffer.compare(high!, p.high) >= 0) throw new Malformed("a split outside its part");
-        const mine = fingerprint(leaves.filter((l) => inside(l.key, low, high)));
-        if (!digests.take(q.length).equals(short(q.salt, mine, q.length)))
-          differing.push(part(low, high, { differs: true, full: q.length === 32, whole: run === 1 }));
-        low = high!;
+/** What an answer says of the parts that were asked; of the last ones maybe nothing. Refuses what RECON-029 names. */
+export function decodeAnswer(asked: Asked[], answer: Columns, records: Rec[], length: number): Answered[] {
+  const resume = answer.resume_at && toKey(answer.resume_at);
+  check(resume === undefined || resume > asked[0].start, 'nothing was processed'); // RECON-027
+  const due = asked.filter((part) => resume === undefined || part.start < resume);
+  const [parts, bounds, digests, lacking] =
+    [answer.parts, answer.bounds, answer.digests, answer.lacking].map((column) => new Reader(column));
+  const answered: Answered[] = [];
+  while (!parts.done) {
+    const run = parts.varint(), n = Math.floor(run / 4), kind = KINDS[run % 4], times = kind === 'split' ? 1 : n;
+    check(kind && n > 0 && answered.length + times <= due.length, 'answers that do not go with the parts');
+    for (let i = 0; i < times; i++) {
+      const { start, end, items } = due[answered.length];
+      const below = resume !== undefined && (end === undefined || resume < end) ? resume : undefined;
+      check(kind === 'resolved' || (!items && below === undefined), 'can only be resolved'); // RECON-018, RECON-028
+      const into: Answered['into'] = [];
+      for (let lower = start; kind === 'split' && into.length < n; ) {
+        const upper = into.length < n - 1 ? bounds.bound(lower) : end;
+        check(into.length === n - 1 || end === undefined || upper! < end, 'a bound outside of its part'); // RECON-022
+        into.push({ start: lower, end: upper, short: digests.take(length) });
+        lower = upper!;
       }
-      if (differing.length) out.again.push(...differing);
-      else if (q.length === 32) throw new Malformed("a full fingerprint that its parts contradict");
-      else nothingFound(p);
-      run = 0;
-    } else {
-      run--;
-      out.closed++;
-      const high = lower(p.high, resume);
-      const sent = out.records.filter((r) => inside(r.key, p.low, high));
-      home += sent.length;
-      const lacks = leaves.filter((l) => (items ? flags[item++] : true) && inside(l.key, p.low, high));
-      out.lacking.push(...lacks.map((l) => l.key).filter((key) => !sent.some((r) => r.key.equals(key))));
-      if (cut) out.again.push({ ...p, low: resume! });
-      else if (p.differs && items && !lacks.length && !sent.length && !answer.wanted.length) nothingFound(p);
+      answered.push({ kind, into, below, lacks: [] });
     }
   }
-  if (run || home !== out.records.length || ![kinds, bounds, digests].every((c) => c.done))
-    throw new Malformed("entries left over, or records outside");
-  return out;
+  check(answered.length === due.length && bounds.done && digests.done, 'a column is too short or too long');
+
+  const resolved = answered.flatMap((a, i) => (a.kind === 'resolved' ? (due[i].items ?? []).map(() => a.lacks) : []));
+  for (let turn = 0; !lacking.done; turn++) { // items that the server has and lacks, in turns (RECON-020)
+    const n = lacking.varint(), lacks = turn % 2 === 1;
+    check(n <= resolved.length && (n > 0 || turn === 0), 'not the items that were listed');
+    for (const marks of resolved.splice(0, n)) marks.push(lacks);
+  }
+  records.forEach(({ key }, i) => {
+    check(i === 0 || key > records[i - 1].key, 'records out of order');
+    const a = answered[due.findIndex((part) => inside(key, part))];
+    check(a?.kind === 'resolved' && (a.below === undefined || key < a.below), 'a record that was not asked for');
+  });
+  return answered;
 }
 
-/** Item by item, whether the server lacks it (RECON-020). */
-function lackingFlags(data: Buffer, items: number): boolean[] {
-  const flags: boolean[] = [],
-    column = new Column(data);
-  for (let lacks = false; !column.done; lacks = !lacks) {
-    const n = column.varint();
-    if (flags.length + n > items) throw new Malformed("lacking counts more items than there are");
-    for (let i = 0; i < n; i++) flags.push(lacks);
+/** A part that differed in the answer at `at`. What it is asked in has to show the difference. */
+interface Found extends Range { at: Cursor; shown: boolean }
+interface Open extends Range { found?: Found }
+interface Piece extends Asked, Open { mine: Rec[] }
+
+export class Descent {
+  readonly salt = randomBytes(8); // RECON-004
+  /** Keys of the replica's records where the server has nothing (RECON-033). */
+  readonly lacks = new Set<Key>();
+  private open: Open[] = [{ start: '' }];
+  private asked: Piece[] = [];
+  private rest: Open[] = []; // what the request had no room for
+  private idle = 0;
+  private rounds = 0;
+
+  get done() { return this.open.length === 0; }
+  /** Too many answers, or too many in a row that neither close a part nor bring a record (LIMIT-012, RECON-036). */
+  get stuck() { return this.idle >= 64 || this.rounds >= 1000; }
+
+  /** Asks about open parts. `mine` are the replica's records that fingerprints cover, in key order. */
+  next(mine: Rec[]) {
+    this.rest = this.open.sort((a, b) => (a.start < b.start ? -1 : 1)).slice();
+    this.asked = [];
+    for (let entries = 0; this.rest.length > 0 && entries + ITEMS < ENTRIES; ) {
+      const pieces = this.cut(this.rest.shift()!, mine);
+      this.asked.push(...pieces);
+      for (const { items } of pieces) entries += 1 + (items?.length ?? 0);
+    }
+    const parts: number[] = [], bounds: Buffer[] = [], digests: Buffer[] = [];
+    let lower: Key | undefined = '';
+    for (const { start, end, items, mine } of this.asked) {
+      if (start !== lower) parts.push(4), bounds.push(bound(lower!, start)); // kind 0: of this part nothing is said
+      parts.push(...(items ? varint(items.length * 4 + 2) : [5]));
+      digests.push(...(items?.map((r) => r.digest) ?? [fingerprint(mine)]));
+      if (end !== undefined) bounds.push(bound(start, end));
+      lower = end;
+    }
+    if (lower !== undefined) parts.push(4);
+    return { parts: Buffer.from(parts), bounds: Buffer.concat(bounds), digests: Buffer.concat(digests) };
   }
-  return flags.concat(Array(items - flags.length).fill(false));
+
+  /** Takes an answer and its records, from the server's state at `at`. */
+  take(answer: Columns, records: Rec[], at: Cursor): void {
+    const answers = decodeAnswer(this.asked, answer, records, LENGTH), came = new Set(records.map((r) => r.key));
+    const equal = (p: Range & { short: Buffer }, mine: Rec[]) =>
+      fingerprint(mine.filter((r) => inside(r.key, p))).equals(p.short);
+    let closed = 0;
+    this.open = this.rest;
+    this.asked.forEach(({ start, end, mine, items, found }, i) => {
+      const a = answers[i], reached = { start, end: a?.below ?? end };
+      if (!a) return void this.open.push({ start, end, found });
+      if (a.kind === 'split') {
+        const differ = a.into.filter((p) => !equal(p, mine));
+        check(differ.length > 0, 'a part that differs, and all in it equal');
+        for (const p of differ) this.open.push({ ...p, found: { ...p, at, shown: false } }); // RECON-031
+        if (found) found.shown = true;
+        return;
+      }
+      const lacks = a.kind === 'equal' ? [] : mine.filter((r, j) => inside(r.key, reached) && (!items || a.lacks[j]));
+      for (const { key } of lacks) if (!came.has(key)) this.lacks.add(key);
+      if (found && (lacks.length > 0 || records.some((r) => inside(r.key, reached)))) found.shown = true;
+      if (a.below === undefined) closed++;
+      else this.open.push({ start: a.below, end, found });
+    });
+    for (const found of new Set(this.asked.map((p) => p.found))) {
+      if (!found || found.shown || this.open.some((p) => p.found === found)) continue;
+      check(found.at.sequence !== at.sequence || found.at.tag !== at.tag, 'a part differs, and nothing in it');
+      this.open.push({ start: found.start, end: found.end }); // RECON-052
+      closed = 0;
+    }
+    this.idle = closed > 0 || records.length > 0 ? 0 : this.idle + 1;
+    this.rounds++;
+  }
+
+  private cut({ start, end, found }: Open, all: Rec[]): Piece[] {
+    const mine = all.filter((r) => inside(r.key, { start, end })), half = mine.length >> 1;
+    if (mine.length <= ITEMS) return [{ start, end, found, mine, items: mine }];
+    const { key } = mine[half], middle = key.slice(0, commonPrefix(mine[half - 1].key, key) + 1); // section 7.8
+    return [
+      { start, end: middle, found, mine: mine.slice(0, half) },
+      { start: middle, end, found, mine: mine.slice(half) },
+    ];
+  }
 }

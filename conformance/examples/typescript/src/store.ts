@@ -1,242 +1,165 @@
-// A replica's store (section 9.1): tables in memory, each transaction one line of a journal that is synced to disk.
-import fs from "node:fs";
-import { compare, Cursor, digest, End, inside, Leaf, Rec } from "./rules.js";
+/**
+ * The replica's store (section 9.1): tables in memory, and a journal of transactions on disk. The journal is a file of
+ * frames, one for each transaction: its length as u32 BE, then its changes. A transaction is done when its frame is
+ * synced; a crash leaves at most a torn frame at the end, of which nobody was told.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { deserialize, serialize } from 'node:v8';
+import { byKey, compare, counts, type Cursor, type Key, type Point, type Rec } from './rules.js';
 
-export interface Clean {
-  rec: Rec;
-  digest: Buffer;
-  epoch: bigint;
-  sequence: bigint;
-}
-export interface Write {
-  id: number;
-  rec: Rec;
-  attempted: boolean;
-  rejected: string;
-  doubt: boolean;
-}
-export interface Held {
-  low: Buffer;
-  high: End;
-  cursor: Cursor | null;
-}
-interface Tables {
-  clean: Clean;
-  outbox: Write;
-  offers: true;
-  quarantine: { rec: Rec; reason: string };
-  meta: any;
-}
+/** A write of the application that has no verdict, or was rejected. */
+export interface Write extends Rec { batch?: number; attempted: boolean; inDoubt: boolean; rejected?: string }
 
-const hex = (key: Buffer): string => key.toString("hex");
-const plain = (_: string, v: any): any =>
-  typeof v === "bigint"
-    ? `n${v}`
-    : v?.type === "Buffer"
-      ? `b${Buffer.from(v.data).toString("hex")}`
-      : typeof v === "string"
-        ? `s${v}`
-        : v;
-const revive = (_: string, v: any): any =>
-  typeof v !== "string"
-    ? v
-    : v[0] === "n"
-      ? BigInt(v.slice(1))
-      : v[0] === "b"
-        ? Buffer.from(v.slice(1), "hex")
-        : v.slice(1);
+const initial = {
+  schema: 1,
+  floor: 0n, // CLOCK-002
+  next: 1, // number of the next write
+  horizon: 0n,
+  cursor: undefined as Cursor | undefined,
+  newest: undefined as Cursor | undefined,
+  damaged: false, // content was found damaged that no reconciliation has replaced yet (CLIENT-047)
+  limits: {} as Record<string, string>, // of the last Hello
+};
+type State = typeof initial;
+type Change = [table: string, key: Key | number, row?: unknown] | Partial<State>;
+
+/** A map whose changes belong to the open transaction. */
+class Table<K extends Key | number, V> extends Map<K, V> {
+  constructor(readonly name: string, private readonly log: (change: Change) => void) { super(); }
+
+  override set(key: K, row: V): this {
+    this.log([this.name, key, row]);
+    return super.set(key, row);
+  }
+
+  override delete(key: K): boolean {
+    if (this.has(key)) this.log([this.name, key]);
+    return super.delete(key);
+  }
+}
 
 export class Store {
-  private tables: { [T in keyof Tables]: Map<string, Tables[T]> } = {
-    clean: new Map(),
-    outbox: new Map(),
-    offers: new Map(),
-    quarantine: new Map(),
-    meta: new Map(),
-  };
-  private changes: [keyof Tables, string, any][] | null = null;
-  private undo: [keyof Tables, string, any][] = [];
-  private file: number | null = null;
+  state: State = initial;
+  private changes?: Change[];
+  private fd = -1;
+  private readonly log = (change: Change) => void this.changes!.push(change);
+  /** Records that the server has, as far as the replica knows, and a point at which it had each (HIST-033). */
+  readonly clean = new Table<Key, Rec>('clean', this.log);
+  readonly points = new Table<Key, Point>('points', this.log);
+  /** Unsent and rejected writes, by number, in the order in which they were made. */
+  readonly outbox = new Table<number, Write>('outbox', this.log);
+  /** Keys of clean records that the server lost. */
+  readonly offers = new Table<Key, true>('offers', this.log);
+  /** Records that were clean, and that the server neither has nor takes (section 2.5). */
+  readonly quarantine = new Table<Key, Rec & { reason: string }>('quarantine', this.log);
 
-  constructor(path: string | null) {
-    if (!path) return;
-    const lines = fs.existsSync(path) ? fs.readFileSync(path, "utf8").split("\n") : [];
-    lines.pop(); // what follows the last end of line was not finished
-    for (const line of lines) for (const [table, key, value] of JSON.parse(line, revive)) this.put(table, key, value);
-    const all = Object.entries(this.tables).flatMap(([t, map]) => [...map].map(([k, v]) => [t, k, v]));
-    this.file = fs.openSync(`${path}.new`, "w");
-    this.append(all);
-    fs.renameSync(`${path}.new`, path);
-  }
-
-  private append(changes: any[]): void {
-    if (this.file === null || changes.length === 0) return;
-    fs.writeSync(this.file, JSON.stringify(changes, plain) + "\n");
-    fs.fdatasyncSync(this.file);
-  }
-
-  private put(table: keyof Tables, key: string, value: any): void {
-    const map: Map<string, any> = this.tables[table];
-    if (value === undefined || value === null) map.delete(key);
-    else map.set(key, value);
-  }
-
-  /** Everything that `work` changes, together and durably, or nothing (CLIENT-001). */
-  tx<T>(work: () => T): T {
-    if (this.changes) return work();
-    this.changes = [];
-    this.undo = [];
-    try {
-      const result = work();
-      this.append(this.changes);
-      return result;
-    } catch (error) {
-      for (const [table, key, value] of this.undo.reverse()) this.put(table, key, value);
-      throw error;
-    } finally {
-      this.changes = null;
-    }
-  }
-
-  private set(table: keyof Tables, key: string, value: any): void {
-    this.tx(() => {
-      this.undo.push([table, key, this.tables[table].get(key)]);
-      this.put(table, key, value);
-      this.changes!.push([table, key, value ?? null]);
-    });
+  constructor(private readonly file: string) {
+    this.lock();
+    this.load();
   }
 
   close(): void {
-    if (this.file !== null) fs.closeSync(this.file);
-    this.file = null;
+    fs.closeSync(this.fd);
+    fs.rmSync(`${this.file}.lock`);
+    locks.delete(this.file);
   }
 
-  get<T>(name: string, otherwise: T): T {
-    return this.tables.meta.get(name) ?? otherwise;
-  }
-  setMeta(name: string, value: any): void {
-    this.set("meta", name, value);
-  }
-
-  // ---- clean records; damaged content counts as absent (MODEL-023)
-
-  private intact = (c: Clean | undefined): Clean | undefined => (c && digest(c.rec).equals(c.digest) ? c : undefined);
-  clean(key: Buffer): Clean | undefined {
-    return this.intact(this.tables.clean.get(hex(key)));
-  }
-  private rows(low: Buffer, high: End): Clean[] {
-    const keys = [...this.tables.clean.keys()].sort();
-    return keys.map((k) => this.tables.clean.get(k)!).filter((c) => inside(c.rec.key, low, high));
-  }
-  allClean(low: Buffer = Buffer.alloc(0), high: End = null): Clean[] {
-    return this.rows(low, high).filter(this.intact);
-  }
-  damaged(low: Buffer = Buffer.alloc(0), high: End = null): Buffer[] {
-    return this.rows(low, high)
-      .filter((c) => !this.intact(c))
-      .map((c) => c.rec.key);
-  }
-  /** What fingerprints cover (MERKLE-003). */
-  leaves(low: Buffer, high: End, horizon: bigint): Leaf[] {
-    const covered = this.allClean(low, high).filter((c) => !(c.rec.tombstone && c.rec.time < horizon));
-    return covered.map((c) => ({ key: c.rec.key, digest: c.digest }));
-  }
-  putClean(rec: Rec, epoch: bigint, sequence: bigint): void {
-    this.set("clean", hex(rec.key), { rec, digest: digest(rec), epoch, sequence });
-  }
-  setPoint(c: Clean, epoch: bigint, sequence: bigint): void {
-    this.set("clean", hex(c.rec.key), { ...c, epoch, sequence });
-  }
-  dropClean(key: Buffer): void {
-    this.set("clean", hex(key), null);
-    this.settleOffer(key);
-  }
-  /** What a failing disk does. */
-  damage(key: Buffer): boolean {
-    const c = this.tables.clean.get(hex(key));
-    if (!c) return false;
-    const value = c.rec.value.length ? Buffer.from(c.rec.value) : Buffer.from("x");
-    value[0] ^= 1;
-    this.set("clean", hex(key), { ...c, rec: { ...c.rec, value } });
-    return true;
-  }
-
-  offers(): Buffer[] {
-    return [...this.tables.offers.keys()].sort().map((k) => Buffer.from(k, "hex"));
-  }
-  isOffered(key: Buffer): boolean {
-    return this.tables.offers.has(hex(key));
-  }
-  offer(key: Buffer): void {
-    this.set("offers", hex(key), true);
-  }
-  settleOffer(key: Buffer): void {
-    if (this.isOffered(key)) this.set("offers", hex(key), null);
-  }
-  quarantine(rec: Rec, reason: string): void {
-    this.set("quarantine", hex(rec.key), { rec, reason });
-    this.dropClean(rec.key);
-  }
-  /** Quarantined records. */
-  aside(): Rec[] {
-    return [...this.tables.quarantine.values()].map((q) => q.rec);
-  }
-
-  // ---- the outbox
-
-  writes(key?: Buffer): Write[] {
-    const all = [...this.tables.outbox.values()].filter((w) => !key || w.rec.key.equals(key));
-    return all.sort((a, b) => a.id - b.id);
-  }
-  addWrite(rec: Rec): void {
-    for (const w of this.writes(rec.key)) if (!w.attempted && !w.rejected) this.dropWrite(w.id); // section 5.1
-    const id = this.get("next", 1);
-    this.setMeta("next", id + 1);
-    this.changeWrite({ id, rec, attempted: false, rejected: "", doubt: false });
-  }
-  changeWrite(write: Write): void {
-    this.set("outbox", String(write.id), write);
-  }
-  dropWrite(id: number): void {
-    this.set("outbox", String(id), null);
-  }
-  /** What the application sees under a key. */
-  visible(key: Buffer): Rec | undefined {
-    return this.writes(key).pop()?.rec ?? this.clean(key)?.rec;
-  }
-
-  /** Merges a record of the server's; whether the clean record changed. */
-  merge(rec: Rec, epoch: bigint, sequence: bigint): boolean {
-    const order = ((c) => (c ? compare(rec, c.rec) : 1))(this.clean(rec.key));
-    if (order >= 0) {
-      this.putClean(rec, epoch, sequence);
-      this.settleOffer(rec.key);
+  /** All that `work` changes becomes durable together, or nothing of it (CLIENT-001). */
+  tx<T>(work: () => T): T {
+    this.changes = [];
+    try {
+      const result = work();
+      if (this.changes.length > 0) this.append(this.changes);
+      return result;
+    } catch (error) {
+      this.load(); // as if it had not begun
+      throw error;
+    } finally {
+      this.changes = undefined;
     }
-    for (const w of this.writes(rec.key)) if (compare(rec, w.rec) >= 0) this.dropWrite(w.id); // CLIENT-015
-    const aside = this.tables.quarantine.get(hex(rec.key));
-    if (aside && compare(rec, aside.rec) >= 0) this.set("quarantine", hex(rec.key), null);
+  }
+
+  update(state: Partial<State>): void {
+    this.log(state);
+    this.state = { ...this.state, ...state };
+  }
+
+  /** Merges a record of the server's (MODEL-018). Says whether it is news. */
+  merge(r: Rec, { epoch, sequence }: Point): boolean {
+    const mine = this.clean.get(r.key), order = mine ? compare(r, mine) : 1, aside = this.quarantine.get(r.key);
+    if (order > 0) this.clean.set(r.key, r);
+    if (order >= 0) this.points.set(r.key, { epoch, sequence }), this.offers.delete(r.key);
+    for (const [n, w] of this.unsent(r.key)) if (compare(r, w) >= 0) this.outbox.delete(n); // CLIENT-015
+    if (aside && compare(r, aside) >= 0) this.quarantine.delete(r.key); // HIST-041
     return order > 0;
   }
 
-  // ---- held ranges
+  /** Forgets a clean record. */
+  drop(key: Key): void {
+    for (const table of [this.clean, this.points, this.offers]) table.delete(key);
+  }
 
-  held(): Held[] {
-    return this.get<Held[]>("held", []);
+  unsent = (key: Key) => [...this.outbox].filter(([, w]) => w.key === key);
+
+  /** What the application sees under a key, a tombstone included (CLIENT-004). */
+  shown = (key: Key): Rec | undefined =>
+    this.unsent(key).at(-1)?.[1] ?? this.clean.get(key) ?? this.quarantine.get(key);
+
+  /** The clean records that fingerprints cover, in key order (MERKLE-003). */
+  covered = (horizon: bigint) => [...this.clean.values()].filter((r) => counts(r, horizon)).sort(byKey);
+
+  private get tables(): Table<any, any>[] {
+    return [this.clean, this.points, this.outbox, this.offers, this.quarantine];
   }
-  /** Holds exactly these from now on; a range keeps a cursor where it lies within one that has it (HIST-008). */
-  hold(ranges: [Buffer, End][]): void {
-    const within = (h: Held, low: Buffer, high: End) =>
-      Buffer.compare(h.low, low) <= 0 && (h.high === null || (high !== null && Buffer.compare(high, h.high) <= 0));
-    const cursor = (low: Buffer, high: End) => this.held().find((h) => within(h, low, high))?.cursor ?? null;
-    this.setMeta(
-      "held",
-      ranges.map(([low, high]) => ({ low, high, cursor: cursor(low, high) })),
-    );
+
+  private append(changes: Change[]): void {
+    const body = serialize(changes), head = Buffer.alloc(4);
+    head.writeUInt32BE(body.length);
+    fs.appendFileSync(this.fd, Buffer.concat([head, body]));
+    fs.fdatasyncSync(this.fd);
   }
-  setCursor(low: Buffer, cursor: Cursor): void {
-    this.setMeta(
-      "held",
-      this.held().map((h) => (h.low.equals(low) ? { ...h, cursor } : h)),
-    );
+
+  /** Reads the journal, and writes it anew as one transaction that makes all that is there. */
+  private load(): void {
+    const { file, tables } = this, byName = new Map(tables.map((table) => [table.name, table]));
+    this.changes = []; // what is read is not logged
+    this.state = initial;
+    for (const table of tables) table.clear();
+    const journal = fs.existsSync(file) ? fs.readFileSync(file) : Buffer.alloc(0);
+    for (let at = 0, end: number; at + 4 <= journal.length; at = end) {
+      end = at + 4 + journal.readUInt32BE(at);
+      if (end > journal.length) break; // torn
+      for (const change of deserialize(journal.subarray(at + 4, end)) as Change[]) {
+        if (!Array.isArray(change)) this.update(change);
+        else if (change[2] === undefined) byName.get(change[0])!.delete(change[1]);
+        else byName.get(change[0])!.set(change[1], change[2]);
+      }
+    }
+    if (this.state.schema > initial.schema) throw new Error('the store is one of newer software'); // CLIENT-002
+    if (this.fd >= 0) fs.closeSync(this.fd);
+    this.fd = fs.openSync(`${file}.new`, 'w');
+    this.append([this.state, ...tables.flatMap((t) => [...t].map(([key, row]): Change => [t.name, key, row]))]);
+    fs.renameSync(`${file}.new`, file);
+    const folder = fs.openSync(path.dirname(file), 'r');
+    fs.fsyncSync(folder);
+    fs.closeSync(folder);
+  }
+
+  /** One opening at a time (CLIENT-005). The lock of a process that is gone does not count. */
+  private lock(): void {
+    const lock = `${this.file}.lock`, owner = fs.existsSync(lock) ? Number(fs.readFileSync(lock, 'utf8')) : 0;
+    if (locks.has(this.file) || (owner !== process.pid && running(owner))) throw new Error('the store is open already');
+    fs.writeFileSync(lock, String(process.pid));
+    locks.add(this.file);
+  }
+}
+
+const locks = new Set<string>();
+function running(pid: number): boolean {
+  try {
+    return pid > 0 && process.kill(pid, 0);
+  } catch {
+    return false;
   }
 }

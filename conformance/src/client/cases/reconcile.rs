@@ -67,7 +67,7 @@ pub const CASES: &[Case<Cx>] = &[
     Case {
         name: "reconcile/never-equal",
         profile: Profile::Heal,
-        needs: &[Need::Reconcile],
+        needs: &[Need::Live, Need::Reconcile],
         about: "The server's fingerprints are wrong for ever.",
         checks: &[
             positive(

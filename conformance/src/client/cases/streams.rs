@@ -178,7 +178,7 @@ pub const CASES: &[Case<Cx>] = &[
     Case {
         name: "snapshot/resumed-cursor",
         profile: Profile::Core,
-        needs: &[],
+        needs: &[Need::Live],
         about: "A Snapshot breaks off; before it is resumed, records below the key of resumption change.",
         checks: &[
             positive(
@@ -212,7 +212,7 @@ pub const CASES: &[Case<Cx>] = &[
     Case {
         name: "snapshot/other-terms",
         profile: Profile::Core,
-        needs: &[],
+        needs: &[Need::Live],
         about: "Between two streams of a Snapshot the server is restored: another epoch.",
         checks: &[positive(
             "anew",

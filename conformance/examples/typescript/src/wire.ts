@@ -1,0 +1,122 @@
+/** Calls over gRPC (chapter 11), and what to do when one fails (chapter 12). */
+import * as grpc from '@grpc/grpc-js';
+import { loadSync, type MessageTypeDefinition, type ServiceDefinition } from '@grpc/proto-loader';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+const folder = (relative: string) => fileURLToPath(new URL(relative, import.meta.url));
+const definition = loadSync(['gosync/v1/sync.proto', 'status.proto'], {
+  includeDirs: [folder('../../../../proto'), folder('../src')],
+  // 64-bit numbers are decimal texts, enums names, absent messages null; a oneof's name tells which arm is there.
+  keepCase: true, longs: String, enums: String, defaults: true, oneofs: true,
+});
+const service = definition['gosync.v1.SyncService'] as ServiceDefinition;
+const decode = (type: string, bytes: Buffer): Message =>
+  (definition[type] as MessageTypeDefinition<object, object>).deserialize(bytes);
+
+/** A message, as the .proto describes it. */
+export type Message = Record<string, any>;
+export type Action = 'retry' | 'resync' | 'authenticate' | 'no-access' | 'report' | 'upgrade' | 'stop';
+
+/** The reasons of section 12.2. What restamps or rejects a write does not fail a call, unless the server errs. */
+const REASONS: Record<string, Action> = {
+  UNSUPPORTED_VERSION: 'upgrade', MALFORMED: 'report', LIMIT_EXCEEDED: 'report', UNAUTHENTICATED: 'authenticate',
+  TOKEN_EXPIRED: 'authenticate', NO_ACCESS: 'no-access', CLOCK_SKEW: 'retry', BEHIND_COMPACTION: 'resync',
+  HISTORY_CHANGED: 'resync', HORIZON_CHANGED: 'resync', LAGGING: 'retry', BATCH_ABORTED: 'report',
+  QUOTA_EXCEEDED: 'report', RATE_LIMITED: 'retry', SPACE_RETIRED: 'stop', UNAVAILABLE: 'retry',
+  STREAM_EXPIRED: 'retry', SLOW_READER: 'retry', STORAGE: 'retry', INTERNAL: 'retry',
+};
+/** What a status means that comes without a reason, from a proxy or a library (section 12.4). */
+const STATUSES: Record<number, Action> = {
+  [grpc.status.UNAUTHENTICATED]: 'authenticate', [grpc.status.PERMISSION_DENIED]: 'no-access',
+  [grpc.status.UNIMPLEMENTED]: 'upgrade',
+};
+
+/** A call failed, or the history changed; and what is to be done. */
+export class Failure extends Error {
+  constructor(readonly action: Action, readonly reason: string, detail: string) { super(detail); }
+}
+/** A value of the enum Reason without its prefix; '' for none and for one that is not known. */
+export const reasonOf = (value: unknown) => String(value).replace(/^REASON_(UNSPECIFIED)?|^\d+$/, '');
+
+export class Wire {
+  version?: number; // what Hello chose
+  private readonly client: grpc.Client;
+
+  /** `signal` cuts all calls. `pause`: until when the server does not want to be called; it outlives a session. */
+  constructor(url: string, private readonly token: string | undefined, private readonly signal: AbortSignal,
+    private readonly pause: { until: number }) {
+    const { protocol, host, hostname } = new URL(url), tls = protocol === 'https:';
+    const loopback = /^(localhost|127\.[\d.]+|\[::1\])$/.test(hostname);
+    if (token && !tls && !loopback) throw new Failure('no-access', '', 'no token without TLS'); // TRANS-007
+    this.client = new grpc.Client(host, tls ? grpc.credentials.createSsl() : grpc.credentials.createInsecure(), {
+      'grpc.max_receive_message_length': 64 << 20, // LIMIT-011
+      'grpc.use_local_subchannel_pool': 1, // each session connects anew
+    });
+  }
+
+  close(): void {
+    this.client.close();
+  }
+
+  /** On the wire a unary call is a stream of one message. It is given up after 11 seconds (LIMIT-013). */
+  async unary(method: string, request: Message): Promise<Message> {
+    let answer: Message | undefined;
+    for await (const message of this.stream(method, request, 11_000)) answer = message;
+    if (!answer) throw new Failure('retry', '', 'a call without an answer');
+    return answer;
+  }
+
+  /** The messages of a call. A silence ends it (WATCH-031); it has no deadline (TRANS-028). */
+  async *stream(method: string, request: Message, silenceMs: number): AsyncGenerator<Message> {
+    const wait = Math.min(this.pause.until - Date.now(), 2 ** 31 - 1);
+    if (wait > 0) await sleep(wait, undefined, { signal: this.signal }); // CLIENT-034
+    this.signal.throwIfAborted();
+    const metadata = new grpc.Metadata(), { path, requestSerialize, responseDeserialize } = service[method];
+    if (this.token) metadata.set('authorization', `Bearer ${this.token}`); // TRANS-008
+    if (this.version) metadata.set('gosync-version', String(this.version)); // HELLO-006
+    const call = this.client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, request, metadata);
+    const cut = () => call.cancel(), watchdog = setTimeout(cut, silenceMs);
+    this.signal.addEventListener('abort', cut);
+    call.on('error', () => {}); // the loop throws it
+    try {
+      for await (const message of call) {
+        watchdog.refresh();
+        yield message as Message;
+      }
+    } catch (error) {
+      throw this.failure(error as grpc.ServiceError);
+    } finally {
+      clearTimeout(watchdog);
+      this.signal.removeEventListener('abort', cut);
+      cut();
+    }
+  }
+
+  /** Throws what a StreamEnd says, unless the stream is complete (section 6.5). */
+  ended({ reason, detail, retry_after_ms }: Message): void {
+    this.hold(Number(retry_after_ms)); // WATCH-040
+    const name = reasonOf(reason), action = name === 'NO_ACCESS' ? 'resync' : REASONS[name] ?? 'retry'; // WATCH-039
+    if (reason !== 'REASON_UNSPECIFIED') throw new Failure(action, name, detail);
+  }
+
+  private hold(ms: number): void {
+    this.pause.until = Math.max(this.pause.until, Date.now() + ms);
+  }
+
+  /** Decides by the reason or, where none is known, by the status alone (ERR-011). */
+  private failure(error: grpc.ServiceError): Failure {
+    let reason = '';
+    try {
+      const [bytes] = error.metadata.get('grpc-status-details-bin');
+      for (const { type_url, value } of bytes ? decode('google.rpc.Status', bytes as Buffer).details : []) {
+        const [type] = type_url.match(/google\.rpc\.(ErrorInfo|RetryInfo)$/) ?? [];
+        const detail = type ? decode(type, value) : {}; // ERR-010
+        if (detail.domain === 'gosync') reason = detail.reason;
+        if (detail.retry_delay) this.hold(Number(detail.retry_delay.seconds) * 1000 + detail.retry_delay.nanos / 1e6);
+      }
+    } catch { /* details that cannot be decoded say nothing */ }
+    if (!REASONS[reason]) reason = '';
+    return new Failure(REASONS[reason] ?? STATUSES[error.code] ?? 'retry', reason, error.details ?? error.message);
+  }
+}
