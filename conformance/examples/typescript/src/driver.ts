@@ -24,13 +24,14 @@ const KINDS: Record<string, string> = {
 };
 
 async function handle(command: string, c: Message): Promise<Message> {
-  if (command === 'hello') return { info };
+  if (command === 'hello') return c.mutant ? { unsupported: {} } : { info };
   if (command === 'set_clock') {
     const ahead = Number(c.unix_ms) - Date.now();
     clock = c.unix_ms === '0' ? Date.now : () => Date.now() + ahead;
     return done;
   }
   if (command === 'open') {
+    if (c.key_prefixes.length > 0 || c.transport !== 'TRANSPORT_GRPC') return { unsupported: {} };
     replicas.set(c.replica, new Replica({
       file: path.join(c.store ? '.' : fs.mkdtempSync(path.join(os.tmpdir(), 'gosync-')), `${c.store}.journal`),
       url: c.url,
@@ -61,20 +62,17 @@ async function handle(command: string, c: Message): Promise<Message> {
       }
       return done;
     case 'read_all': {
-      const entries = replica.entries().map((r) => ({
-        key: fromKey(r.key), value: r.value, time: String(r.time), writer: String(r.replica),
-      }));
-      const pending = replica.pending().map((w) => ({
-        key: fromKey(w.key), tombstone: w.tombstone, rejected: w.rejected ?? '', in_doubt: w.inDoubt,
-      }));
+      const entries = replica.entries().map(({ key, value, time, replica: writer }) => (
+        { key: fromKey(key), value, time: String(time), writer: String(writer) }));
+      const pending = replica.pending().map(({ key, tombstone, rejected = '', inDoubt }) => (
+        { key: fromKey(key), tombstone, rejected, in_doubt: inDoubt }));
       return { contents: { entries, pending, quarantined: replica.store.quarantine.size, verified: replica.verified } };
     }
     case 'set_online': replica.setOnline(c.online); return done;
     case 'damage': {
       const r = replica.store.clean.get(toKey(c.key));
       if (!r) throw new Error('no such record');
-      const value = r.value.length > 0 ? Buffer.from(r.value.map((b, i) => (i === 0 ? b ^ 1 : b))) : Buffer.from('?');
-      replica.store.tx(() => replica.store.clean.set(r.key, { ...r, value }));
+      replica.store.tx(() => replica.store.clean.set(r.key, { ...r, value: Buffer.concat([r.value, r.digest]) }));
       return done;
     }
     case 'close':

@@ -156,9 +156,9 @@ export class Replica {
         await new Session(this, wire, live).run();
         if (!live) return;
       } catch (error) {
+        if (signal.aborted || error instanceof Failure) this.healed = false; // cut short: no healing that counts
+        else this.partial = undefined; // what the server got wrong begins anew (SNAP-022)
         if (this.stopping) throw last;
-        if (!(error instanceof Failure)) this.partial = undefined; // what the server got wrong begins anew (SNAP-022)
-        else this.healed = false; // a healing that was cut short does not count
         last = error instanceof Failure ? error : new Failure('retry', '', (error as Error).message);
         this.report(last.message);
       } finally {

@@ -44,6 +44,7 @@ export class Session {
     const equal = await this.begin(), { cursor, damaged } = this.store.state, { here } = this;
     if (equal) this.settle(here.head, here, { lacks: [], theirs: new Map(), wanted: [] }); // HELLO-029
     else if (!cursor || damaged || here.lineage !== LINEAGES[0] || here.behind) await this.heal(); // HIST-020
+    else this.replica.partial = undefined; // what a Snapshot left is of no use where Watch goes on
     for (let round = 0; round < 4; round++) {
       await this.push();
       if (await this.watch()) await this.heal();
@@ -234,7 +235,7 @@ export class Session {
   /** The end of a reconciliation, in one transaction (RECON-040, SNAP-025). */
   private settle(cursor: Cursor, s: Standing, { lacks, theirs, wanted }: Findings): void {
     const { store, replica } = this, lost = new Set<Key>(theirs.keys());
-    const point = { epoch: cursor.epoch, sequence: cursor.sequence };
+    const at: Point = { epoch: cursor.epoch, sequence: cursor.sequence };
     const isWanted = (key: Key) => wanted.some((range) => inside(key, range));
     store.tx(() => {
       for (const key of lacks) {
@@ -249,7 +250,8 @@ export class Session {
       }
       for (const [key, r] of store.clean) {
         if (!lost.has(key) && counts(r, s.horizon)) store.offers.delete(key); // the server has it
-        if (!store.offers.has(key)) store.points.set(key, point); // RECON-042
+        const { epoch, sequence } = store.points.get(key)!, same = epoch === at.epoch && sequence === at.sequence;
+        if (!same && !store.offers.has(key)) store.points.set(key, at); // RECON-042
       }
       if (s.behind) for (const [n, w] of [...store.outbox]) this.atHorizon(n, w, s.horizon); // CLIENT-023
       store.update({ cursor, damaged: false });
@@ -303,10 +305,14 @@ export class Session {
     };
     for (const [n, write] of outbox) {
       if (write.rejected) continue; // CLIENT-016
+      if (write.batch === undefined) {
+        add({ r: write, n, write });
+        continue;
+      }
       const batch = [...outbox].filter(([, w]) => w.batch === write.batch && !w.rejected);
-      if (write.batch === undefined) add({ r: write, n, write });
-      else if (sent.length > 0 || batch.some(([m, w]) => taken.has(w.key) || this.later.has(m))) taken.add(write.key);
-      else return batch.map(([m, w]) => ({ r: w, n: m, write: w }));
+      const free = sent.length === 0 && !batch.some(([m, w]) => taken.has(w.key) || this.later.has(m));
+      if (free) return batch.map(([m, w]) => ({ r: w, n: m, write: w }));
+      taken.add(write.key);
     }
     for (const key of offers.keys()) add({ r: clean.get(key)! });
     return sent;
