@@ -9,8 +9,11 @@ use crate::serving::Serving;
 use crate::setup::{node, python};
 use crate::{conformance, process, test, workspace};
 
-/// What the example clients claim.
-const CLIENT: &[&str] = &[
+/// What the client in Python claims.
+const PYTHON: &[&str] = &["--profile", "core,heal", "--transport", "grpc"];
+
+/// What the client in TypeScript claims.
+const TYPESCRIPT: &[&str] = &[
     "--profile",
     "core,heal,live,hardened",
     "--transport",
@@ -27,11 +30,11 @@ pub fn run() -> Result<()> {
     let python = python.interpreter();
     process::run(Command::new(python).arg(folder().join("python/vectors.py")))?;
     let of_python = driver(python, "python/driver.py");
-    conformance::suite("client", &["--exec", &of_python], CLIENT)?;
+    conformance::suite("client", &["--exec", &of_python], PYTHON)?;
     let server = Serving::start(example_server(python))?;
     conformance::suite("server", &["--url", &server.url], SERVER)?;
     let of_typescript = typescript()?;
-    conformance::suite("client", &["--exec", &of_typescript], CLIENT)?;
+    conformance::suite("client", &["--exec", &of_typescript], TYPESCRIPT)?;
     let reference = workspace::program("debug", "gosync-adapter-client");
     let drivers = [of_python, of_typescript, conformance::word(&reference)];
     together(python, example_server(python), &drivers)?;

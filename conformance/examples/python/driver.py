@@ -1,127 +1,97 @@
 #!/usr/bin/env python3
-"""Puts the example client behind the conformance suite's driver protocol (driver.proto): length-prefixed on stdio."""
-
-import os
+"""Puts the client behind the conformance suite's driver protocol (conformance/proto, driver.proto)."""
+import struct
 import sys
-from pathlib import Path
+import time
+from dataclasses import replace
+from urllib.parse import quote
 
 import grpc
 
-from client import Clock, Replica, WriteRefused, wire
+from replica import Replica, report
+from rules import Failure
+from store import Store
+from wire import ROOT
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "proto"))
+sys.path.append(str(ROOT / "conformance/proto"))
 pb = grpc.protos("gosync/conformance/v1/driver.proto")
-
-CAPABILITIES = [
-    pb.CAPABILITY_DURABLE_STORE, pb.CAPABILITY_CLOCK, pb.CAPABILITY_ONLINE, pb.CAPABILITY_LIVE,
-    pb.CAPABILITY_RECONCILE, pb.CAPABILITY_DAMAGE, pb.CAPABILITY_TOKEN_REFRESH, pb.CAPABILITY_RANGES,
-    pb.CAPABILITY_DISCARD,
-]  # fmt: skip
-KINDS = {
-    wire.AUTHENTICATE: pb.SyncError.KIND_NEEDS_AUTH,
-    wire.STOP: pb.SyncError.KIND_STOPPED,
-    wire.UPGRADE: pb.SyncError.KIND_STOPPED,
-}
+KINDS = {"Authenticate": pb.SyncError.KIND_NEEDS_AUTH, "No access": pb.SyncError.KIND_NEEDS_AUTH,
+         "Upgrade": pb.SyncError.KIND_STOPPED, "Stop": pb.SyncError.KIND_STOPPED}
+CAPABILITIES = ("DURABLE_STORE", "CLOCK", "ONLINE", "RECONCILE", "DAMAGE", "TOKEN_REFRESH", "DISCARD", "BATCHES")
+replicas, clock = {}, {"offset": 0}
 
 
-class Driver:
-    def __init__(self):
-        self.clock, self.replicas = Clock(), {}
+def system_ms() -> int:
+    return time.time_ns() // 1_000_000
 
-    def answer(self, request):
-        response = pb.DriverResponse(id=request.id)
-        command = request.WhichOneof("command")
-        handler = getattr(self, f"do_{command}", None) if command else None
-        if handler is None:
-            response.unsupported.SetInParent()
-            return response
-        try:
-            name, value = handler(getattr(request, command)) or ("done", pb.Done())
-            getattr(response, name).CopyFrom(value)
-        except WriteRefused as error:
-            response.write_error.CopyFrom(pb.WriteError(reason=error.reason, detail=str(error)))
-        except wire.Fail as fail:
-            kind = KINDS.get(fail.action, pb.SyncError.KIND_RETRYABLE)
-            response.sync_error.CopyFrom(pb.SyncError(kind=kind, reason=fail.reason, detail=fail.detail))
-        except Exception as error:  # the driver's own fault, told to the suite
-            response.fault.CopyFrom(pb.Fault(detail=f"{type(error).__name__}: {error}"))
-        return response
 
-    def do_hello(self, hello):
-        if hello.mutant:
-            raise LookupError("this driver has no mutants")
-        return "info", pb.DriverInfo(
-            name="gosync-example-python", version="1", capabilities=CAPABILITIES, transports=[pb.TRANSPORT_GRPC],
-            profiles=["core", "heal", "live", "hardened"])  # fmt: skip
+def damage(store: Store, key: bytes):
+    """Changes the stored bytes of a value; the digest that was stored with it stays."""
+    below = [table[key] for table in (store.clean, store.quarantine) if key in table]
+    with store.tx():
+        kept = next(kept for kept in store.writes_to(key)[::-1] + below if not kept.record.dead)
+        kept.record = replace(kept.record, value=kept.record.value + b"!")
 
-    def do_open(self, m):
-        path = os.path.abspath(f"{m.store}.db") if m.store else None
-        self.replicas[m.replica] = Replica(
-            path, m.url, m.space, m.tokens, [bytes(p) for p in m.key_prefixes], self.clock
-        )
 
-    def do_put(self, m):
-        self.replicas[m.replica].write(m.key, m.value)
+def opened(command) -> Replica:
+    path = command.store and quote(command.store, safe="") + ".store"
+    return Replica(Store(path), command.url, command.space, command.tokens, lambda: system_ms() + clock["offset"])
 
-    def do_delete(self, m):
-        self.replicas[m.replica].write(m.key, None)
 
-    def do_sync(self, m):
-        self.replicas[m.replica].sync(m.timeout_ms / 1000)
+def contents(replica: Replica):
+    return pb.StoreContents(
+        entries=[pb.Entry(key=r.key, value=r.value, time=r.time, writer=r.replica)
+                 for r in replica.contents().values()],
+        pending=[pb.PendingWrite(key=kept.record.key, tombstone=kept.record.dead, rejected=kept.rejected,
+                                 in_doubt=kept.in_doubt) for kept in replica.store.outbox],
+        quarantined=len(replica.store.quarantine), verified=replica.verified)
 
-    def do_watch(self, m):
-        self.replicas[m.replica].watch()
 
-    def do_await_idle(self, m):
-        self.replicas[m.replica].await_idle(m.timeout_ms / 1000)
-
-    def do_read_all(self, m):
-        replica = self.replicas[m.replica]
-        with replica.store as store:
-            entries = [pb.Entry(key=r.key, value=r.value, time=r.time, writer=r.replica) for r in replica.read_all()]
-            pending = [
-                pb.PendingWrite(
-                    key=w.record.key, tombstone=w.record.tombstone, rejected=w.rejected, in_doubt=w.doubt)  # fmt: skip
-                for w in store.writes()
-            ]
-            quarantined = store.run("SELECT count(*) FROM quarantine")[0][0]
-            verified = replica.verified and not store.damaged()
-        return "contents", pb.StoreContents(entries=entries, pending=pending, quarantined=quarantined, verified=verified)
-
-    def do_set_clock(self, m):
-        self.clock.set(m.unix_ms)
-
-    def do_set_online(self, m):
-        self.replicas[m.replica].set_online(m.online)
-
-    def do_close(self, m):
-        self.replicas.pop(m.replica).close()
-
-    def do_damage(self, m):
-        """Flips a bit of the stored value and leaves the kept digest as it was."""
-        store = self.replicas[m.replica].store
-        rows = store.run("SELECT value FROM clean WHERE key = ?", m.key)
-        if not rows:
-            raise LookupError("no clean record under this key")
-        value = bytes([rows[0][0][0] ^ 1]) + rows[0][0][1:] if rows[0][0] else b"x"
-        store.run("UPDATE clean SET value = ? WHERE key = ?", value, m.key)
-
-    def do_discard(self, m):
-        if not self.replicas[m.replica].discard(m.key):
-            raise LookupError("no pending write under this key")
+def answer(request) -> dict:
+    kind = request.WhichOneof("command")
+    command = kind and getattr(request, kind)
+    if kind == "hello":
+        return {"info": pb.DriverInfo(
+            name="gosync-python-example", version="1", transports=[pb.TRANSPORT_GRPC], profiles=["core", "heal"],
+            capabilities=[pb.Capability.Value("CAPABILITY_" + name) for name in CAPABILITIES])}
+    replica = replicas.get(getattr(command, "replica", None))
+    if kind == "read_all":
+        return {"contents": contents(replica)}
+    actions = {
+        "set_clock": lambda: clock.update(offset=command.unix_ms - system_ms() if command.unix_ms else 0),
+        "open": lambda: replicas.update({command.replica: opened(command)}),
+        "put": lambda: replica.put({command.key: command.value}),
+        "delete": lambda: replica.put({command.key: None}),
+        "put_batch": lambda: replica.put({entry.key: entry.value for entry in command.entries}, batch=True),
+        "sync": lambda: replica.sync(command.timeout_ms / 1000),
+        "set_online": lambda: setattr(replica, "online", command.online),
+        "close": lambda: replicas.pop(command.replica).store.lock.close(),
+        "damage": lambda: damage(replica.store, command.key),
+        "discard": lambda: replica.store.discard(command.key),
+    }
+    if kind not in actions:
+        return {"unsupported": pb.Unsupported()}
+    actions[kind]()
+    return {"done": pb.Done()}
 
 
 def main():
-    driver, source, sink = Driver(), sys.stdin.buffer, sys.stdout.buffer
-    while True:
-        head = source.read(4)
-        if len(head) < 4:
-            break
-        request = pb.DriverRequest.FromString(source.read(int.from_bytes(head, "big")))
-        body = driver.answer(request).SerializeToString()
-        sink.write(len(body).to_bytes(4, "big") + body)
-        sink.flush()
-    os._exit(0)
+    stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
+    while len(head := stdin.read(4)) == 4:
+        request = pb.DriverRequest.FromString(stdin.read(struct.unpack(">I", head)[0]))
+        try:
+            result = answer(request)
+        except Failure as failure:
+            result = {"write_error": pb.WriteError(reason=failure.reason, detail=str(failure))}
+            if request.WhichOneof("command") == "sync":
+                result = {"sync_error": pb.SyncError(kind=KINDS.get(failure.action, pb.SyncError.KIND_RETRYABLE),
+                                                 reason=failure.reason, detail=str(failure))}
+        except (AttributeError, KeyError, OSError, StopIteration) as error:
+            report(repr(error))
+            result = {"fault": pb.Fault(detail=repr(error))}
+        body = pb.DriverResponse(id=request.id, **result).SerializeToString()
+        stdout.write(struct.pack(">I", len(body)) + body)
+        stdout.flush()
 
 
 if __name__ == "__main__":

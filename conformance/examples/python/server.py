@@ -19,7 +19,10 @@ from google.rpc import error_details_pb2 as details
 from google.rpc import status_pb2
 from grpc_status import rpc_status
 
-from rules import Malformed, clock_bound, inside, parse, pb, rpc, types
+from rules import MAX_BOUND, MAX_KEY, Failure, clock_bound, inside
+from wire import read_record, record_message, types
+from wire import services as rpc
+from wire import sync as pb
 
 LIMITS = pb.Limits(
     max_message_bytes=4 << 20, max_value_bytes=1 << 20, max_push_records=5_000, max_ranges=256,
@@ -181,7 +184,7 @@ class Server(rpc.SyncServiceServicer):
                     continue
                 held, verdict.sequence = space.records[message.key]
                 if verdict.outcome == pb.OUTCOME_SUPERSEDED:
-                    winner = held.message()
+                    winner = record_message(held)
                     size += winner.ByteSize()
                     if size <= LIMITS.max_response_bytes or size == winner.ByteSize():  # PUSH-015
                         verdict.winner.CopyFrom(winner)
@@ -195,19 +198,17 @@ class Server(rpc.SyncServiceServicer):
         def rejected(reason, text):
             return pb.Verdict(outcome=pb.OUTCOME_REJECTED, reason=reason, detail=text), None
 
-        if len(message.key) > 512:
-            return rejected(types.REASON_LIMIT_EXCEEDED, f"max_key_bytes is 512, the key has {len(message.key)}")
         try:
-            record = parse(message)
-        except Malformed as error:
-            return rejected(types.REASON_MALFORMED, str(error))
+            record = read_record(message)
+        except Failure as failure:
+            return rejected(f"REASON_{failure.reason}", str(failure))
         if len(record.value) > LIMITS.max_value_bytes:
             return rejected(types.REASON_LIMIT_EXCEEDED,
                             f"max_value_bytes is {LIMITS.max_value_bytes}, the value has {len(record.value)}")  # fmt: skip
         held = space.records.get(record.key)
         if held and held[0] == record:
             return pb.Verdict(outcome=pb.OUTCOME_UNCHANGED), None
-        if held and held[0].order > record.order:
+        if held and held[0].rank > record.rank:
             return pb.Verdict(outcome=pb.OUTCOME_SUPERSEDED), None
         if record.time > clock_bound(reading, LIMITS.max_clock_skew_ms) and record.time != HORIZON:  # CLOCK-010
             return rejected(types.REASON_CLOCK_SKEW, f"the server's clock reads {reading} ms")
@@ -230,7 +231,7 @@ class Server(rpc.SyncServiceServicer):
             tags = {end: space.tags[end] for end in ends}
         for batch, more in batches([r for _, r in rows], request.max_response_bytes):
             done = batch.stop
-            changes = pb.Changes(records=[rows[i][1].message() for i in batch])
+            changes = pb.Changes(records=[record_message(rows[i][1]) for i in batch])
             if not more or ends[done] != ends[done - 1]:
                 end = ends[done - 1]
                 changes.cursor.CopyFrom(types.Cursor(epoch=space.epoch, sequence=end, tag=tags[end]))
@@ -251,7 +252,7 @@ class Server(rpc.SyncServiceServicer):
                 total_bytes=sum(len(r.key) + len(r.value) for r in records))  # fmt: skip
         yield pb.SnapshotResponse(start=start)
         for batch, _ in batches(records, request.max_response_bytes):
-            yield pb.SnapshotResponse(chunk=pb.SnapshotChunk(records=[records[i].message() for i in batch]))
+            yield pb.SnapshotResponse(chunk=pb.SnapshotChunk(records=[record_message(records[i]) for i in batch]))
         yield pb.SnapshotResponse(complete=pb.SnapshotComplete())
         yield pb.SnapshotResponse(end=pb.StreamEnd())
 
@@ -308,7 +309,7 @@ def batches(records: list, wished: int):
     room = min(wished or LIMITS.max_response_bytes, LIMITS.max_response_bytes) - RESPONSE_SLACK
     first = size = 0
     for i, record in enumerate(records):
-        cost = record.message().ByteSize() + 8
+        cost = record_message(record).ByteSize() + 8
         if i > first and size + cost > room:
             yield range(first, i), True
             first, size = i, 0

@@ -1,280 +1,193 @@
-"""A replica's store in SQLite: clean records, outbox, offers, quarantine, cursors (section 9.1).
+"""The local store (section 9.1): all of it in memory, and one file that each transaction replaces as a whole.
 
-Knows no network. Everything that belongs together happens inside `with store:` (CLIENT-001).
-"""
+That makes a transaction as simple as can be, at the price of writing everything; a larger store takes a database."""
+import fcntl
+import os
+import pickle
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
 
-import json
-import sqlite3
-import threading
-from typing import NamedTuple, Optional
+from rules import TOMBSTONE, Failure, History, Record, issue_time
 
-from rules import Record, inside
-
-SCHEMA_VERSION = 1
-SCHEMA = """
-CREATE TABLE clean (key BLOB PRIMARY KEY, time BLOB, replica BLOB, tombstone INT, value BLOB,
-                    digest BLOB, epoch BLOB, sequence INT) WITHOUT ROWID;
-CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB, time BLOB, replica BLOB, tombstone INT,
-                     value BLOB, attempted INT DEFAULT 0, rejected TEXT DEFAULT '', doubt INT DEFAULT 0);
-CREATE INDEX outbox_key ON outbox (key, id);
-CREATE TABLE offers (key BLOB PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE quarantine (key BLOB PRIMARY KEY, time BLOB, replica BLOB, tombstone INT, value BLOB,
-                         reason TEXT) WITHOUT ROWID;
-CREATE TABLE held (start BLOB PRIMARY KEY, end BLOB, epoch BLOB, sequence INT, tag BLOB) WITHOUT ROWID;
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
-"""
+SCHEMA = 1
 
 
-def u64(n: int) -> bytes:
-    return n.to_bytes(8, "big")
-
-
-def number(data: bytes) -> int:
-    return int.from_bytes(data, "big")
-
-
-class Cursor(NamedTuple):
-    """The end of a commit (section 2.1)."""
-
-    epoch: int
-    sequence: int
-    tag: int
-
-
-class Clean(NamedTuple):
-    """A clean record and the point at which the server held it."""
-
+@dataclass
+class Kept:
+    """A record as it was stored, with the digest from before that (MODEL-021)."""
     record: Record
-    epoch: int
-    sequence: int
+    digest: bytes
+    point: tuple = ()  # of a clean record: epoch and sequence at which the server held it (HIST-033)
+    offer: bool = False  # of a clean record: the server lost it, and gets it again
+    batch: int = 0  # of a write: the batch that it belongs to
+    attempted: bool = False
+    rejected: str = ""  # of a write: why; of a quarantined record likewise
+    in_doubt: bool = False
 
-
-class Write(NamedTuple):
-    """An unsent write."""
-
-    id: int
-    record: Record
-    attempted: bool
-    rejected: str
-    doubt: bool
-
-
-class Held(NamedTuple):
-    """A held range and its cursor."""
-
-    low: bytes
-    high: Optional[bytes]
-    cursor: Optional[Cursor]
-
-
-def to_record(row) -> Record:
-    return Record(row[0], number(row[1]), number(row[2]), bool(row[3]), row[4])
+    @property
+    def whole(self) -> bool:
+        return self.record.digest == self.digest  # otherwise it is damaged (section 1.7)
 
 
 class Store:
-    """One store; an RLock makes it usable from the application's and the session's thread."""
+    def __init__(self, path: str = ""):
+        """Opens the store in this file, or one in memory."""
+        # `dirty`: to be reconciled in the next session, whatever the status is.
+        state = SimpleNamespace(floor=0, horizon=0, cursor=None, newest=None, dirty=False, limits={})
+        self.path, self.saved = path, pickle.dumps((SCHEMA, {}, {}, [], state))
+        self.lock = open(path + ".lock" if path else os.devnull, "w")
+        if path:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # one opening at a time (CLIENT-005)
+            if os.path.exists(path):
+                self.saved = Path(path).read_bytes()
+        self.load()
 
-    def __init__(self, path: Optional[str]):
-        self.lock = threading.RLock()
-        self.depth = 0
-        self.db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
-        self.db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=5000;")
-        version = self.db.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
-            raise RuntimeError(f"the store has schema {version}, newer than {SCHEMA_VERSION}")  # CLIENT-002
-        if version == 0:
-            self.db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+    def load(self):
+        # By key the clean and the quarantined records; the writes in the order in which they were made.
+        schema, self.clean, self.quarantine, self.outbox, self.state = pickle.loads(self.saved)
+        if schema > SCHEMA:
+            raise Failure("the store is of a later version")  # CLIENT-002
 
-    def __enter__(self):
-        self.lock.acquire()
+    @contextmanager
+    def tx(self):
+        """One transaction: all or nothing, durable at its end (CLIENT-001)."""
         try:
-            if self.depth == 0:
-                self.db.execute("BEGIN IMMEDIATE")
+            yield
+            saved = pickle.dumps((SCHEMA, self.clean, self.quarantine, self.outbox, self.state))
+            if self.path:
+                with open(self.path + ".new", "wb") as file:
+                    file.write(saved)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(self.path + ".new", self.path)
+            self.saved = saved
         except BaseException:
-            self.lock.release()
+            self.load()
             raise
-        self.depth += 1
-        return self
 
-    def __exit__(self, kind, *_):
-        self.depth -= 1
-        try:
-            if self.depth == 0:
-                self.db.execute("ROLLBACK" if kind else "COMMIT")
-        finally:
-            self.lock.release()
+    def writes_to(self, key: bytes) -> list[Kept]:
+        return [kept for kept in self.outbox if kept.record.key == key]
 
-    def close(self):
-        self.db.close()
+    def seen(self) -> dict:
+        """What the application sees: the newest unsent write, or else the clean or the quarantined record."""
+        shown = self.quarantine | self.clean | {kept.record.key: kept for kept in self.outbox}
+        return {key: shown[key].record for key in sorted(shown) if shown[key].whole and not shown[key].record.dead}
 
-    def run(self, sql: str, *args) -> list:
-        with self.lock:
-            return self.db.execute(sql, args).fetchall()
+    def issue(self, now_ms: int, replaced: list[Kept]) -> int:
+        newest = max((kept.record.time for kept in replaced), default=-1)
+        self.state.floor = issue_time(now_ms, self.state.floor, newest)  # CLOCK-003
+        return self.state.floor
 
-    # ------------------------------------------------------------- one row
+    def write(self, entries: dict, now_ms: int, replica: int, batch: bool):
+        """Writes of the application, key -> value, or None for a tombstone: all or none."""
+        with self.tx():
+            number = 1 + max((kept.batch for kept in self.outbox), default=0) if batch else 0
+            for key, value in entries.items():
+                kept = [table[key] for table in (self.clean, self.quarantine) if key in table]
+                time = self.issue(now_ms, (self.writes_to(key) or kept)[-1:])
+                record = Record(key, time, replica, TOMBSTONE if value is None else 0, value or b"")
+                self.outbox = [old for old in self.outbox if batch or old.record.key != key  # PUSH-005
+                               or old.batch or old.attempted or old.rejected]
+                self.outbox.append(Kept(record, record.digest, batch=number))
 
-    def get(self, name: str, default=None):
-        rows = self.run("SELECT value FROM meta WHERE name = ?", name)
-        return json.loads(rows[0][0]) if rows else default
+    def retry(self, key: bytes):
+        """Lets rejected writes of the key, and of its batch, be sent again (CLIENT-011)."""
+        with self.tx():
+            batches = {kept.batch for kept in self.writes_to(key)} - {0}
+            for kept in self.outbox:
+                kept.rejected = "" if kept.record.key == key or kept.batch in batches else kept.rejected
 
-    def set(self, name: str, value):
-        self.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", name, json.dumps(value))
+    def discard(self, key: bytes):
+        """Gives up the unsent writes of the key; what the server applied of them comes back."""
+        with self.tx():
+            self.outbox = [kept for kept in self.outbox if kept.record.key != key]
 
-    def newest_commit(self) -> Optional[Cursor]:
-        row = self.get("newest_commit")
-        return Cursor(*row) if row else None
+    def is_old(self, kept: Kept) -> bool:
+        return kept.record.dead and kept.record.time < self.state.horizon
 
-    # ------------------------------------------------------- clean records
+    def covered(self) -> list:
+        """(key, digest) of the clean records that fingerprints cover, in key order (MERKLE-003)."""
+        return sorted((key, kept.digest) for key, kept in self.clean.items() if not self.is_old(kept))
 
-    def clean(self, key: bytes) -> Optional[Clean]:
-        """What is held under a key; damaged content counts as absent (MODEL-023)."""
-        rows = self.run("SELECT * FROM clean WHERE key = ?", key)
-        return self._intact(rows[0]) if rows else None
-
-    def _intact(self, row) -> Optional[Clean]:
-        record = to_record(row)
-        if record.digest() != row[5]:
-            return None
-        return Clean(record, number(row[6]), row[7])
-
-    def _rows(self, low=b"", high=None) -> list:
-        return self.run("SELECT * FROM clean WHERE key >= ? AND (? IS NULL OR key < ?) ORDER BY key", low, high, high)
-
-    def all_clean(self, low=b"", high=None) -> list:
-        """Intact clean records of a range in key order."""
-        return [c for c in map(self._intact, self._rows(low, high)) if c]
-
-    def damaged(self, low=b"", high=None) -> int:
-        return sum(self._intact(row) is None for row in self._rows(low, high))
-
-    def put_clean(self, record: Record, epoch: int, sequence: int):
-        self.run(
-            "INSERT OR REPLACE INTO clean VALUES (?,?,?,?,?,?,?,?)",
-            *(record.key, u64(record.time), u64(record.replica), int(record.tombstone), record.value),
-            *(record.digest(), u64(epoch), sequence),
-        )
-
-    def set_point(self, key: bytes, point: Cursor):
-        self.run("UPDATE clean SET epoch = ?, sequence = ? WHERE key = ?", u64(point.epoch), point.sequence, key)
-
-    def drop_clean(self, key: bytes):
-        self.run("DELETE FROM clean WHERE key = ?", key)
-        self.run("DELETE FROM offers WHERE key = ?", key)
-
-    def leaves(self, low: bytes, high: Optional[bytes], horizon: int) -> list:
-        """(key, digest) of what fingerprints cover (MERKLE-003)."""
-        return [
-            (c.record.key, c.record.digest())
-            for c in self.all_clean(low, high)
-            if not (c.record.tombstone and c.record.time < horizon)
-        ]
-
-    def offer(self, key: bytes):
-        self.run("INSERT OR IGNORE INTO offers VALUES (?)", key)
-
-    def is_offered(self, key: bytes) -> bool:
-        return bool(self.run("SELECT 1 FROM offers WHERE key = ?", key))
-
-    def offers(self) -> list:
-        return [row[0] for row in self.run("SELECT key FROM offers ORDER BY key")]
-
-    def quarantine(self, record: Record, reason: str):
-        self.run(
-            "INSERT OR REPLACE INTO quarantine VALUES (?,?,?,?,?,?)",
-            *(record.key, u64(record.time), u64(record.replica), int(record.tombstone), record.value, reason),
-        )
-        self.drop_clean(record.key)
-
-    def aside(self) -> list:
-        """Quarantined records."""
-        return [to_record(row) for row in self.run("SELECT * FROM quarantine")]
-
-    # -------------------------------------------------------------- outbox
-
-    def writes(self, key: Optional[bytes] = None) -> list:
-        """Unsent writes in the order in which they were made."""
-        rows = self.run(
-            "SELECT key, time, replica, tombstone, value, id, attempted, rejected, doubt FROM outbox"
-            " WHERE ?1 IS NULL OR key = ?1 ORDER BY id",
-            key,
-        )
-        return [Write(row[5], to_record(row), bool(row[6]), row[7], bool(row[8])) for row in rows]
-
-    def add_write(self, record: Record):
-        # what was never sent is replaced (section 5.1)
-        self.run("DELETE FROM outbox WHERE key = ? AND attempted = 0 AND rejected = ''", record.key)
-        self.run(
-            "INSERT INTO outbox (key, time, replica, tombstone, value) VALUES (?,?,?,?,?)",
-            *(record.key, u64(record.time), u64(record.replica), int(record.tombstone), record.value),
-        )
-
-    def restamp(self, id: int, time: int, replica: int, doubt: bool = False):
-        self.run(
-            "UPDATE outbox SET time = ?, replica = ?, attempted = 0, rejected = '', doubt = doubt OR ? WHERE id = ?",
-            *(u64(time), u64(replica), int(doubt), id),
-        )
-
-    def mark(self, id: int, attempted: bool, rejected: str = ""):
-        self.run("UPDATE outbox SET attempted = ?, rejected = ? WHERE id = ?", int(attempted), rejected, id)
-
-    def drop_write(self, id: int):
-        self.run("DELETE FROM outbox WHERE id = ?", id)
-
-    def visible(self, key: bytes) -> Optional[Record]:
-        """What the application sees: the newest unsent write, or else the clean record."""
-        writes = self.writes(key)
-        if writes:
-            return writes[-1].record
-        clean = self.clean(key)
-        return clean.record if clean else None
-
-    # --------------------------------------------------------------- merge
-
-    def merge(self, record: Record, epoch: int, sequence: int) -> bool:
-        """Merges a record of the server; whether the clean record changed."""
-        clean = self.clean(record.key)
-        changed = clean is None or record.order > clean.record.order
-        if changed or record.order == clean.record.order:
-            self.put_clean(record, epoch, sequence)
-            self.run("DELETE FROM offers WHERE key = ?", record.key)
-        for write in self.writes(record.key):
-            if record.order >= write.record.order:  # CLIENT-015
-                self.drop_write(write.id)
-        for row in self.run("SELECT * FROM quarantine WHERE key = ?", record.key):
-            if record.order >= to_record(row).order:
-                self.run("DELETE FROM quarantine WHERE key = ?", record.key)
+    def merge(self, record: Record, point: tuple, confirm: bool = True) -> bool:
+        """Keeps the greater of the server's record and the clean one. `confirm`: the server still holds it now."""
+        clean = self.clean.get(record.key)
+        changed = not clean or clean.record.rank < record.rank
+        if changed or (confirm and clean.digest == record.digest):
+            self.clean[record.key] = Kept(record, record.digest, point)
+        self.outbox = [kept for kept in self.outbox if kept.record.key != record.key
+                       or kept.record.rank > record.rank]  # CLIENT-015
+        aside = self.quarantine.get(record.key)
+        if aside and aside.record.rank <= record.rank:
+            del self.quarantine[record.key]  # HIST-041
         return changed
 
-    # -------------------------------------------------------------- ranges
+    def scrub(self) -> list[bytes]:
+        """Hashes all clean records again; damaged ones become absent, and are fetched (CLIENT-047)."""
+        damaged = [key for key, kept in self.clean.items() if not kept.whole]
+        if damaged:
+            with self.tx():
+                self.clean = {key: kept for key, kept in self.clean.items() if kept.whole}
+                self.state.dirty = True
+        return damaged
 
-    def held(self) -> list:
-        rows = self.run("SELECT * FROM held ORDER BY start")
-        return [
-            Held(row[0], row[1], Cursor(number(row[2]), row[3], number(row[4])) if row[2] is not None else None)
-            for row in rows
-        ]
+    def learn(self, history: History) -> set:
+        """Forgets the tombstones below the horizon that the server held (HIST-031); keys of the others (HIST-032)."""
+        self.state.horizon = history.horizon
+        old = {key for key, kept in self.clean.items() if self.is_old(kept)}
+        known = {key for key in old if history.holds(self.clean[key].point)}
+        self.clean = {key: kept for key, kept in self.clean.items() if key not in known}
+        return old - known
 
-    def hold(self, ranges: list):
-        """Holds exactly these ranges from now on; one keeps a cursor only where it had one (HIST-008, CLIENT-028)."""
-        with self:
-            before = self.held()
-            self.run("DELETE FROM held")
-            for low, high in ranges:
-                cursor = next((h.cursor for h in before if covers(h, low, high)), None)
-                self.run("INSERT INTO held (start, end) VALUES (?, ?)", low, high)
-                if cursor:
-                    self.set_cursor(low, cursor)
+    def next_push(self, skip: set) -> list[Kept]:
+        """What is pushed next: a batch; or single writes and offers, one for each key, in order (CLIENT-013).
 
-    def set_cursor(self, low: bytes, cursor: Cursor):
-        self.run(
-            "UPDATE held SET epoch = ?, sequence = ?, tag = ? WHERE start = ?",
-            *(u64(cursor.epoch), cursor.sequence, u64(cursor.tag), low),
-        )
+        Keys in `skip` wait for a later session. What is collected is within the floors of all limits (LIMIT-006)."""
+        waiting = [kept for kept in self.outbox if not kept.rejected] + [k for k in self.clean.values() if k.offer]
+        group, taken, size = [], set(skip), 0
+        for kept in filter(lambda kept: kept.whole, waiting):
+            unit = [other for other in waiting if other.batch == kept.batch] if kept.batch else [kept]
+            keys = {other.record.key for other in unit}
+            free, taken = taken.isdisjoint(keys), taken | keys
+            if free and kept.batch and not group:
+                return unit
+            size += len(kept.record.key) + len(kept.record.value) + 64
+            if group and (size > 500_000 or len(group) == 100):
+                break
+            group += [kept] if free and not kept.batch else []
+        return group
 
+    def reject(self, kept: Kept, reason: str):
+        """Rejects a write; a clean record, as an offer is, goes into quarantine (CLIENT-048)."""
+        kept.rejected = reason
+        if self.clean.get(kept.record.key) is kept:
+            self.quarantine[kept.record.key] = replace(self.clean.pop(kept.record.key), offer=False)
 
-def covers(held: Held, low: bytes, high: Optional[bytes]) -> bool:
-    return held.low <= low and (held.high is None or (high is not None and high <= held.high))
+    def stamp(self, kept: Kept, time: int, replica: int):
+        """Gives an unsent write another version."""
+        kept.record = replace(kept.record, time=time, replica=replica)
+        kept.digest, kept.attempted = kept.record.digest, False
 
+    def restamp(self, writes: list[Kept], server_ms: int, replica: int):
+        """After CLOCK_SKEW: new versions by the server's time, in order (CLIENT-018, CLIENT-019)."""
+        self.state.floor = min(self.state.floor, server_ms << 16) if writes else self.state.floor
+        for kept in writes:
+            below, clean = self.writes_to(kept.record.key), self.clean.get(kept.record.key)
+            replaced = below[:below.index(kept)] + ([clean] if clean else [])
+            self.stamp(kept, self.issue(server_ms, replaced), replica)
 
-def in_ranges(ranges, key: bytes) -> bool:
-    return any(inside(key, r.start, r.end if r.HasField("end") else None) for r in ranges)
+    def rescue(self, replica: int):
+        """Unsent writes below the horizon, after a reconciliation: section 9.5."""
+        horizon = self.state.horizon
+        for kept in list(self.outbox):
+            key = kept.record.key
+            if kept.rejected or kept.record.time >= horizon or key in self.clean:
+                continue  # where a clean record stands, merging has decided
+            if kept.record.dead or kept is not [other for other in self.writes_to(key) if not other.rejected][-1]:
+                self.outbox.remove(kept)
+                continue
+            kept.in_doubt = kept.in_doubt or kept.attempted  # CLIENT-024
+            self.stamp(kept, horizon, replica)
+            self.state.floor = max(self.state.floor, horizon)

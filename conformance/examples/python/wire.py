@@ -1,117 +1,86 @@
-"""Calls to a GoSync server, and what a failure asks the replica to do (chapters 11 and 12). Knows no store."""
-
-import queue
+"""The schema, the calls, and what a call that failed calls for (chapters 11 and 12)."""
+import sys
 import threading
+from pathlib import Path
 
 import grpc
-from google.rpc import error_details_pb2 as details
-from grpc_status import rpc_status
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
 
-from rules import rpc, types
+from rules import Failure, Record
 
-UNARY_SECONDS = 15
-AUTHENTICATE, REPORT, RESTAMP, RESYNC, RETRY, STOP, UPGRADE = (
-    "authenticate", "report", "restamp", "resync", "retry", "stop", "upgrade"
-)
-# the table of section 12.2
-BY_REASON = {
-    "UNSUPPORTED_VERSION": UPGRADE, "MALFORMED": REPORT, "LIMIT_EXCEEDED": REPORT,
-    "UNAUTHENTICATED": AUTHENTICATE, "TOKEN_EXPIRED": AUTHENTICATE, "NO_ACCESS": REPORT, "CLOCK_SKEW": RESTAMP,
-    "BEHIND_COMPACTION": RESYNC, "HISTORY_CHANGED": RESYNC, "HORIZON_CHANGED": RESYNC, "LAGGING": RETRY,
-    "BATCH_ABORTED": REPORT, "QUOTA_EXCEEDED": REPORT, "RATE_LIMITED": RETRY, "SPACE_RETIRED": STOP,
-    "UNAVAILABLE": RETRY, "STREAM_EXPIRED": RETRY, "SLOW_READER": RETRY, "STORAGE": RETRY, "INTERNAL": RETRY,
-}  # fmt: skip
-# the table of section 12.4
-BY_STATUS = {
-    grpc.StatusCode.UNAUTHENTICATED: AUTHENTICATE,
-    grpc.StatusCode.PERMISSION_DENIED: REPORT,
-    grpc.StatusCode.UNIMPLEMENTED: UPGRADE,
-}
+ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "proto/gosync/v1/sync.proto").exists())
+sys.path.append(str(ROOT / "proto"))  # the schema is compiled at the start
+types = grpc.protos("gosync/v1/types.proto")
+sync, services = grpc.protos_and_services("gosync/v1/sync.proto")
+
+OPTIONS = {"grpc.max_receive_message_length": 64 << 20, "grpc.max_send_message_length": -1,  # LIMIT-011
+           "grpc.enable_retries": 0, "grpc.enable_http_proxy": 0, "grpc.use_local_subchannel_pool": 1}
+REASONS = {number: name[len("REASON_"):] for name, number in types.Reason.items() if number}
+ACTIONS = {  # of a reason (section 12.3), or of a status without a known one (12.4); of any other: Retry
+    "UNSUPPORTED_VERSION": "Upgrade", "MALFORMED": "Report", "LIMIT_EXCEEDED": "Report", "SPACE_RETIRED": "Stop",
+    "UNAUTHENTICATED": "Authenticate", "TOKEN_EXPIRED": "Authenticate", "NO_ACCESS": "No access",
+    "BEHIND_COMPACTION": "Resync", "HISTORY_CHANGED": "Resync", "HORIZON_CHANGED": "Resync",
+    grpc.StatusCode.UNAUTHENTICATED: "Authenticate", grpc.StatusCode.PERMISSION_DENIED: "No access",
+    grpc.StatusCode.UNIMPLEMENTED: "Upgrade"}
 
 
-class Fail(Exception):
-    """A session cannot go on."""
-
-    def __init__(self, action: str, reason: str = "", detail: str = "", delay: float = 0.0):
-        super().__init__(f"{reason or action}: {detail}")
-        self.action, self.reason, self.detail, self.delay = action, reason, detail, delay
-
-
-def from_end(end) -> Fail:
-    """Of a StreamEnd with a reason (section 6.5)."""
-    try:
-        name = types.Reason.Name(end.reason).removeprefix("REASON_")
-    except ValueError:
-        name = ""
-    return Fail(BY_REASON.get(name, RETRY), name, end.detail, end.retry_after_ms / 1000)
+def read_record(message) -> Record:
+    """Fields that nobody knows stay behind (EXT-009)."""
+    if not message.HasField("version"):
+        raise Failure("a record without version", reason="MALFORMED")  # MODEL-013
+    return Record(message.key, message.version.time, message.version.replica, message.flags, message.value)
 
 
-def from_error(error: grpc.RpcError) -> Fail:
+def record_message(record: Record):
+    return types.Record(key=record.key, version=types.Version(time=record.time, replica=record.replica),
+                        flags=record.flags, value=record.value)
+
+
+def failure_of(error: grpc.RpcError) -> Failure:
+    """By the reason, or else by the status; never by the text (ERR-011, ERR-012)."""
     reason, delay = "", 0.0
     try:
-        status = rpc_status.from_call(error)
-    except (ValueError, NotImplementedError):
-        status = None
-    for any_detail in status.details if status else ():
-        info, retry = details.ErrorInfo(), details.RetryInfo()
-        if any_detail.Unpack(info) and info.domain == "gosync":
-            reason = info.reason
-        elif any_detail.Unpack(retry):
-            delay = retry.retry_delay.ToNanoseconds() / 1e9
-    code = error.code()
-    if reason not in BY_REASON:
-        reason = "NO_ACCESS" if code == grpc.StatusCode.PERMISSION_DENIED else ""
-    action = BY_REASON.get(reason) or BY_STATUS.get(code, RETRY)
-    return Fail(action, reason, error.details() or code.name, delay)
+        details = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
+        for detail in status_pb2.Status.FromString(details).details:
+            if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
+                info = error_details_pb2.ErrorInfo.FromString(detail.value)
+                reason = info.reason if info.domain == "gosync" and info.reason in REASONS.values() else ""
+            elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
+                wait = error_details_pb2.RetryInfo.FromString(detail.value).retry_delay
+                delay = max(0.0, wait.seconds + wait.nanos / 1e9)
+    except DecodeError:
+        pass  # such details say nothing
+    action = ACTIONS.get(reason or error.code(), "Retry")
+    return Failure(f"{error.code().name}: {error.details()}", action, reason, delay)
 
 
-class Server:
-    """One connection. Answers are parsed messages or Fail."""
+def call(method, request, metadata: list, patience: float):
+    try:
+        answer = method(request, timeout=patience, metadata=metadata)
+    except grpc.RpcError as error:
+        raise failure_of(error) from None
+    if answer is None:
+        raise Failure("status OK without an answer")
+    return answer
 
-    def __init__(self, url: str, token: str):
-        target = url.removeprefix("http://")
-        self.token = token
-        self.version = None
-        self.channel = grpc.insecure_channel(
-            target,
-            options=[("grpc.max_receive_message_length", 16 << 20), ("grpc.enable_retries", 0)],
-        )
-        self.stub = rpc.SyncServiceStub(self.channel)
 
-    def close(self):
-        self.channel.close()
+def stream(method, request, metadata: list, silence: float):
+    """(kind, message) of each event that is known (EXT-004), until none comes for `silence` seconds.
 
-    def metadata(self):
-        pairs = [("authorization", f"Bearer {self.token}")] if self.token else []
-        if self.version:
-            pairs.append(("gosync-version", str(self.version)))
-        return pairs
-
-    def call(self, name: str, request):
-        try:
-            answer = getattr(self.stub, name)(request, timeout=UNARY_SECONDS, metadata=self.metadata())
-        except grpc.RpcError as error:
-            raise from_error(error) from None
-        except ValueError as error:  # the channel was closed under us
-            raise Fail(RETRY, detail=str(error)) from None
-        if answer is None:  # status OK, and a message that cannot be decoded (ERR-013)
-            raise Fail(RETRY, detail="an answer without a message")
-        return answer
-
-    def stream(self, name: str, request, inbox: "queue.Queue"):
-        """Opens a stream whose messages, and at last its Fail or None, arrive in `inbox` as (stream, item)."""
-        try:
-            call = getattr(self.stub, name)(request, metadata=self.metadata())
-        except ValueError as error:
-            raise Fail(RETRY, detail=str(error)) from None
-
-        def read():
+    There is no deadline for the whole (TRANS-028)."""
+    answer = method(request, metadata=metadata)
+    try:
+        while True:
+            watchdog = threading.Timer(silence, answer.cancel)
+            watchdog.start()
             try:
-                for message in call:
-                    inbox.put((call, message))
-                inbox.put((call, None))
-            except grpc.RpcError as error:
-                inbox.put((call, from_error(error)))
-
-        threading.Thread(target=read, daemon=True).start()
-        return call
+                event = next(answer, None)
+            finally:
+                watchdog.cancel()
+            if event is None:
+                return
+            if kind := event.WhichOneof("event"):
+                yield kind, getattr(event, kind)
+    except grpc.RpcError as error:
+        raise failure_of(error) from None

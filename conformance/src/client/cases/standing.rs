@@ -739,13 +739,18 @@ async fn outside_the_ranges(cx: Cx) -> Result<(), Stop> {
     let asked = seen[before..]
         .iter()
         .position(|s| {
-            s.method == "Reconcile"
-                && held_of("Reconcile", &s.message)
+            matches!(s.method.as_str(), "Reconcile" | "Snapshot")
+                && held_of(&s.method, &s.message)
                     .iter()
                     .any(|h| h.ranges == [single.clone()] && h.cursor.is_none())
         })
         .map(|i| i + before);
-    cx.check("one-key", asked.is_some(), "such a Reconcile", "none");
+    cx.check(
+        "one-key",
+        asked.is_some(),
+        "such a Reconcile or Snapshot",
+        "none",
+    );
     let horizon = of_server(&cx).await.1;
     let sent: Vec<(usize, u64)> = pushed(&seen)
         .into_iter()
