@@ -27,27 +27,34 @@ impl Tree {
         (to - from) as u64
     }
 
-    /// Cuts `range` into up to `parts` ranges with about equal counts, each
-    /// with what it holds. A bound is moved by up to a quarter of a part to
-    /// where the tree branches highest, since there bounds are short and most
-    /// of the fingerprint is kept.
+    /// Cuts `range` into up to `parts` ranges with similar counts, each with
+    /// what it holds. Each bound lies where the tree branches highest within
+    /// half a part of where what is left would be cut evenly: there bounds are
+    /// short, and a part mostly is a subtree or two, whose fingerprints are
+    /// kept, here and at the peer, whose tree has nearly the same branches.
+    /// What is left always is worth three quarters to four thirds of its
+    /// parts, so no part is much larger or smaller than the others.
     pub fn split(&self, range: &KeyRange, parts: usize) -> Vec<(KeyRange, Summary)> {
         let mut finger = Finger::new(self);
         let (base, end) = finger.ranks(range);
         let part = finger.holding(base, end);
         let count = end - base;
         let parts = parts.clamp(1, count.max(1));
-        let slack = count / (4 * parts);
         let mut pieces = Vec::with_capacity(parts);
         let (mut start, infinity) = range.shared();
         let mut first = base;
-        for i in 1..parts {
-            let even = base + (count as u128 * i as u128 / parts as u128) as usize;
-            let least = (even - slack).max(first + 1);
-            let Some((rank, bound)) = self.cut(part, least, even + slack) else {
+        for more in (1..parts).rev() {
+            // what `more` parts of three quarters and four thirds would take
+            let [low, high] = [(3, 4), (4, 3)]
+                .map(|(n, of)| (count as u128 * more as u128 * n / (parts as u128 * of)) as usize);
+            let size = (end - first) / (more + 1);
+            let even = first + size;
+            let least = (first + size.div_ceil(2)).max(end.saturating_sub(high));
+            let most = (even + size / 2).min(end.saturating_sub(low));
+            let (least, most) = (least.min(even), most.max(even).min(end - more));
+            let Some((rank, bound)) = self.cut(part, least, most) else {
                 break;
             };
-            let bound: Arc<[u8]> = bound.into();
             // ascends: each piece has a record at or above its start
             let Ok(piece) = KeyRange::of_bounds(start.clone(), Some(bound.clone())) else {
                 break;
@@ -63,7 +70,7 @@ impl Tree {
 
     /// The bound between the halves of the highest branch of a subtree whose
     /// right half begins at a rank between `least` and `most`, and that rank.
-    fn cut(&self, part: Option<Part>, least: usize, most: usize) -> Option<(usize, Vec<u8>)> {
+    fn cut(&self, part: Option<Part>, least: usize, most: usize) -> Option<(usize, Arc<[u8]>)> {
         let Part {
             mut at, mut before, ..
         } = part?;
@@ -160,19 +167,19 @@ impl Tree {
 
     /// The shortest bound between the halves of a branch: the bits that they
     /// share, a 1, and zeros to the end of the byte.
-    fn bound(&self, branch: &Branch) -> Vec<u8> {
+    fn bound(&self, branch: &Branch) -> Arc<[u8]> {
         let key = &self.keys[branch.sample as usize];
         let (byte, n) = (usize::from(branch.bit / 9), branch.bit % 9);
-        let mut bound = Vec::with_capacity(byte + 1);
-        bound.extend_from_slice(key.get(..byte).unwrap_or(key));
-        bound.push(match (n, key.get(byte)) {
+        let last = match (n, key.get(byte)) {
             (1.., Some(last)) => {
                 let one = 1 << (8 - n);
                 last & !(one - 1) | one
             }
             _ => 0,
-        });
-        bound
+        };
+        // the half with a 0 has all bytes before
+        let shared = &key[..byte.min(key.len())];
+        shared.iter().copied().chain([last]).collect()
     }
 
     /// Of a subtree of `size` records.
