@@ -16,9 +16,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
-/// What a record costs in a tree, roughly: 96 bytes and a key.
-const BYTES_PER_RECORD: u64 = 144;
-
 /// A tree is built anew after so many disputes: seldom enough to cost nothing,
 /// soon enough to end what a fault of the memory might have begun.
 const DISPUTES: u64 = 16;
@@ -33,7 +30,7 @@ pub struct Spaces {
 
 struct Space {
     tree: RwLock<Option<CachedTree>>,
-    /// Records in the tree; 0 when there is none.
+    /// Bytes of memory that the tree takes; 0 when there is none.
     size: AtomicU64,
     used: AtomicU64,
     disputes: AtomicU64,
@@ -157,7 +154,7 @@ impl Spaces {
     /// of `in_use`; and spaces of which nothing is kept.
     fn tidy(&self, in_use: &SpaceId) {
         let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
-        let size = |s: &Space| s.size.load(Ordering::Relaxed) * BYTES_PER_RECORD;
+        let size = |s: &Space| s.size.load(Ordering::Relaxed);
         let mut total: u64 = spaces.values().map(|s| size(s)).sum();
         if total <= self.tree_memory_bytes {
             return;
@@ -205,7 +202,7 @@ impl Space {
             }
             _ => build(&mut *tx, &state)?,
         };
-        self.size.store(updated.len() as u64, Ordering::Relaxed);
+        self.size.store(updated.memory() as u64, Ordering::Relaxed);
         *slot = Some(CachedTree {
             made_from: (&state).into(),
             tree: updated,
@@ -389,7 +386,10 @@ mod tests {
         for name in &names {
             fill(&store, name, 0..100);
         }
-        let spaces = Spaces::new(250 * BYTES_PER_RECORD);
+        let roomy = Spaces::new(u64::MAX);
+        count(&roomy, &store, &names[0]);
+        let one = roomy.space(&names[0]).size.load(Ordering::Relaxed);
+        let spaces = Spaces::new(one * 5 / 2);
         count(&spaces, &store, &names[0]);
         count(&spaces, &store, &names[1]);
         count(&spaces, &store, &names[0]);

@@ -30,6 +30,7 @@
 //! a cache: it can be dropped and rebuilt at any time.
 
 mod finger;
+mod keys;
 mod ranges;
 mod tree;
 mod walk;

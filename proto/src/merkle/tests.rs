@@ -157,6 +157,30 @@ fn splits_are_even_whatever_the_shape() {
     }
 }
 
+/// What a server's cache counts, and what documents name.
+#[test]
+fn a_tree_knows_what_memory_it_takes() {
+    let records = |n: u64| (0..n).map(|i| (format!("{i:036}"), digest(i)));
+    let mut tree = Tree::from_sorted(records(1000));
+    let each = tree.memory() as f64 / 1000.0;
+    assert!((127.0..129.0).contains(&each), "{each} bytes for 36 of key");
+    assert_eq!(Tree::new().memory(), 0);
+    // changes add little, and nothing where as much goes as comes
+    tree.insert(b"one more", digest(0));
+    let grown = tree.memory();
+    assert!((grown as f64) < 1.2 * 1000.0 * each, "{grown}");
+    for round in 0..50 {
+        for i in 0..200 {
+            tree.insert(format!("{round} {i:036}").as_bytes(), digest(i));
+        }
+        for i in 0..200 {
+            tree.remove(format!("{round} {i:036}").as_bytes());
+        }
+    }
+    let churned = tree.memory() as f64;
+    assert!(churned < 1.8 * 1000.0 * each, "{churned}");
+}
+
 #[test]
 fn bounds_of_a_split_are_as_short_as_possible() {
     let keys = [&b"apple"[..], b"apricot", b"banana", b"bananas"];

@@ -2,11 +2,12 @@
 //! key and digest.
 //!
 //! Leaves and branches live in two arrays and point to each other by 32-bit
-//! indices: 96 bytes for each record beside the key's own allocation. Changes
+//! indices: 92 bytes for each record, and its key. Changes
 //! mark the branches above them; [`Tree::settle`] hashes each marked branch
 //! once, however many changes went through it. All walks are loops: a chain of
 //! 512-byte keys is 4,607 branches deep.
 
+use super::keys::{Keys, room};
 use super::{bit, branch, critical_bit};
 use crate::record::Digest;
 
@@ -62,7 +63,7 @@ pub struct Tree {
     pub(super) root: Option<Link>,
     // Side by side rather than in one array of structures: a walk down reads
     // 16 bytes for each branch, and four neighbours share a cache line.
-    pub(super) keys: Vec<Box<[u8]>>,
+    pub(super) keys: Keys,
     pub(super) digests: Vec<Digest>,
     pub(super) branches: Vec<Branch>,
     fingerprints: Vec<Digest>,
@@ -86,7 +87,6 @@ impl Tree {
         let records = records.into_iter();
         let mut tree = Tree::new();
         let expected = records.size_hint().0;
-        tree.keys.reserve_exact(expected);
         tree.digests.reserve_exact(expected);
         tree.branches.reserve_exact(expected.saturating_sub(1));
         tree.fingerprints.reserve_exact(expected.saturating_sub(1));
@@ -97,6 +97,7 @@ impl Tree {
         for (key, digest) in records {
             let key = key.as_ref();
             let Some(greatest) = last else {
+                tree.keys.reserve(expected, expected * key.len());
                 tree.insert(key, digest);
                 last = Some(0);
                 continue;
@@ -123,8 +124,7 @@ impl Tree {
             let old = *place;
             *place = Link::branch(new);
             edge.push((new, rank));
-            tree.fingerprints.push(Digest::ZERO);
-            tree.branches.push(Branch {
+            tree.push_branch(Branch {
                 children: [old, Link::leaf(leaf)],
                 left: left as u32,
                 sample: leaf as u32,
@@ -147,10 +147,20 @@ impl Tree {
         self.root.is_none()
     }
 
+    /// Bytes of memory that it takes.
+    pub fn memory(&self) -> usize {
+        let links = self.free_leaves.capacity() + self.free_branches.capacity();
+        self.keys.memory()
+            + self.digests.capacity() * size_of::<Digest>()
+            + self.branches.capacity() * size_of::<Branch>()
+            + self.fingerprints.capacity() * size_of::<Digest>()
+            + links * size_of::<u32>()
+    }
+
     /// The digest under `key`.
     pub fn get(&self, key: &[u8]) -> Option<&Digest> {
         let leaf = self.nearest(key)?;
-        (*self.keys[leaf] == *key).then_some(&self.digests[leaf])
+        (self.keys[leaf] == *key).then_some(&self.digests[leaf])
     }
 
     /// Adds a record, or replaces the one under the same key. Returns what was
@@ -198,7 +208,7 @@ impl Tree {
     /// Removes the record under `key` and returns its digest.
     pub fn remove(&mut self, key: &[u8]) -> Option<Digest> {
         let leaf = self.nearest(key)?;
-        if *self.keys[leaf] != *key {
+        if self.keys[leaf] != *key {
             return None;
         }
         // the branch above the leaf's parent, to which the sibling moves up
@@ -235,7 +245,7 @@ impl Tree {
             }
         }
         self.free_leaves.push(leaf as u32);
-        self.keys[leaf] = Box::default();
+        self.keys.clear(leaf);
         Some(self.digests[leaf])
     }
 
@@ -343,13 +353,13 @@ impl Tree {
     fn new_leaf(&mut self, key: &[u8], digest: Digest) -> usize {
         if let Some(free) = self.free_leaves.pop() {
             let free = free as usize;
-            self.keys[free] = key.into();
+            self.keys.set(free, key);
             self.digests[free] = digest;
             return free;
         }
-        self.keys.push(key.into());
+        room(&mut self.digests, 1);
         self.digests.push(digest);
-        self.keys.len() - 1
+        self.keys.push(key)
     }
 
     fn new_branch(&mut self, branch: Branch) -> usize {
@@ -358,6 +368,12 @@ impl Tree {
             self.branches[free] = branch;
             return free;
         }
+        self.push_branch(branch)
+    }
+
+    fn push_branch(&mut self, branch: Branch) -> usize {
+        room(&mut self.branches, 1);
+        room(&mut self.fingerprints, 1);
         self.branches.push(branch);
         self.fingerprints.push(Digest::ZERO);
         self.branches.len() - 1
