@@ -333,6 +333,13 @@ mutants! {
     Client NewestCommitAlwaysTold "newest-commit-always-told" ["PUSH-039"] "The newest commit is told also when every cursor is past it.";
     Client NewestCommitKept "newest-commit-kept" ["PUSH-036"] "The newest commit of a history that is no more is kept.";
     Client HorizonUntold "horizon-untold" ["HIST-030"] "Hello names horizon 0 with its fingerprints.";
+    Client EmptyPrefixIsProgress "empty-prefix-is-progress" ["RECON-036"] "An answer that ends before its first part does counts as progress.";
+    Client PartsOverruleWhole "parts-overrule-whole" ["RECON-037"] "A range that differs is closed when all of its parts are equal.";
+    Client MovedIsContradiction "moved-is-contradiction" ["RECON-052"] "A server that changed between two answers counts as one that contradicts itself.";
+    Client ContradictionBorne "contradiction-borne" ["RECON-030"] "A server may contradict itself with digests of full length.";
+    Client BulkNotSeen "bulk-not-seen" ["RECON-047"] "A session goes on whatever its first answer shows.";
+    Client LongSessionFirst "long-session-first" ["CLIENT-030"] "Nothing is pushed before a long reconciliation.";
+    Client VerifyLooksAtNothing "verify-looks-at-nothing" ["CLIENT-043"] "A verification does not hash what is stored.";
     Client SaltPerRequest "salt-per-request" ["RECON-005"] "Each request of a session has another salt.";
 
     // ---- what the client makes of answers ----
@@ -348,7 +355,29 @@ mutants! {
     Client CallsCutShort "calls-cut-short" ["LIMIT-013"] "A call without an answer is given up after three seconds.";
     Client SmallMessagesOnly "small-messages-only" ["LIMIT-011"] "Messages over 100,000 bytes are refused.";
 
+    Client SplitRepeated "split-repeated" ["RECON-051"] "What was split into one part is asked again as it was.";
+    Client DifferingPartsLeft "differing-parts-left" ["RECON-031"] "Parts of a split that differ are not asked again.";
+    Client StraysNotReconciled "strays-not-reconciled" ["CLIENT-027"] "A write outside of the held ranges is dated anew without a reconciliation of its key.";
+    Client TotalsBelieved "totals-believed" ["SNAP-027"] "A snapshot of more records than were announced is refused.";
+    Client HorizonNotFollowed "horizon-not-followed" ["HELLO-027"] "Another horizon leads to no second Hello.";
+    Client StatusesUncounted "statuses-uncounted" ["HELLO-021"] "An answer may have fewer statuses than ranges.";
+    Client UnknownAccessWrites "unknown-access-writes" ["HELLO-017"] "An access of a later version counts as write access.";
+    Client FeatureAssumed "feature-assumed" ["HELLO-011"] "Reconcile is called though it is not offered.";
+    Client EndIsComplete "end-is-complete" ["WATCH-038"] "A stream that ends without its last message is taken for complete.";
+    Client UnknownEndFatal "unknown-end-fatal" ["WATCH-039"] "An end for a reason of a later version is the end for good.";
+    Client SkewSkipped "skew-skipped" ["CLOCK-012"] "A record that is dated too far ahead is passed over, and the cursor with it.";
+    Client LongKeysTaken "long-keys-taken" ["LIMIT-010"] "The application may write keys of any length.";
+
     // ---- the client's manners ----
+    Client VarintsPadded "varints-padded" ["RECON-001"] "Varints are a byte longer than they have to be.";
+    Client VersionsMadeUp "versions-made-up" ["HELLO-002"] "Hello names a version that is none, and no other.";
+    Client VersionUntold "version-untold" ["HELLO-006"] "Calls do not carry the version.";
+    Client OneReplicaId "one-replica-id" ["CLOCK-001"] "Every opening has the same replica id.";
+    Client GoneForGood "gone-for-good" ["TRANS-020"] "A lost connection is the end for good.";
+    Client DeadlineOnStreams "deadline-on-streams" ["TRANS-028"] "Streams carry a deadline.";
+    Client FirstPauseLong "first-pause-long" ["CLIENT-036"] "The first pause takes seconds.";
+    Client SessionsWithoutEnd "sessions-without-end" ["RECON-045", "CLIENT-040"] "Sessions that end unequal are followed by further ones.";
+    Client HealsWithoutRest "heals-without-rest" ["RECON-046"] "What cannot be healed is healed again at once.";
     Client NoBackoff "no-backoff" ["CLIENT-032"] "Tries again without a growing pause.";
     Client NoJitter "no-jitter" ["CLIENT-033"] "Waits the same time as every other replica.";
     Client RetryAfterIgnored "retry-after-ignored" ["CLIENT-034", "WATCH-040"] "Tries again before the server's delay is over.";

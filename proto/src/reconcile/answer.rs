@@ -2,20 +2,20 @@
 //! which it can be wrong. Knows neither what becomes of a record nor whether
 //! one that the server lacks was deleted or lost: see [`crate::history`].
 
-use super::columns::{
-    EQUAL, Flaw, RESOLVED, SPLIT, Shortener, get_bound, get_run, get_shorts, get_varint,
-};
-use super::initiator::{Asked, Open, Said};
+use super::columns::{EQUAL, Flaw, RESOLVED, SPLIT, Shortener, get_bound, get_run, get_shorts};
+use super::initiator::{Asked, Open, Said, Speech};
 use super::plan;
+use super::resolved::{Lackings, Lacks, Records};
 use crate::key::{Key, KeyRange, RangeSet};
 use crate::merkle::View;
+use crate::mutant;
 use crate::reason::Invalid;
 use crate::record::{Digest, Record};
 use crate::wire;
 use std::ops::ControlFlow;
 
-/// Rounds in a row that neither resolve a part nor bring a record before a
-/// session is given up. Planned sessions need at most 2, halving of a million
+/// Answers in a row that neither close a part nor bring a record before a
+/// session is given up (RECON-036). Planned sessions need at most 2, halving of a million
 /// records 20.
 pub(super) const MAX_IDLE_ROUNDS: u32 = 64;
 
@@ -43,6 +43,9 @@ pub struct Step {
     pub different: Vec<KeyRange>,
     /// Where the server's content is damaged.
     pub wanted: RangeSet,
+    /// The session's first answer shows that most of many records lie in parts
+    /// that differ: a Snapshot costs less than going on (RECON-047).
+    pub bulk: bool,
 }
 
 /// A key of the replica's that the server has no record under.
@@ -75,9 +78,9 @@ pub enum PeerMisbehaved {
     /// Two records under one key, or records out of order.
     #[error("the server's records are not in key order at {0:?}")]
     RecordsUnsorted(Key),
-    /// The server says that a range differs and that all of its parts are
-    /// equal, with digests of full length.
-    #[error("the server says that {0:?} differs, but each of its parts is equal")]
+    /// The server says that a range differs and that nothing in it does, from
+    /// one state and with digests of full length.
+    #[error("the server says that {0:?} differs, but nothing in it does")]
     Contradiction(KeyRange),
     /// Nothing but unasked answers.
     #[error("the server answered without a question")]
@@ -91,6 +94,17 @@ pub enum PeerMisbehaved {
     /// The session's limit of rounds.
     #[error("the session did not end within {0} rounds")]
     TooManyRounds(u32),
+}
+
+impl PeerMisbehaved {
+    /// Whether the session led nowhere, by answers that were each well-formed:
+    /// a Snapshot may still bring the replica on.
+    pub fn leads_nowhere(&self) -> bool {
+        matches!(
+            self,
+            PeerMisbehaved::NoProgress | PeerMisbehaved::TooManyRounds(_)
+        )
+    }
 }
 
 impl From<Flaw> for PeerMisbehaved {
@@ -119,14 +133,22 @@ impl<E> From<Flaw> for TurnError<E> {
     }
 }
 
-/// `range` asked again, with digests of full length.
-fn in_full(open: &Open) -> Open {
-    Open {
-        differs: true,
-        full: true,
-        again: None,
-        ..open.clone()
-    }
+/// What an answer led to, beside what it brought.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// What is open now of what was asked.
+    pub open: Vec<Open>,
+    /// Of the asked parts, those that were answered.
+    pub told: Vec<KeyRange>,
+    /// The part of an asked part that `resume_at` left resolved: not closed.
+    pub cut: Option<KeyRange>,
+    /// Pieces that differ, with the fingerprint of the replica's own records.
+    pub differing: Vec<(KeyRange, Digest)>,
+    /// Keys under which something differs.
+    pub keys: Vec<Key>,
+    /// The replica's own records in parts, as fine as they are told, that are
+    /// equal, and that differ.
+    pub weights: (u64, u64),
 }
 
 fn wanted_ranges(wanted: &[wire::Range]) -> Result<RangeSet, PeerMisbehaved> {
@@ -138,13 +160,13 @@ fn wanted_ranges(wanted: &[wire::Range]) -> Result<RangeSet, PeerMisbehaved> {
         .map_err(|_| PeerMisbehaved::from(Flaw::new("wanted", "is not a sorted list of ranges")))
 }
 
-/// Reads the answer to what was asked: what it brings, and what is open now.
+/// Reads the answer to what was asked: what it brings, and what it leads to.
 pub(super) fn read<V: View>(
     view: &V,
     asked: &[Asked],
     shortener: Shortener,
     response: wire::ReconcileResponse,
-) -> Result<(Step, Vec<Open>), TurnError<V::Error>> {
+) -> Result<(Step, Findings), TurnError<V::Error>> {
     let Some(first) = asked.first() else {
         return Err(PeerMisbehaved::Unasked.into());
     };
@@ -170,28 +192,30 @@ pub(super) fn read<V: View>(
         shorts: Vec::new(),
         unpacked: 0,
     };
-    let mut open = Vec::new();
+    let mut found = Findings::default();
     for asked in asked {
         if answer.processed(&asked.open.range).is_none() {
-            open.push(asked.open.clone());
+            found.open.push(asked.open.clone());
             continue;
         }
+        found.told.push(asked.open.range.clone());
         match answer.next_part()? {
             (EQUAL, _) => {
                 answer.check_compared(asked)?;
+                found.weights.0 += asked.open.records;
                 step.resolved.push(asked.open.range.clone());
             }
             (SPLIT, n) => answer.split(asked, n)?,
-            (RESOLVED, _) => open.extend(answer.resolved(view, asked, &mut step)?),
+            (RESOLVED, _) => answer.resolved(view, asked, &mut step, &mut found)?,
             _ => {
                 let problem = "has an answer that version 1 does not define";
                 return Err(Flaw::new("parts", problem).into());
             }
         }
     }
-    open.extend(answer.compare(view, &mut step)?);
+    answer.compare(view, &mut step, &mut found)?;
     step.records = answer.finish()?;
-    Ok((step, open))
+    Ok((step, found))
 }
 
 /// An answer while it is read.
@@ -289,13 +313,14 @@ impl<'a> Answer<'a> {
         Ok(())
     }
 
-    /// Compares all pieces of split parts with the replica's own records, and
-    /// returns what is to be asked next.
+    /// Compares all pieces of split parts with the replica's own records: those
+    /// that differ are to be asked next.
     fn compare<V: View>(
         &mut self,
         view: &V,
         step: &mut Step,
-    ) -> Result<Vec<Open>, TurnError<V::Error>> {
+        found: &mut Findings,
+    ) -> Result<(), TurnError<V::Error>> {
         let own = view.summaries(&self.pieces).map_err(TurnError::View)?;
         let differs: Vec<bool> = own
             .iter()
@@ -304,7 +329,7 @@ impl<'a> Answer<'a> {
             .collect();
         let differing = differs.iter().filter(|d| **d).count();
         let differences = plan::differences(differing as u64, differs.len() as u64);
-        let mut open = Vec::with_capacity(differing);
+        let open = &mut found.open;
         let mut compared = self.pieces.drain(..).zip(own).zip(differs).enumerate();
         for (asked, end) in self.splits.drain(..) {
             let Open {
@@ -314,55 +339,64 @@ impl<'a> Answer<'a> {
                 ..
             } = &asked.open;
             let (before, resolved) = (open.len(), step.resolved.len());
+            let mut passed_over = false;
             for (i, ((piece, own), differs)) in compared.by_ref() {
-                if differs {
+                if differs && mutant!(DifferingPartsLeft) {
+                    passed_over = true;
+                } else if differs {
+                    found.weights.1 += own.count;
+                    found.differing.push((piece.clone(), own.fingerprint));
+                    let repeated = mutant!(SplitRepeated) && piece == *range;
                     open.push(Open {
+                        again: repeated.then_some(Speech::Split {
+                            parts: 1,
+                            splits_left: 2,
+                        }),
                         range: piece,
                         records: own.count,
-                        differs: true,
                         splits_left: splits_left.map(|s| s.saturating_sub(1)),
                         differences,
                         full: *full,
-                        again: None,
                     });
                 } else {
+                    found.weights.0 += own.count;
                     step.resolved.push(piece);
                 }
                 if i + 1 == end {
                     break;
                 }
             }
-            if open.len() > before {
+            if open.len() > before || passed_over {
                 continue;
             }
             // the part differs and no piece of it does
             let now = view.summary(range).map_err(TurnError::View)?.fingerprint;
             let unchanged = matches!(asked.said, Said::Fingerprint(said) if said == now);
-            if unchanged && *full {
+            if unchanged && *full && !mutant!(ContradictionBorne) {
                 return Err(PeerMisbehaved::Contradiction(range.clone()).into());
             }
-            if unchanged {
+            if unchanged && !*full && !mutant!(PartsOverruleWhole) {
                 step.resolved.truncate(resolved);
-                open.push(in_full(&asked.open));
+                open.push(Open::in_full(range.clone()));
             }
         }
-        Ok(open)
+        Ok(())
     }
 
-    /// Reads what the answer says of a resolved part; returns what has to be
-    /// asked again of it.
+    /// Reads what the answer says of a resolved part.
     fn resolved<V: View>(
         &mut self,
         view: &V,
         asked: &Asked,
         step: &mut Step,
-    ) -> Result<Option<Open>, TurnError<V::Error>> {
+        found: &mut Findings,
+    ) -> Result<(), TurnError<V::Error>> {
         let range = &asked.open.range;
         let Some(processed) = self.processed(range) else {
-            return Ok(None);
+            return Ok(());
         };
         let came = self.records.within(&processed)?;
-        let mut lacking = Lackings::new(&self.records.all[came.clone()], step);
+        let mut lacking = Lackings::new(&self.records.all[came], step);
         match &asked.said {
             Said::Items(keys) => {
                 for key in keys.iter() {
@@ -378,27 +412,26 @@ impl<'a> Answer<'a> {
                 })
                 .map_err(TurnError::View)?,
         }
-        let differs = lacking.any || !came.is_empty();
-        let again = match self.resume_at {
-            Some(at) if range.contains(at) => {
-                KeyRange::new(at, range.end()).ok().map(|rest| Open {
+        let keys = lacking.finish();
+        let differing = asked.open.records.min(keys.len() as u64);
+        found.weights.0 += asked.open.records - differing;
+        found.weights.1 += differing;
+        if !keys.is_empty() {
+            step.different.push(processed.clone());
+            found.keys.extend(keys);
+        }
+        if let Some(at) = self.resume_at.filter(|at| range.contains(at)) {
+            found.cut = Some(processed.clone());
+            found
+                .open
+                .extend(KeyRange::new(at, range.end()).ok().map(|rest| Open {
                     range: rest,
-                    differs: true,
                     again: None,
                     ..asked.open.clone()
-                })
-            }
-            // it was found to differ, and nothing in it does
-            _ if !differs && asked.open.differs && !asked.open.full => {
-                return Ok(Some(in_full(&asked.open)));
-            }
-            _ => None,
-        };
-        if differs {
-            step.different.push(processed.clone());
+                }));
         }
         step.resolved.push(processed);
-        Ok(again)
+        Ok(())
     }
 
     /// Checks that nothing is left over.
@@ -417,127 +450,5 @@ impl<'a> Answer<'a> {
             Some(r) => Err(PeerMisbehaved::RecordOutside(r.key.clone())),
             None => Ok(self.records.all),
         }
-    }
-}
-
-/// The records of an answer.
-struct Records {
-    all: Vec<Record>,
-    taken: usize,
-}
-
-impl Records {
-    fn new(records: Vec<wire::Record>) -> Result<Records, PeerMisbehaved> {
-        let all = records
-            .into_iter()
-            .map(Record::try_from)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(PeerMisbehaved::Record)?;
-        match all.windows(2).find(|w| w[0].key >= w[1].key) {
-            Some(w) => Err(PeerMisbehaved::RecordsUnsorted(w[1].key.clone())),
-            None => Ok(Records { all, taken: 0 }),
-        }
-    }
-
-    /// Takes those in `range`, which lies above all ranges before.
-    fn within(&mut self, range: &KeyRange) -> Result<std::ops::Range<usize>, PeerMisbehaved> {
-        let rest = &self.all[self.taken..];
-        if let Some(r) = rest.first().filter(|r| r.key.as_bytes() < range.start()) {
-            return Err(PeerMisbehaved::RecordOutside(r.key.clone()));
-        }
-        // ranges are many and hold few records each: no search over all that is left
-        let inside = |r: &&Record| range.end().is_none_or(|end| r.key.as_bytes() < end);
-        let n = rest.iter().take_while(inside).count();
-        self.taken += n;
-        Ok(self.taken - n..self.taken)
-    }
-}
-
-/// Sorts what the server lacks into conflicts and missing records.
-struct Lackings<'a> {
-    came: &'a [Record],
-    step: &'a mut Step,
-    any: bool,
-}
-
-impl<'a> Lackings<'a> {
-    fn new(came: &'a [Record], step: &'a mut Step) -> Self {
-        Lackings {
-            came,
-            step,
-            any: false,
-        }
-    }
-
-    /// A key of the replica's, in ascending order; its digest where the server
-    /// was not told of it.
-    fn add(&mut self, key: &[u8], digest: Option<&Digest>) {
-        while let Some((first, rest)) = self.came.split_first()
-            && first.key.as_bytes() < key
-        {
-            self.came = rest;
-        }
-        let theirs = self.came.first().filter(|r| r.key.as_bytes() == key);
-        if let (Some(theirs), Some(own)) = (theirs, digest)
-            && theirs.digest() == *own
-        {
-            return;
-        }
-        // a key of the view is one
-        let Ok(key) = Key::new(key) else { return };
-        self.any = true;
-        match theirs {
-            Some(_) => self.step.conflicts.push(key),
-            None => {
-                let wanted = self.step.wanted.contains(key.as_bytes());
-                self.step.lacking.push(Lacking { key, wanted });
-            }
-        }
-    }
-}
-
-/// Reads the column `lacking`, item by item.
-struct Lacks<'a> {
-    column: &'a [u8],
-    lacks: bool,
-    left: u64,
-    begun: bool,
-}
-
-impl<'a> Lacks<'a> {
-    fn new(column: &'a [u8]) -> Self {
-        Lacks {
-            column,
-            lacks: true,
-            left: 0,
-            begun: false,
-        }
-    }
-
-    /// Whether the server lacks the next item.
-    fn next(&mut self) -> Result<bool, Flaw> {
-        while self.left == 0 {
-            if self.column.is_empty() {
-                return Ok(false);
-            }
-            self.left = get_varint("lacking", &mut self.column)?;
-            self.lacks = !self.lacks;
-            if self.left == 0 && self.begun {
-                return Err(Flaw::new("lacking", "has an empty run"));
-            }
-            self.begun = true;
-        }
-        self.left -= 1;
-        Ok(self.lacks)
-    }
-
-    fn finish(self) -> Result<(), Flaw> {
-        if self.left > 0 || !self.column.is_empty() {
-            return Err(Flaw::new(
-                "lacking",
-                "speaks of more items than were listed",
-            ));
-        }
-        Ok(())
     }
 }

@@ -141,7 +141,10 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut v: u64) {
         out.push(v as u8 | 0x80);
         v >>= 7;
     }
-    out.push(v as u8);
+    match mutant!(VarintsPadded) {
+        true => out.extend([v as u8 | 0x80, 0]),
+        false => out.push(v as u8),
+    }
 }
 
 /// Takes one varint off the front.

@@ -1,8 +1,9 @@
 //! The replica's side of a session: what is open, and what to ask next. Knows
 //! no wire bytes.
 
-use super::answer::{MAX_IDLE_ROUNDS, PeerMisbehaved, Step, TurnError, read};
+use super::answer::{Findings, MAX_IDLE_ROUNDS, PeerMisbehaved, Step, TurnError, read};
 use super::columns::{Asking, DEFAULT_DIGEST_LEN, FULL_DIGEST_LEN, Keys, Shortener, is_digest_len};
+use super::doubt::{Doubt, Doubts, Head};
 use super::plan::{self, LIST_AT_LAST, LIST_AT_ONCE};
 use crate::key::{KeyRange, RangeSet};
 use crate::limits::Limits;
@@ -72,6 +73,8 @@ pub struct Initiator {
     open: Vec<Open>,
     /// What was asked and not yet answered, in key order.
     asked: Vec<Asked>,
+    /// What differs, and nobody knows yet why.
+    doubts: Doubts,
     /// Of the request under way.
     digest_len: usize,
     rounds: u32,
@@ -84,8 +87,6 @@ pub(super) struct Open {
     pub range: KeyRange,
     /// The replica's own records in it when that was last counted. For plans.
     pub records: u64,
-    /// An answer said that it differs.
-    pub differs: bool,
     /// Splitting turns planned for it; `None` before the first request.
     pub splits_left: Option<u32>,
     /// Records expected to differ in it.
@@ -94,6 +95,24 @@ pub(super) struct Open {
     pub full: bool,
     /// It was asked like this, and the server did not come to it.
     pub again: Option<Speech>,
+}
+
+impl Open {
+    /// Asked from its beginning, with digests of full length.
+    pub fn in_full(range: KeyRange) -> Open {
+        Open {
+            range,
+            records: 0,
+            splits_left: None,
+            differences: 1.0,
+            full: true,
+            again: None,
+        }
+    }
+
+    fn overlaps(&self, range: &KeyRange) -> bool {
+        self.range.intersect(range).is_some()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -153,13 +172,8 @@ impl Initiator {
             ..options
         };
         let open = |range: &KeyRange| Open {
-            range: range.clone(),
-            records: 0,
-            differs: false,
-            splits_left: None,
-            differences: 1.0,
             full: options.digest_len == FULL_DIGEST_LEN,
-            again: None,
+            ..Open::in_full(range.clone())
         };
         let salt = if mutant!(OneSalt) { 7 } else { salt };
         Initiator {
@@ -168,6 +182,7 @@ impl Initiator {
             options,
             open: ranges.iter().map(open).collect(),
             asked: Vec::new(),
+            doubts: Doubts::default(),
             digest_len: 0,
             rounds: 0,
             idle_rounds: 0,
@@ -247,7 +262,6 @@ impl Initiator {
                 Speech::Split { parts, splits_left } => {
                     turns_left = turns_left.max(splits_left);
                     let pieces = view.split(&open.range, parts)?;
-                    let whole = pieces.len() == 1;
                     for (range, own) in pieces {
                         asking.fingerprint(&range);
                         shortener.append(&own.fingerprint, &mut asking.digests);
@@ -255,7 +269,6 @@ impl Initiator {
                             open: Open {
                                 range,
                                 records: own.count,
-                                differs: open.differs && whole,
                                 splits_left: Some(splits_left.saturating_sub(1)),
                                 differences: 1.0,
                                 full,
@@ -346,7 +359,6 @@ impl Initiator {
                         last.range = joined;
                     }
                     last.records += records;
-                    last.differs |= open.differs;
                 }
                 _ => said.push((open, speech)),
             }
@@ -368,18 +380,87 @@ impl Initiator {
     ) -> Result<Step, TurnError<V::Error>> {
         self.rounds += 1;
         let shortener = Shortener::new(self.keys, self.digest_len);
-        let (step, reopened) = read(view, &self.asked, shortener, response)?;
+        let head = response.position.as_ref().and_then(|p| p.head);
+        let (mut step, found) = read(view, &self.asked, shortener, response)?;
+        step.bulk = self.rounds == 1 && !found.open.is_empty() && plan::bulk_pays(found.weights);
+        let cut = found.cut.clone();
+        self.doubt(view, &mut step, found, &head)?;
         self.asked.clear();
-        self.open.extend(reopened);
-        self.check_progress(&step)?;
+        self.check_progress(&step, cut.as_ref())?;
         Ok(step)
     }
 
-    fn check_progress(&mut self, step: &Step) -> Result<(), PeerMisbehaved> {
-        if step.resolved.is_empty() && step.records.is_empty() {
-            self.idle_rounds += 1;
-        } else {
+    /// Takes over what an answer left open. A range that differs, of which
+    /// everything is closed and nothing was found, is opened again.
+    fn doubt<V: View>(
+        &mut self,
+        view: &V,
+        step: &mut Step,
+        found: Findings,
+        head: &Head,
+    ) -> Result<(), TurnError<V::Error>> {
+        self.open.extend(found.open);
+        self.open.sort_by(|a, b| a.range.cmp(&b.range));
+        self.doubts.explained_by(&found.keys);
+        for (range, own) in found.differing {
+            self.doubts.found(Doubt {
+                range,
+                own,
+                full: self.digest_len == FULL_DIGEST_LEN,
+                head: *head,
+                moved: false,
+            });
+        }
+        let mut again: Vec<KeyRange> = Vec::new();
+        for told in &found.told {
+            for start in self.doubts.told(told, head) {
+                let is_open = |d: &Doubt| {
+                    let next = self.open.partition_point(|o| {
+                        o.range.end().is_some_and(|end| end <= d.range.start())
+                    });
+                    self.open.get(next).is_some_and(|o| o.overlaps(&d.range))
+                };
+                if self.doubts.get(&start).is_none_or(is_open) {
+                    continue;
+                }
+                let Some(doubt) = self.doubts.take(&start) else {
+                    continue;
+                };
+                let now = view.summary(&doubt.range).map_err(TurnError::View)?;
+                if now.fingerprint != doubt.own || mutant!(PartsOverruleWhole) {
+                    continue;
+                }
+                let excused = doubt.moved && !mutant!(MovedIsContradiction);
+                if doubt.full && !excused {
+                    if mutant!(ContradictionBorne) {
+                        continue;
+                    }
+                    return Err(PeerMisbehaved::Contradiction(doubt.range).into());
+                }
+                again.push(doubt.range);
+            }
+        }
+        step.resolved.retain(|r| {
+            let before = again.partition_point(|d| d.start() <= r.start());
+            !again[..before].last().is_some_and(|d| d.covers(r))
+        });
+        self.open.extend(again.into_iter().map(Open::in_full));
+        Ok(())
+    }
+
+    /// Counts the answers in a row that lead nowhere. `cut` is the part that
+    /// `resume_at` left resolved of one that is still open.
+    fn check_progress(
+        &mut self,
+        step: &Step,
+        cut: Option<&KeyRange>,
+    ) -> Result<(), PeerMisbehaved> {
+        let cut = cut.filter(|_| !mutant!(EmptyPrefixIsProgress));
+        let closes = step.resolved.iter().any(|r| Some(r) != cut);
+        if closes || !step.records.is_empty() {
             self.idle_rounds = 0;
+        } else {
+            self.idle_rounds += 1;
         }
         if self.idle_rounds >= MAX_IDLE_ROUNDS {
             return Err(PeerMisbehaved::NoProgress);

@@ -28,8 +28,10 @@
 mod answer;
 mod columns;
 mod confirm;
+mod doubt;
 mod initiator;
 mod plan;
+mod resolved;
 mod responder;
 
 pub use answer::{Lacking, PeerMisbehaved, Step, TurnError};

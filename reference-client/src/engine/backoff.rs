@@ -19,9 +19,12 @@ impl Backoff {
     /// of it, chosen by `entropy`; or, where the server named a longer one,
     /// between that and twice that: whoever else was told it comes back too.
     pub fn next(&mut self, entropy: u64, at_least: u64) -> u64 {
-        let full = FIRST_MS
-            .saturating_mul(1 << self.failures.min(16))
-            .min(CAP_MS);
+        let first = if mutant!(FirstPauseLong) {
+            8_000
+        } else {
+            FIRST_MS
+        };
+        let full = first.saturating_mul(1 << self.failures.min(16)).min(CAP_MS);
         if !mutant!(NoBackoff) {
             self.failures = self.failures.saturating_add(1);
         }

@@ -51,10 +51,8 @@ impl Engine {
         let terms = self.terms(&ranges);
         // what was found missing is judged by the standing at the first stream
         let resumable = self.bootstrap.take().filter(|b| {
-            b.ranges == ranges
-                && b.first.map(|c| c.point.epoch) == epoch
-                && b.terms == terms
-                && !b.complete
+            let same = b.first.map(|c| c.point.epoch) == epoch && b.terms == terms;
+            b.ranges == ranges && same && !b.complete
         });
         let bootstrap = match resumable {
             Some(b) => Bootstrap { resumed: true, ..b },
@@ -157,7 +155,7 @@ impl Engine {
         if mutant!(SnapshotLastPosition) {
             bootstrap.first = Some(position.head);
         }
-        bootstrap.total = bootstrap.done + start.total_records;
+        bootstrap.total = bootstrap.done.saturating_add(start.total_records);
         for range in &start.wanted {
             let range = KeyRange::try_from(range)
                 .map_err(|e| CallError::misbehaved(format!("wanted: {e}")))?;
@@ -196,6 +194,9 @@ impl Engine {
             bootstrap.missing.extend(found);
         }
         bootstrap.done += records.len() as u64;
+        if bootstrap.done > bootstrap.total && mutant!(TotalsBelieved) {
+            return Err(CallError::misbehaved("more records than were announced"));
+        }
         bootstrap.after = Some(last.clone());
         let snapshot = bootstrap.fresh.then_some(SnapshotProgress {
             cursor: first,

@@ -5,7 +5,7 @@ use crate::replica::ops::Op;
 use crate::replica::session::Conclusion;
 use crate::replica::upkeep::{Horizon, Verified};
 use crate::store::StoreError;
-use crate::transport::CallError;
+use crate::transport::{CallError, Cause};
 use gosync_proto::history::{Ancestry, Cursor, HistoryStatus, Lineage, Position};
 use gosync_proto::limits::Limits;
 use gosync_proto::reason::Action;
@@ -115,7 +115,10 @@ impl Engine {
             })
             .collect();
         self.call(Request::Hello(wire::HelloRequest {
-            versions: vec![PROTOCOL_VERSION],
+            versions: match mutant!(VersionsMadeUp) {
+                true => vec![PROTOCOL_VERSION + 1],
+                false => vec![PROTOCOL_VERSION],
+            },
             features: vec![wire::Feature::Reconcile as i32, wire::Feature::Live as i32],
             space: self.settings.space.to_string(),
             held,
@@ -202,7 +205,7 @@ impl Engine {
         let time = session.position.horizon;
         let moved = time != self.meta.horizon;
         let left = !self.horizon_followed && !self.image.tombstones_below(time).is_empty();
-        if moved || left {
+        if (moved || left) && !mutant!(HorizonNotFollowed) {
             self.restarts += u32::from(moved);
             if self.restarts > MAX_RESTARTS {
                 return self.fail(CallError::misbehaved("the horizon does not come to rest"));
@@ -235,7 +238,7 @@ impl Engine {
     fn enter_session(&mut self, hello: &wire::HelloResponse) -> Result<(), CallError> {
         if hello.version != PROTOCOL_VERSION && !mutant!(VersionUnchecked) {
             return Err(CallError::new(
-                crate::transport::Cause::Refused(Reason::UnsupportedVersion),
+                Cause::Refused(Reason::UnsupportedVersion),
                 format!("the server chose version {}", hello.version),
             ));
         }
@@ -254,12 +257,16 @@ impl Engine {
         let writable = hello
             .grants
             .iter()
-            .filter(|g| g.access() == wire::Access::Write)
+            .filter(|g| {
+                let unknown = g.access != wire::Access::Read as i32;
+                g.access() == wire::Access::Write || unknown && mutant!(UnknownAccessWrites)
+            })
             .filter_map(|g| KeyRange::prefix(&g.key_prefix).ok())
             .collect();
         self.session = Some(Session {
             version: hello.version,
-            reconcile: hello.features.contains(&(wire::Feature::Reconcile as i32)),
+            reconcile: hello.features.contains(&(wire::Feature::Reconcile as i32))
+                || mutant!(FeatureAssumed),
             limits,
             position,
             ancestry: Ancestry::from_wire(position.head.point.epoch, &hello.restore_points),
@@ -314,52 +321,16 @@ impl Engine {
         }));
     }
 
-    /// Reconciles the ranges that are not in order; all of them where the
-    /// order is not the question.
-    pub(super) fn heal_all(&mut self) {
-        let Some(session) = &self.session else {
-            return self.start_over();
-        };
-        let every = 0..self.meta.ranges.len();
-        let broken: Vec<usize> = every
-            .clone()
-            .filter(|i| {
-                let status = session.statuses.get(*i);
-                let held = &self.meta.ranges[*i];
-                let damaged = || {
-                    self.damaged
-                        .iter()
-                        .any(|k| held.range.contains(k.as_bytes()))
-                };
-                held.cursor.is_none()
-                    || !status.is_some_and(|s| s.in_order())
-                    || !session.reconcile && damaged()
-            })
-            .collect();
-        let ranges = if broken.is_empty() {
-            every.collect()
-        } else {
-            broken
-        };
-        let held: u64 = ranges
-            .iter()
-            .map(|i| self.image.tree().count(&self.meta.ranges[*i].range))
-            .sum();
-        // most would have to come anyway, or the rest of it
-        let begun = self.bootstrap.is_some() || self.meta.snapshot.is_some();
-        let bulk = held == 0 || begun || session.total_records / 8 > held;
-        if bulk || !session.reconcile || self.unequal >= 2 {
-            self.bootstrap_from(ranges);
-        } else {
-            self.reconcile(ranges);
-        }
-    }
-
     // ---- failures ----
 
     /// A call or stream failed: what follows depends on the reason only.
     pub(super) fn fail(&mut self, error: CallError) {
         let reason = error.reason();
+        let lost = reason.is_none() && error.action() == Action::Retry;
+        let ended = matches!(error.cause, Cause::Status(0));
+        if lost && (mutant!(GoneForGood) || ended && mutant!(UnknownEndFatal)) {
+            return self.fail_for_good(Phase::Stopped, reason, &error.to_string());
+        }
         match error.action() {
             Action::Authenticate if self.renewed && !mutant!(TokensWithoutEnd) => {
                 self.fail_for_good(Phase::NeedsAuth, reason, &error.to_string());

@@ -185,7 +185,7 @@ impl Engine {
         } else if !mutant!(DifferenceIgnored) {
             self.verified = false;
             self.unequal += 1;
-            if self.unequal > 3 {
+            if self.unequal > 3 && !mutant!(HealsWithoutRest) {
                 // healing did not help: say so, and do not try for ever
                 self.unequal = 2;
                 let message = "the replica and the server differ, and reconciling does not mend it";

@@ -8,7 +8,7 @@ use crate::replica::session::{Concluded, Conclusion};
 use crate::store::HeldRange;
 use crate::transport::{CallError, Cause};
 use gosync_proto::history::{Cursor, HistoryStatus, Lineage};
-use gosync_proto::reconcile::{Initiator, Options};
+use gosync_proto::reconcile::{Initiator, Options, TurnError};
 use gosync_proto::{Digest, Key, KeyRange, RangeSet, Reason, mutant, wire};
 use std::collections::BTreeSet;
 
@@ -31,11 +31,25 @@ pub(super) struct Healing {
     stale: u32,
     /// Both sides were seen to be equal at the end.
     pub equal: bool,
+    /// A Snapshot costs less than going on.
+    bulk: bool,
 }
 
 /// How many answers from a state that the replica is ahead of are asked again
 /// at once.
 const MAX_STALE: u32 = 5;
+
+/// A session over so many records is a long one.
+pub(super) const LONG: u64 = 256;
+
+/// How what is not in order is healed.
+struct Plan {
+    ranges: Vec<usize>,
+    /// By a Snapshot.
+    bulk: bool,
+    /// About how many records it takes.
+    records: u64,
+}
 
 impl Healing {
     pub(super) fn new(ranges: Vec<usize>, descent: Option<Initiator>) -> Healing {
@@ -50,11 +64,95 @@ impl Healing {
             healed: Healed::default(),
             stale: 0,
             equal: false,
+            bulk: false,
         }
     }
 }
 
 impl Engine {
+    /// Reconciles the ranges that are not in order; all of them where the
+    /// order is not the question. Before a long session, what may be pushed is
+    /// pushed (CLIENT-030).
+    pub(super) fn heal_all(&mut self) {
+        let Some(plan) = self.plan_healing() else {
+            return self.start_over();
+        };
+        if plan.records >= LONG && self.may_push_first() && !mutant!(LongSessionFirst) {
+            self.push_early();
+        } else {
+            self.heal(plan);
+        }
+    }
+
+    /// The early push is over.
+    pub(super) fn heal_after_push(&mut self) {
+        self.sending.interrupt();
+        match self.plan_healing() {
+            Some(plan) => self.heal(plan),
+            None => self.start_over(),
+        }
+    }
+
+    /// In a history that changed, the newest commit that the replica knows is
+    /// part of what shows the change; a push would replace it.
+    fn may_push_first(&self) -> bool {
+        self.session.as_ref().is_some_and(|s| {
+            let mut statuses = s.statuses.iter();
+            statuses.all(|status| status.lineage == Lineage::Same)
+        })
+    }
+
+    fn plan_healing(&self) -> Option<Plan> {
+        let session = self.session.as_ref()?;
+        let every = 0..self.meta.ranges.len();
+        let broken: Vec<usize> = every
+            .clone()
+            .filter(|i| {
+                let status = session.statuses.get(*i);
+                let held = &self.meta.ranges[*i];
+                let damaged = || {
+                    self.damaged
+                        .iter()
+                        .any(|k| held.range.contains(k.as_bytes()))
+                };
+                held.cursor.is_none()
+                    || !status.is_some_and(|s| s.in_order())
+                    || !session.reconcile && damaged()
+            })
+            .collect();
+        let ranges = if broken.is_empty() {
+            every.collect()
+        } else {
+            broken
+        };
+        let held: u64 = ranges
+            .iter()
+            .map(|i| self.image.tree().count(&self.meta.ranges[*i].range))
+            .sum();
+        // most would have to come anyway, or the rest of it
+        let begun = self.bootstrap.is_some() || self.meta.snapshot.is_some();
+        let bulk = held == 0 || begun || session.total_records / 8 > held;
+        let in_vain = self.unequal >= 2 && !mutant!(SessionsWithoutEnd);
+        let bulk = bulk || !session.reconcile || in_vain;
+        let records = match bulk {
+            true => session.total_records,
+            false => held,
+        };
+        Some(Plan {
+            ranges,
+            bulk,
+            records,
+        })
+    }
+
+    fn heal(&mut self, plan: Plan) {
+        if plan.bulk {
+            self.bootstrap_from(plan.ranges);
+        } else {
+            self.reconcile(plan.ranges);
+        }
+    }
+
     /// Begins a session over these held ranges.
     pub(super) fn reconcile(&mut self, ranges: Vec<usize>) {
         let Some(session) = &self.session else {
@@ -175,9 +273,15 @@ impl Engine {
         let Some(descent) = &mut healing.descent else {
             return Ok(());
         };
-        let step = descent
-            .handle_response(self.image.tree(), response)
-            .map_err(|e| CallError::misbehaved(e.to_string()))?;
+        let step = match descent.handle_response(self.image.tree(), response) {
+            Ok(step) => step,
+            Err(TurnError::Peer(e)) if e.leads_nowhere() && healing.strays.is_empty() => {
+                self.take_snapshot_instead();
+                return Ok(());
+            }
+            Err(e) => return Err(CallError::misbehaved(e.to_string())),
+        };
+        healing.bulk = step.bulk && healing.strays.is_empty();
         healing.healed.rounds = descent.rounds();
         let found: BTreeSet<&Key> = step
             .records
@@ -217,6 +321,13 @@ impl Engine {
         Ok(())
     }
 
+    /// Gives the session up; what it brought stays.
+    fn take_snapshot_instead(&mut self) {
+        if let Some(healing) = self.healing.take() {
+            self.bootstrap_from(healing.ranges);
+        }
+    }
+
     /// A session lives in one history, at one horizon.
     pub(super) fn same_history(
         &self,
@@ -251,6 +362,9 @@ impl Engine {
             healing.ahead.extend(merged.ahead);
         }
         self.publish(merged.outcome);
+        if self.healing.as_ref().is_some_and(|h| h.bulk) {
+            return self.take_snapshot_instead();
+        }
         self.ask();
     }
 

@@ -29,6 +29,8 @@ mod connect;
 mod follow;
 mod heal;
 mod image;
+mod io;
+mod notice;
 mod send;
 
 #[cfg(test)]
@@ -36,17 +38,19 @@ mod tests;
 
 pub use backoff::CAP_MS;
 pub use image::Image;
+pub use io::{Answer, CallId, Effect, Event, Request, Streamed, TokenNews};
+pub use notice::{Healed, Notice, Problem, Progress, Report, State};
 
 use crate::platform::Moment;
 use crate::replica::Outcome;
 use crate::replica::merge::Merged;
 use crate::replica::ops::{Op, Reply};
-use crate::store::{Meta, StoreError, WriteId};
+use crate::store::{Meta, StoreError};
 use crate::transport::{CallError, Cause};
 use backoff::Backoff;
 use bootstrap::Bootstrap;
 use connect::Session;
-use gosync_proto::{Key, KeyRange, Reason, ReplicaId, SpaceId, mutant, wire};
+use gosync_proto::{Key, ReplicaId, SpaceId, mutant};
 use heal::Healing;
 use send::Sending;
 use std::collections::{BTreeSet, VecDeque};
@@ -82,196 +86,6 @@ pub enum Phase {
     StorageError,
     /// For good: closed, or the space was retired.
     Stopped,
-}
-
-/// Names one call of the engine. Answers to calls that it gave up are ignored.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct CallId(pub u64);
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// The user, or the election among openings, switched syncing on or off.
-    Online(bool),
-    /// Sync now, whatever the backoff.
-    Sync,
-    /// Hash everything stored again, and compare with the server.
-    Verify,
-    /// There may be something to push.
-    Wrote,
-    /// A reader met records whose content does not match their digest.
-    Damaged(Vec<Key>),
-    /// What came of [`Effect::Authenticate`].
-    Token(TokenNews),
-    /// A unary call ended.
-    Answered(CallId, Box<Result<Answer, CallError>>),
-    /// A stream brought something.
-    Streamed(CallId, Box<Streamed>),
-    /// A store operation ended.
-    Stored(Box<Result<Reply, StoreError>>),
-    /// Time passed.
-    Tick,
-    /// The client is closed.
-    Close,
-}
-
-/// What came of asking for a token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TokenNews {
-    /// The next call carries one, or none is needed.
-    Ready,
-    /// There will be none without the user.
-    SignIn,
-    /// Whoever issues tokens could not be reached.
-    Unavailable(String),
-}
-
-/// The answer to a unary call.
-#[derive(Clone, Debug)]
-#[allow(missing_docs, clippy::large_enum_variant)]
-pub enum Answer {
-    Hello(wire::HelloResponse),
-    Push(wire::PushResponse),
-    Reconcile(wire::ReconcileResponse),
-}
-
-/// What a stream brought.
-#[derive(Clone, Debug)]
-#[allow(clippy::large_enum_variant)]
-pub enum Streamed {
-    /// A message of Watch.
-    Watch(wire::WatchResponse),
-    /// A message of Snapshot.
-    Snapshot(wire::SnapshotResponse),
-    /// It failed, also at its opening.
-    Failed(CallError),
-    /// It ended without saying so.
-    Ended,
-}
-
-/// A call to be made.
-#[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs, clippy::large_enum_variant)]
-pub enum Request {
-    Hello(wire::HelloRequest),
-    Push(wire::PushRequest),
-    Reconcile(wire::ReconcileRequest),
-    Watch(wire::WatchRequest),
-    Snapshot(wire::SnapshotRequest),
-}
-
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Make a call. `gosync-version` is what Hello chose; none on Hello.
-    Call {
-        /// Comes back with the answer.
-        id: CallId,
-        /// The value of `gosync-version`.
-        version: Option<u32>,
-        /// What to send.
-        request: Box<Request>,
-    },
-    /// Drop a call or stream.
-    Cancel(CallId),
-    /// Run a store operation, and report its reply before anything else.
-    Store(Op),
-    /// Get a token; a new one when the one at hand was refused.
-    Authenticate {
-        /// The one at hand was refused.
-        refused: bool,
-    },
-    /// Tell the application.
-    Notify(Notice),
-}
-
-/// What an application may want to know.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Notice {
-    /// The engine's own state changed.
-    State(State),
-    /// Records or writes changed.
-    Changed(Outcome),
-    /// A reconciliation ended.
-    Healed(Healed),
-    /// Local records were damaged and removed; they come back from the server.
-    Damaged(Vec<Key>),
-    /// Writes that were kept although they may have been deleted elsewhere.
-    InDoubt(Vec<WriteId>),
-    /// Both sides hold the same, and nothing waits to be pushed.
-    InSync,
-    /// The attempt to sync was interrupted.
-    Interrupted(String),
-    /// The verification that was asked for ended.
-    Verified(Report),
-}
-
-/// The engine's own part of a client's status.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
-    /// Where it stands.
-    pub phase: Phase,
-    /// Whether the last comparison with the server found both sides equal, and
-    /// no clean record changed since.
-    pub verified: bool,
-    /// How far a bootstrap or catch-up is.
-    pub progress: Option<Progress>,
-    /// What failed last; `None` once all is well again.
-    pub problem: Option<Problem>,
-    /// When both sides were last seen to be equal, Unix milliseconds.
-    pub last_synced_ms: Option<u64>,
-}
-
-/// How far something is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Records so far.
-    pub done: u64,
-    /// Records expected.
-    pub total: u64,
-}
-
-/// What failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The server's reason, if it gave one.
-    pub reason: Option<Reason>,
-    /// For people.
-    pub message: String,
-}
-
-/// What a reconciliation found and did.
-#[derive(Clone, Debug, PartialEq, Default)]
-pub struct Healed {
-    /// Where something differed, as narrow as was found out.
-    pub ranges: Vec<KeyRange>,
-    /// Round trips.
-    pub rounds: u32,
-    /// Records that came from the server.
-    pub received: u64,
-    /// Records that the server lost and gets again.
-    pub offered: u64,
-    /// Records that had been deleted while the replica was away.
-    pub dropped: u64,
-    /// Records that the server lost and that may not be written.
-    pub quarantined: u64,
-}
-
-/// What a verification found.
-#[derive(Clone, Debug, PartialEq, Default)]
-pub struct Report {
-    /// Records that were hashed.
-    pub records: u64,
-    /// Keys whose stored content was damaged.
-    pub damaged: Vec<Key>,
-    /// Whether the kept tree agreed with the stored records.
-    pub tree_intact: bool,
-    /// Whether both sides were equal before anything was healed.
-    pub equal: bool,
-    /// Where something differed and was healed.
-    pub healed_ranges: Vec<KeyRange>,
-    /// Round trips that it took.
-    pub rounds: u32,
 }
 
 /// What does not change while a client is open.
@@ -507,6 +321,10 @@ impl Engine {
             (phase, Event::Streamed(_, message)) => match (phase, *message) {
                 (P::CatchingUp | P::Live, Streamed::Watch(message)) => self.watched(message),
                 (P::Bootstrapping, Streamed::Snapshot(message)) => self.snapshot_came(message),
+                (P::CatchingUp, Streamed::Ended) if mutant!(EndIsComplete) => {
+                    self.phase = P::Live;
+                    self.in_sync();
+                }
                 (_, Streamed::Failed(error)) => self.fail(error),
                 (_, Streamed::Ended) => {
                     // no success hangs on a trailer: the last message says so
@@ -666,6 +484,7 @@ impl Engine {
         let id = CallId(self.calls);
         let version = match request {
             Request::Hello(_) => None,
+            _ if mutant!(VersionUntold) => None,
             _ => self.session.as_ref().map(|s| s.version),
         };
         self.effects.push(Effect::Call {

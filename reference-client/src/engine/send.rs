@@ -10,7 +10,7 @@ use crate::transport::{CallError, Cause};
 use gosync_proto::history::HistoryStatus;
 use gosync_proto::limits::Limits;
 use gosync_proto::reason::Action;
-use gosync_proto::{Reason, Record, mutant, wire};
+use gosync_proto::{Reason, Record, Time, mutant, wire};
 
 /// What is being sent.
 #[derive(Debug)]
@@ -33,6 +33,9 @@ pub(super) struct Sending {
     cap: usize,
     /// The last answer led to new versions, and to nothing else.
     restamped: bool,
+    /// A long session follows: only writes that need no reconciliation first,
+    /// those at or above this horizon.
+    early: Option<Time>,
 }
 
 /// A parcel that was taken from the store, and the cursors that the replica had
@@ -55,6 +58,7 @@ impl Default for Sending {
             offers: true,
             cap: usize::MAX,
             restamped: false,
+            early: None,
         }
     }
 }
@@ -67,6 +71,7 @@ impl Sending {
         self.taking = false;
         self.settling = false;
         self.more = true;
+        self.early = None;
     }
 
     /// What was taken ahead is not sent as it is: it is taken anew.
@@ -78,6 +83,7 @@ impl Sending {
         Room {
             limits,
             at_most: self.cap,
+            not_below: self.early,
         }
     }
 
@@ -120,6 +126,14 @@ impl Engine {
         self.push_next();
     }
 
+    /// Before a long reconciliation, it sends what needs none.
+    pub(super) fn push_early(&mut self) {
+        self.phase = Phase::Pushing;
+        self.sending.interrupt();
+        self.sending.early = Some(self.meta.horizon);
+        self.push_next();
+    }
+
     /// Takes the next parcel from the store, to be sent at once or, while
     /// another is on its way, after that one.
     pub(super) fn push_next(&mut self) {
@@ -158,9 +172,13 @@ impl Engine {
             self.keep_ahead(parcel);
             return;
         }
-        // offers are taken before anything else
-        self.sending.offers = parcel.items.iter().any(|i| i.write.is_none());
+        // offers are taken before anything else, save by an early push
+        let offers = parcel.items.iter().any(|i| i.write.is_none());
+        self.sending.offers = offers || self.sending.offers && self.sending.early.is_some();
         match self.phase {
+            Phase::Pushing if parcel.items.is_empty() && self.sending.early.is_some() => {
+                self.heal_after_push();
+            }
             Phase::Pushing if parcel.items.is_empty() => {
                 if self.verified && self.sending.is_idle() {
                     self.in_sync();
@@ -210,16 +228,13 @@ impl Engine {
             Err(error) => self.fail(error),
             Ok((mut answer, statuses)) => {
                 self.server_clock(answer.server_now_ms);
-                let same_history = statuses.iter().all(HistoryStatus::in_order)
-                    && self.session.as_ref().is_some_and(|s| {
-                        s.position.head.point.epoch == answer.position.head.point.epoch
-                    })
-                    || mutant!(PushStatusIgnored);
+                let same_history = self.goes_on(&answer, &statuses);
                 let all_held = answer
                     .rulings
                     .iter()
                     .all(|ruling| matches!(ruling, Ruling::Held(_)));
-                answer.moves_cursors = same_history && self.phase == Phase::Pushing;
+                answer.moves_cursors =
+                    same_history && self.phase == Phase::Pushing && self.sending.early.is_none();
                 let mut ahead = None;
                 if !(same_history && all_held) {
                     self.sending.forget_next();
@@ -239,6 +254,20 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Whether the history is what it was when the session began: in order, or,
+    /// before a reconciliation, as it was found.
+    fn goes_on(&self, answer: &Answer, statuses: &[HistoryStatus]) -> bool {
+        if self.sending.early.is_some() {
+            let every: Vec<usize> = (0..self.meta.ranges.len()).collect();
+            return self.same_history(answer.position, statuses, &every).is_ok();
+        }
+        let session = self.session.as_ref();
+        let epoch = session.map(|s| s.position.head.point.epoch);
+        statuses.iter().all(HistoryStatus::in_order)
+            && epoch == Some(answer.position.head.point.epoch)
+            || mutant!(PushStatusIgnored)
     }
 
     /// Lets Hello find out what became of the history.
@@ -327,6 +356,11 @@ impl Engine {
             .session
             .as_ref()
             .is_none_or(|s| s.statuses.len() != ranges);
+        let early = self.sending.early.is_some() && !restart;
+        if early && (accepted == 0 || aftermath.reconcile || !aftermath.strays.is_empty()) {
+            // the others wait for the reconciliation
+            return self.heal_after_push();
+        }
         if restart || aftermath.reconcile {
             // the history changed, or records need a reconciliation first
             let message = "the server's history changed";
@@ -340,6 +374,11 @@ impl Engine {
         // refuses them too is asked again after a pause
         let anew = restamped && !aftermath.again && !self.sending.restamped;
         self.sending.restamped = restamped;
+        if mutant!(StraysNotReconciled) && !aftermath.strays.is_empty() {
+            let keys = aftermath.strays;
+            let op = Op::RestampStrays(keys.clone(), keys, self.meta.horizon);
+            return self.ops.push_back(op);
+        }
         if !aftermath.strays.is_empty() {
             return self.reconcile_strays(aftermath.strays);
         }

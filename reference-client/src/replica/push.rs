@@ -7,7 +7,7 @@ use crate::store::{Changes, Meta, Reads, Store, StoreError, View, Write, WriteId
 use gosync_proto::history::{Cursor, Point, Position};
 use gosync_proto::limits::Limits;
 use gosync_proto::reason::Action;
-use gosync_proto::{Key, Reason, Record, ReplicaId, mutant};
+use gosync_proto::{Key, Reason, Record, ReplicaId, Time, mutant};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Records for one Push.
@@ -56,6 +56,9 @@ pub struct Room {
     pub limits: Limits,
     /// Bounds the number of records further than the limits do.
     pub at_most: usize,
+    /// Only writes, up to the first below this time: that one needs a
+    /// reconciliation first, and nothing overtakes it.
+    pub not_below: Option<Time>,
 }
 
 impl Room {
@@ -77,7 +80,7 @@ pub async fn take<S: Store>(
     room: Room,
     behind: Option<WriteId>,
 ) -> Result<Parcel, StoreError> {
-    if behind.is_none() {
+    if behind.is_none() && room.not_below.is_none() {
         let offers = take_offers(store, me, room).await?;
         if !offers.items.is_empty() || !offers.damaged.is_empty() {
             return Ok(offers);
@@ -148,6 +151,13 @@ impl Run {
     fn extend(&mut self, write: Write) -> bool {
         if !write.is_waiting() {
             return true;
+        }
+        if (self.room.not_below).is_some_and(|least| write.record.version.time < least) {
+            if self.batch.is_some() && self.batch == write.batch {
+                // it goes as a whole, or not yet
+                self.writes.clear();
+            }
+            return false;
         }
         let first = self.writes.is_empty();
         if first {
@@ -634,6 +644,7 @@ mod tests {
         let room = Room {
             limits: Limits::default(),
             at_most,
+            not_below: None,
         };
         let parcel = block_on(take(store, ME, room, None)).unwrap();
         let first = parcel.items.first();
@@ -657,6 +668,7 @@ mod tests {
         let room = Room {
             limits: Limits::default(),
             at_most: usize::MAX,
+            not_below: None,
         };
         let parcel = block_on(take(&store, ME, room, None)).unwrap();
         assert!(parcel.atomic);
@@ -668,7 +680,7 @@ mod tests {
             rulings: vec![refused; 2],
             position: Position {
                 head: Cursor::origin(gosync_proto::history::Epoch(1)),
-                horizon: gosync_proto::Time(1 << 40),
+                horizon: Time(1 << 40),
             },
             moves_cursors: false,
             reconciles: false,
@@ -682,6 +694,52 @@ mod tests {
         assert!(!aftermath.reconcile && !aftermath.again);
         let writes = block_on(store.writes(None, 10)).unwrap();
         assert!(writes.iter().all(|w| !w.is_waiting()));
+    }
+
+    #[test]
+    fn what_is_below_a_time_is_not_taken_nor_what_comes_after() {
+        let store = written(&[&keys("a", 1), &keys("b", 1), &keys("c", 2), &keys("d", 1)]);
+        let writes = block_on(store.writes(None, 10)).unwrap();
+        let count = |not_below| {
+            let room = Room {
+                limits: Limits::default(),
+                at_most: usize::MAX,
+                not_below: Some(not_below),
+            };
+            let parcel = block_on(take(&store, ME, room, None)).unwrap();
+            parcel.items.len()
+        };
+        assert_eq!(count(writes[0].record.version.time), 2);
+        assert_eq!(count(writes[1].record.version.time), 0);
+    }
+
+    /// The time of an application's write can lie above that of the next one of
+    /// its batch only where somebody moved it; the batch stays whole all the
+    /// same.
+    #[test]
+    fn a_batch_is_taken_as_a_whole_or_not_yet() {
+        let store = written(&[&keys("b", 3)]);
+        let mut last = block_on(store.writes(None, 10)).unwrap().remove(2);
+        last.record.version.time = Time(1);
+        block_on(store.transact(Reads::meta(), move |_| {
+            let changes = Changes {
+                put_writes: vec![last],
+                ..Changes::default()
+            };
+            (changes, ())
+        }))
+        .unwrap();
+        let room = Room {
+            limits: Limits::default(),
+            at_most: usize::MAX,
+            not_below: Some(Time(2)),
+        };
+        assert!(
+            block_on(take(&store, ME, room, None))
+                .unwrap()
+                .items
+                .is_empty()
+        );
     }
 
     #[test]
@@ -705,6 +763,7 @@ mod tests {
         let room = Room {
             limits: Limits::default(),
             at_most: usize::MAX,
+            not_below: None,
         };
         let take = |behind| block_on(take(&store, ME, room, behind));
         let first = take(None).unwrap();

@@ -235,7 +235,7 @@ pub async fn verify<S: Store>(store: &S, me: ReplicaId) -> Result<Verified, Stor
             verified.records += page.clean.len() as u64;
             let mut suspects = Vec::new();
             for s in &page.clean {
-                if s.intact() {
+                if s.intact() || mutant!(VerifyLooksAtNothing) {
                     verified.leaves.push(Leaf::from(s));
                 } else {
                     suspects.push(s.record.key.clone());
