@@ -168,7 +168,6 @@ fn judge(engine: Engine, site: &Path) -> Result<Run> {
     let mut suite = conformance::command("client")?;
     suite
         .args(["--listen", "127.0.0.1:0", "--quiet", "--jobs", SLOTS])
-        .args(["--baseline", &conformance::wasm_failures()])
         .args(["--report", "text,json,html", "--out"])
         .arg(&reports);
     let mut suite = Serving::start(suite)?;

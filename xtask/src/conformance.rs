@@ -30,15 +30,7 @@ pub fn wasm() -> Result<()> {
     test::programs()?;
     let driver = workspace::root().join("conformance/adapters/wasm/driver.mjs");
     let command = format!("node {}", word(&driver));
-    let known = wasm_failures();
-    let options = ["--format", "json", "--baseline", &known];
-    suite("client", &["--exec", &command], &options)
-}
-
-/// The baseline of the WASM client: what it is known to do wrong.
-pub fn wasm_failures() -> String {
-    let file = workspace::root().join("conformance/adapters/wasm/known-failures.txt");
-    file.display().to_string()
+    suite("client", &["--exec", &command], &["--format", "json"])
 }
 
 /// A command of the suite, in an empty folder: that is where drivers keep their stores.

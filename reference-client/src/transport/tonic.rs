@@ -14,7 +14,7 @@ use gosync_proto::{mutant, wire};
 
 /// The greatest message that is accepted from a server: far above what a
 /// request asks for, since one record travels whole.
-const MAX_DECODED: usize = 64 << 20;
+pub(super) const MAX_DECODED: usize = 64 << 20;
 
 /// Calls a server through the stubs over `S`.
 #[derive(Clone, Debug)]
@@ -167,12 +167,11 @@ where
         metadata: &CallMetadata,
         message: wire::WatchRequest,
     ) -> Result<Answers<wire::WatchResponse>, CallError> {
-        many(
-            self.client
-                .clone()
-                .watch(self.request(metadata, message)?)
-                .await,
-        )
+        let mut request = self.request(metadata, message)?;
+        if mutant!(DeadlineOnStreams) {
+            request.set_timeout(std::time::Duration::from_secs(3_600));
+        }
+        many(self.client.clone().watch(request).await)
     }
 
     async fn snapshot(
