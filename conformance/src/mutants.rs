@@ -90,14 +90,14 @@ pub async fn run(side: Side, command: &str, format: Format, seed: u64, mutant: M
             plan.url = None;
             plan.exec = Some(command.to_owned());
             plan.format = format;
-            plan.seed = seed;
+            plan.choice.seed = seed;
             plan.mutant.clone_from(&mutant.name);
-            plan.requirements.clone_from(&mutant.breaks);
-            plan.wires = vec![Wire::Grpc];
+            plan.choice.requirements.clone_from(&mutant.breaks);
+            plan.choice.wires = vec![Wire::Grpc];
             match server::run(&plan, |_| {}).await {
                 // a rule of gRPC-web
                 Ok(run) if run.cases.iter().all(|c| c.verdict == Verdict::NotRun) => {
-                    plan.wires = vec![Wire::GrpcWeb];
+                    plan.choice.wires = vec![Wire::GrpcWeb];
                     server::run(&plan, |_| {}).await
                 }
                 result => result,
@@ -105,10 +105,10 @@ pub async fn run(side: Side, command: &str, format: Format, seed: u64, mutant: M
         }
         Side::Client => {
             let mut plan = client::Plan::new(driver(command, format));
-            plan.seed = seed;
+            plan.choice.seed = seed;
             plan.mutant.clone_from(&mutant.name);
-            plan.requirements.clone_from(&mutant.breaks);
-            plan.wires.truncate(1);
+            plan.choice.requirements.clone_from(&mutant.breaks);
+            plan.choice.wires.truncate(1);
             client::run(&plan, |_| {}).await
         }
     };

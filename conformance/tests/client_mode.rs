@@ -12,11 +12,10 @@ fn plan(kind: &str) -> Plan {
         "'{}' crude-driver {kind}",
         env!("CARGO_BIN_EXE_gosync-conformance")
     );
-    Plan {
-        patience: Duration::from_millis(150),
-        jobs: 8,
-        ..Plan::new(Launch::exec(exec))
-    }
+    let mut plan = Plan::new(Launch::exec(exec));
+    plan.choice.patience = Duration::from_millis(150);
+    plan.choice.jobs = 8;
+    plan
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -25,7 +24,7 @@ async fn crude_drivers_pass_no_case_and_no_negative_check() {
         let mut plan = plan(name);
         if kind == Crude::Silent {
             // each command costs seconds of patience
-            plan.only = vec!["sync/first".into(), "faults/reset".into()];
+            plan.choice.only = vec!["sync/first".into(), "faults/reset".into()];
         }
         let result = run(&plan, |_| {}).await.unwrap();
         let passed: Vec<&str> = result
@@ -49,7 +48,7 @@ async fn crude_drivers_pass_no_case_and_no_negative_check() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_driver_that_dies_is_inconclusive_and_no_verdict_on_the_client() {
     let mut plan = plan("hang-up");
-    plan.only = vec!["sync/*".into()];
+    plan.choice.only = vec!["sync/*".into()];
     let result = run(&plan, |_| {}).await.unwrap();
     assert_eq!(result.count(Verdict::Failed), 0);
     assert_eq!(result.exit_code(), 3);

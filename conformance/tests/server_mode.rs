@@ -53,7 +53,7 @@ async fn a_server_that_keeps_no_fingerprints_conforms_to_core() {
     };
     let peer = Peer::start(settings, SEED).await.unwrap();
     let mut plan = Plan::new(peer.url());
-    plan.profiles = vec![Profile::Core];
+    plan.choice.profiles = vec![Profile::Core];
     let result = run(&plan, |_| {}).await.unwrap();
     assert_eq!(result.exit_code(), 0, "{}", explain(&result));
     assert!(result.count(Verdict::Passed) >= 70, "both transports");
@@ -194,12 +194,10 @@ async fn one_case(quirk: Quirk, case: &str) -> RunResult {
         true => Wire::GrpcWeb,
         false => Wire::Grpc,
     };
-    let plan = Plan {
-        only: vec![case.to_owned()],
-        wires: vec![wire],
-        patience: Duration::from_secs(3),
-        ..Plan::new(peer.url())
-    };
+    let mut plan = Plan::new(peer.url());
+    plan.choice.only = vec![case.to_owned()];
+    plan.choice.wires = vec![wire];
+    plan.choice.patience = Duration::from_secs(3);
     run(&plan, |_| {}).await.unwrap()
 }
 
@@ -246,11 +244,9 @@ fn every_mutant_of_the_peer_is_either_caught_by_name_or_needs_tokens_or_control(
 async fn crude_servers_pass_no_negative_check_and_no_case() {
     for kind in Crude::ALL {
         let server = CrudeServer::start(kind).await.unwrap();
-        let plan = Plan {
-            patience: Duration::from_millis(60),
-            jobs: 16,
-            ..Plan::new(server.url())
-        };
+        let mut plan = Plan::new(server.url());
+        plan.choice.patience = Duration::from_millis(60);
+        plan.choice.jobs = 16;
         let result = run(&plan, |_| {}).await.unwrap();
         let negatives: Vec<String> = result
             .cases
@@ -310,10 +306,8 @@ fn case_names_are_unique() {
 #[tokio::test]
 async fn cases_that_need_control_are_reported_as_not_run_at_a_url() {
     let peer = Peer::start(Settings::default(), SEED).await.unwrap();
-    let plan = Plan {
-        only: vec!["resume/*".into(), "hello/minimal".into()],
-        ..Plan::new(peer.url())
-    };
+    let mut plan = Plan::new(peer.url());
+    plan.choice.only = vec!["resume/*".into(), "hello/minimal".into()];
     let result = run(&plan, |_| {}).await.unwrap();
     assert_eq!(result.count(Verdict::NotRun), result.cases.len() - 2);
     assert!(!gosync_conformance::report::earns_badge(&result));
@@ -324,11 +318,9 @@ async fn cases_that_need_control_are_reported_as_not_run_at_a_url() {
 #[tokio::test]
 async fn cases_about_grpc_web_do_not_run_where_it_is_not_chosen() {
     let peer = Peer::start(Settings::default(), SEED).await.unwrap();
-    let plan = Plan {
-        only: vec!["http/preflight".into(), "http/web-over-http2".into()],
-        wires: vec![Wire::Grpc],
-        ..Plan::new(peer.url())
-    };
+    let mut plan = Plan::new(peer.url());
+    plan.choice.only = vec!["http/preflight".into(), "http/web-over-http2".into()];
+    plan.choice.wires = vec![Wire::Grpc];
     let result = run(&plan, |_| {}).await.unwrap();
     assert_eq!(result.count(Verdict::NotRun), 2);
     assert_eq!(result.cases[0].reason, "needs grpc-web");

@@ -18,6 +18,7 @@ const capabilities = [
   "CAPABILITY_RANGES",
   "CAPABILITY_DISCARD",
   "CAPABILITY_DOCUMENTS",
+  "CAPABILITY_VERIFY",
 ];
 
 const openings = new Map();
@@ -59,6 +60,7 @@ const commands = {
   getDocument: command => attempt(async () => documentResult(await find(command).documents(command))),
   listDocuments: command => attempt(async () => documentResult(await find(command).documents(command))),
   sync: command => find(command).sync(command.timeoutMs ?? 0),
+  verify: command => find(command).verify(command.timeoutMs ?? 0),
   watch(command) {
     find(command).watch();
     return { done: {} };

@@ -60,12 +60,13 @@ export class Opening {
   }
 
   /** One session; the network is used for no longer unless it is watching. */
-  async sync(timeoutMs) {
-    if (!this.#pluggedIn) return { syncError: { kind: "KIND_RETRYABLE", detail: "the network is cut" } };
-    this.#replica.setNetworking(true);
-    const result = await this.#within(timeoutMs, over => this.#finishSync(over));
-    if (!this.#watching) this.#replica.setNetworking(false);
-    return result;
+  sync(timeoutMs) {
+    return this.#onlineFor(timeoutMs, over => this.#finishSync(over));
+  }
+
+  /** Looks at everything stored again, and heals what is damaged. */
+  verify(timeoutMs) {
+    return this.#onlineFor(timeoutMs, over => this.#finishVerification(over));
   }
 
   /** Syncs live from now on. */
@@ -128,6 +129,26 @@ export class Opening {
     for (const sibling of this.#siblings) sibling.#siblings.delete(this);
     await this.#replica.close(false);
     this.#replica.free();
+  }
+
+  async #onlineFor(timeoutMs, work) {
+    if (!this.#pluggedIn) return { syncError: { kind: "KIND_RETRYABLE", detail: "the network is cut" } };
+    this.#replica.setNetworking(true);
+    const result = await this.#within(timeoutMs, work);
+    if (!this.#watching) this.#replica.setNetworking(false);
+    return result;
+  }
+
+  async #finishVerification(over) {
+    // What was found before the network came has to be compared as well.
+    const synced = await this.#finishSync(over);
+    if (synced?.done === undefined) return synced;
+    try {
+      await this.#replica.verify();
+      return { done: {} };
+    } catch (error) {
+      return failure(this.#status(), error.message);
+    }
   }
 
   #status() {

@@ -7,20 +7,16 @@ use std::process::ExitCode;
 
 /// Lists what is selected.
 pub fn list(selection: &Selection) -> ExitCode {
-    let mut plan = server::Plan::new("");
-    plan.profiles = selection.profile.iter().map(|p| (*p).into()).collect();
-    plan.only.clone_from(&selection.only);
-    plan.skip.clone_from(&selection.skip);
-    plan.requirements.clone_from(&selection.requirement);
+    let choice = selection.choice(0, 1);
     let mut found = 0;
     for case in server::cases::all() {
-        if plan.selects(case) {
+        if choice.selects(case) {
             found += 1;
             line("server", case);
         }
     }
     for case in client::cases::all() {
-        if plan.selects(case) {
+        if choice.selects(case) {
             found += 1;
             line("client", case);
         }

@@ -11,7 +11,7 @@ use gosync_conformance::net::Wire;
 use gosync_conformance::process::Format;
 use gosync_conformance::report::{self, Form};
 use gosync_conformance::server;
-use gosync_conformance::suite::{CaseResult, Profile, RunResult, Verdict, glob};
+use gosync_conformance::suite::{CaseResult, Choice, Profile, RunResult, Verdict, glob};
 use gosync_conformance::vectors;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -358,6 +358,19 @@ fn seed(given: Option<u64>) -> u64 {
     })
 }
 
+impl Selection {
+    /// What is selected, over all transports.
+    fn choice(&self, timeout: u64, jobs: usize) -> Choice {
+        Choice {
+            profiles: self.profile.iter().map(|p| (*p).into()).collect(),
+            only: self.only.clone(),
+            skip: self.skip.clone(),
+            requirements: self.requirement.clone(),
+            ..Choice::everything(Duration::from_millis(timeout), jobs)
+        }
+    }
+}
+
 async fn server_mode(options: ServerOptions) -> ExitCode {
     let token = match options.token_file.as_ref().map(std::fs::read_to_string) {
         None => None,
@@ -371,20 +384,12 @@ async fn server_mode(options: ServerOptions) -> ExitCode {
     plan.mutant = options.mutant;
     plan.token = token;
     plan.space_prefix = options.space_prefix;
-    plan.wires = options.transport.iter().map(|w| (*w).into()).collect();
-    plan.profiles = options
-        .selection
-        .profile
-        .iter()
-        .map(|p| (*p).into())
-        .collect();
-    plan.only = options.selection.only;
-    plan.skip = options.selection.skip;
-    plan.requirements = options.selection.requirement;
-    plan.seed = seed(options.reporting.seed);
-    plan.patience = Duration::from_millis(options.timeout);
-    plan.jobs = options.jobs;
-    if !server::cases::all().iter().any(|c| plan.selects(c)) {
+    plan.choice = Choice {
+        wires: options.transport.iter().map(|w| (*w).into()).collect(),
+        seed: seed(options.reporting.seed),
+        ..options.selection.choice(options.timeout, options.jobs)
+    };
+    if !server::cases::all().iter().any(|c| plan.choice.selects(c)) {
         return usage("no case is selected; `gosync-conformance list` shows all");
     }
     let quiet = options.reporting.quiet;
@@ -412,20 +417,12 @@ async fn client_mode(options: ClientOptions) -> ExitCode {
     };
     let mut plan = client::Plan::new(launch);
     plan.mutant = options.mutant;
-    plan.wires = options.transport.iter().map(|w| (*w).into()).collect();
-    plan.profiles = options
-        .selection
-        .profile
-        .iter()
-        .map(|p| (*p).into())
-        .collect();
-    plan.only = options.selection.only;
-    plan.skip = options.selection.skip;
-    plan.requirements = options.selection.requirement;
-    plan.seed = seed(options.reporting.seed);
-    plan.patience = Duration::from_millis(options.timeout);
-    plan.jobs = options.jobs;
-    if !client::cases::all().iter().any(|c| plan.selects(c)) {
+    plan.choice = Choice {
+        wires: options.transport.iter().map(|w| (*w).into()).collect(),
+        seed: seed(options.reporting.seed),
+        ..options.selection.choice(options.timeout, options.jobs)
+    };
+    if !client::cases::all().iter().any(|c| plan.choice.selects(c)) {
         return usage("no case is selected; `gosync-conformance list` shows all");
     }
     let quiet = options.reporting.quiet;

@@ -123,23 +123,8 @@ impl Cx {
 
     /// Another replica writes at the server.
     pub async fn server_writes(&self, records: &[Record]) {
-        let space = self.inner.space.clone();
-        let request = v1::PushRequest {
-            space: space.clone(),
-            records: records.iter().map(Record::to_wire).collect(),
-            ..v1::PushRequest::default()
-        };
-        self.server(|p| {
-            let tag = p.service.random();
-            let limits = p.service.with_settings(|s| s.limits);
-            p.service.with_space(&space, |s| {
-                // whatever its version: it is not to move the server's clock
-                let clock = s.clock;
-                s.push(&request, &limits, u64::MAX >> 20, tag, |_| true);
-                s.clock = clock;
-            });
-        })
-        .await;
+        self.server(|p| p.service.commit(self.space(), records))
+            .await;
     }
 
     /// Closes the server's port; every call fails.
@@ -463,6 +448,20 @@ impl Replica {
         self.cx
             .command(command, timeout + Duration::from_secs(5))
             .await
+    }
+
+    /// Looks at everything stored again, and heals what is damaged.
+    ///
+    /// # Errors
+    /// [`Stop::Peer`] when that does not come to its end.
+    pub async fn verify(&self) -> Result<(), Stop> {
+        let timeout = self.cx.inner.patience;
+        let command = Command::Verify(wire::Verify {
+            replica: self.name.clone(),
+            timeout_ms: timeout.as_millis() as u32,
+        });
+        let outcome = self.cx.command(command, timeout + Duration::from_secs(5));
+        done(outcome.await?)
     }
 
     /// Starts live synchronisation.

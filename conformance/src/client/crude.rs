@@ -113,6 +113,7 @@ fn info() -> wire::DriverInfo {
             Can::Discard,
             Can::Batches,
             Can::Documents,
+            Can::Verify,
         ]
         .iter()
         .map(|c| *c as i32)

@@ -78,6 +78,7 @@ impl Driver {
                 Can::Discard => Some(Need::Discard),
                 Can::Batches => Some(Need::Batches),
                 Can::Documents => Some(Need::Documents),
+                Can::Verify => Some(Need::Verify),
                 Can::Unspecified => None,
             })
             .collect()

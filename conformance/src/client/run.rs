@@ -9,7 +9,7 @@ use crate::net::Wire;
 use crate::peer::{Peer, Settings};
 use crate::schema::driver::Transport;
 use crate::suite::{
-    Case, CaseResult, Need, Profile, Provenance, RunResult, Stop, Verdict, glob, mutant_option,
+    Case, CaseResult, Choice, Need, Provenance, RunResult, Stop, Verdict, mutant_option,
 };
 use futures::StreamExt;
 use std::time::{Duration, Instant};
@@ -21,22 +21,8 @@ pub struct Plan {
     pub launch: Launch,
     /// Run this mutant of the driver's.
     pub mutant: String,
-    /// Cases of other profiles do not run.
-    pub profiles: Vec<Profile>,
-    /// Over which transports, as far as the client has them.
-    pub wires: Vec<Wire>,
-    /// Name patterns; none: all.
-    pub only: Vec<String>,
-    /// Name patterns.
-    pub skip: Vec<String>,
-    /// Requirement ids; none: all.
-    pub requirements: Vec<String>,
-    /// Replays the randomness.
-    pub seed: u64,
-    /// With one command.
-    pub patience: Duration,
-    /// How many cases run at once.
-    pub jobs: usize,
+    /// Which cases run, and how.
+    pub choice: Choice,
 }
 
 impl Plan {
@@ -45,31 +31,8 @@ impl Plan {
         Plan {
             launch,
             mutant: String::new(),
-            profiles: Profile::ALL.to_vec(),
-            wires: vec![Wire::Grpc, Wire::GrpcWeb],
-            only: Vec::new(),
-            skip: Vec::new(),
-            requirements: Vec::new(),
-            seed: 1,
-            patience: Duration::from_secs(20),
-            jobs: 4,
+            choice: Choice::everything(Duration::from_secs(20), 4),
         }
-    }
-
-    /// Whether fewer cases run than there are.
-    pub fn filtered(&self) -> bool {
-        !(self.only.is_empty() && self.skip.is_empty() && self.requirements.is_empty())
-            || self.profiles.len() < Profile::ALL.len()
-    }
-
-    /// Whether a case is asked for.
-    pub fn selects<C>(&self, case: &Case<C>) -> bool {
-        let named = |patterns: &[String]| patterns.iter().any(|p| glob(p, case.name));
-        let cited = |id: &String| case.checks.iter().any(|c| c.cites.contains(&id.as_str()));
-        self.profiles.contains(&case.profile)
-            && (self.only.is_empty() || named(&self.only))
-            && !named(&self.skip)
-            && (self.requirements.is_empty() || self.requirements.iter().any(cited))
     }
 }
 
@@ -88,6 +51,7 @@ pub async fn run(
     let speaks: Vec<Transport> = probe.info().transports().collect();
     probe.kill().await;
     let wires: Vec<Wire> = plan
+        .choice
         .wires
         .iter()
         .copied()
@@ -106,7 +70,7 @@ pub async fn run(
         .flat_map(|w| {
             cases::all()
                 .into_iter()
-                .filter(|c| plan.selects(c))
+                .filter(|c| plan.choice.selects(c))
                 .map(|c| (c, *w))
         })
         .collect();
@@ -119,7 +83,7 @@ pub async fn run(
                 (i, result)
             }
         })
-        .buffer_unordered(plan.jobs.max(1))
+        .buffer_unordered(plan.choice.jobs.max(1))
         .collect()
         .await;
     let mut results = results;
@@ -129,8 +93,8 @@ pub async fn run(
         mode: "client".into(),
         subject,
         target: plan.launch.options() + &mutant_option(&plan.mutant),
-        seed: plan.seed,
-        filtered: plan.filtered(),
+        seed: plan.choice.seed,
+        filtered: plan.choice.filtered(),
         cases: results.into_iter().map(|(_, r)| r).collect(),
         took: began.elapsed(),
     })
@@ -165,7 +129,7 @@ async fn run_case(case: &'static Case<Cx>, wire: Wire, plan: &Plan, offers: &[Ne
         .name
         .bytes()
         .chain(wire.name().bytes())
-        .fold(plan.seed ^ 0xcbf2_9ce4_8422_2325, |h, b| {
+        .fold(plan.choice.seed ^ 0xcbf2_9ce4_8422_2325, |h, b| {
             (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
         });
     let started = async {
@@ -190,9 +154,9 @@ async fn run_case(case: &'static Case<Cx>, wire: Wire, plan: &Plan, offers: &[Ne
         seed,
         driver,
         peer,
-        plan.patience,
+        plan.choice.patience,
     );
-    let limit = plan.patience * 8;
+    let limit = plan.choice.patience * 8;
     let end = match tokio::time::timeout(limit, (case.run)(cx.clone())).await {
         Ok(end) => end,
         Err(_) => Err(Stop::Peer(format!("the case did not end within {limit:?}"))),

@@ -16,5 +16,5 @@ pub use http::Peer;
 pub use quirk::Quirk;
 pub use refusal::Refusal;
 pub use script::{Action, Script, Seen};
-pub use service::{Settings, Token};
+pub use service::{Service, Settings, Token};
 pub use space::{Space, Stored, covers, status_in_order};

@@ -330,6 +330,22 @@ impl Service {
         result
     }
 
+    /// Another replica writes.
+    pub fn commit(&self, space: &str, records: &[oracle::Record]) {
+        let request = v1::PushRequest {
+            space: space.to_owned(),
+            records: records.iter().map(oracle::Record::to_wire).collect(),
+            ..v1::PushRequest::default()
+        };
+        let (tag, limits) = (self.random(), self.limits());
+        self.with_space(space, |s| {
+            // whatever its version: it is not to move the server's clock
+            let clock = s.clock;
+            s.push(&request, &limits, u64::MAX >> 20, tag, |_| true);
+            s.clock = clock;
+        });
+    }
+
     /// Changes how it behaves.
     pub fn with_settings<T>(&self, act: impl FnOnce(&mut Settings) -> T) -> T {
         act(&mut self.lock().settings)

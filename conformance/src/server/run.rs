@@ -10,8 +10,7 @@ use crate::process::Format;
 use crate::schema::driver as wire;
 use crate::schema::v1;
 use crate::suite::{
-    Case, CaseResult, Need, Profile, Provenance, RunResult, Stop, Verdict, glob, mutant_option,
-    option,
+    Case, CaseResult, Choice, Need, Provenance, RunResult, Stop, Verdict, mutant_option, option,
 };
 use futures::StreamExt;
 use std::sync::{Arc, Mutex};
@@ -32,22 +31,8 @@ pub struct Plan {
     pub token: Option<String>,
     /// Spaces begin so.
     pub space_prefix: String,
-    /// Cases of other profiles do not run.
-    pub profiles: Vec<Profile>,
-    /// Over which transports.
-    pub wires: Vec<Wire>,
-    /// Name patterns; none: all.
-    pub only: Vec<String>,
-    /// Name patterns.
-    pub skip: Vec<String>,
-    /// Requirement ids; none: all.
-    pub requirements: Vec<String>,
-    /// Replays the randomness.
-    pub seed: u64,
-    /// With one call.
-    pub patience: Duration,
-    /// How many cases run at once.
-    pub jobs: usize,
+    /// Which cases run, and how.
+    pub choice: Choice,
 }
 
 impl Plan {
@@ -60,32 +45,13 @@ impl Plan {
             mutant: String::new(),
             token: None,
             space_prefix: "conf-".into(),
-            profiles: Profile::ALL.to_vec(),
-            wires: vec![Wire::Grpc, Wire::GrpcWeb],
-            only: Vec::new(),
-            skip: Vec::new(),
-            requirements: Vec::new(),
-            seed: 1,
-            patience: Duration::from_secs(10),
-            jobs: 8,
+            choice: Choice::everything(Duration::from_secs(10), 8),
         }
     }
 
-    /// Whether fewer cases run than there are.
-    pub fn filtered(&self) -> bool {
-        !(self.only.is_empty() && self.skip.is_empty() && self.requirements.is_empty())
-            || self.profiles.len() < Profile::ALL.len()
-            || self.wires.len() < 2
-    }
-
-    /// Whether a case is asked for.
-    pub fn selects<C>(&self, case: &Case<C>) -> bool {
-        let named = |patterns: &[String]| patterns.iter().any(|p| glob(p, case.name));
-        let cited = |id: &String| case.checks.iter().any(|c| c.cites.contains(&id.as_str()));
-        self.profiles.contains(&case.profile)
-            && (self.only.is_empty() || named(&self.only))
-            && !named(&self.skip)
-            && (self.requirements.is_empty() || self.requirements.iter().any(cited))
+    /// Whether fewer cases run than there are, or over fewer transports.
+    fn filtered(&self) -> bool {
+        self.choice.filtered() || self.choice.wires.len() < 2
     }
 }
 
@@ -101,11 +67,11 @@ pub async fn run(
     let began = Instant::now();
     let target = Arc::new(connect(plan).await?);
     let mut jobs: Vec<(&'static Case<Cx>, Wire)> = Vec::new();
-    for wire in &plan.wires {
+    for wire in &plan.choice.wires {
         jobs.extend(
             cases::all()
                 .into_iter()
-                .filter(|c| plan.selects(c))
+                .filter(|c| plan.choice.selects(c))
                 .map(|c| (c, *wire)),
         );
     }
@@ -118,15 +84,15 @@ pub async fn run(
             let target = target.clone();
             let progress = &progress;
             async move {
-                let result = run_case(case, wire, target, plan.seed).await;
+                let result = run_case(case, wire, target, plan.choice.seed).await;
                 progress(&result);
                 (i, result)
             }
         })
-        .buffer_unordered(plan.jobs.max(1));
+        .buffer_unordered(plan.choice.jobs.max(1));
     let mut results: Vec<(usize, CaseResult)> = results.collect().await;
     for (i, (case, wire)) in alone {
-        let result = run_case(case, wire, target.clone(), plan.seed).await;
+        let result = run_case(case, wire, target.clone(), plan.choice.seed).await;
         progress(&result);
         results.push((i, result));
     }
@@ -136,7 +102,7 @@ pub async fn run(
         mode: "server".into(),
         subject: target.name.clone(),
         target: target_options(plan),
-        seed: plan.seed,
+        seed: plan.choice.seed,
         filtered: plan.filtered(),
         cases: results.into_iter().map(|(_, r)| r).collect(),
         took: began.elapsed(),
@@ -181,7 +147,7 @@ async fn connect(plan: &Plan) -> Result<Target, String> {
         space_prefix: plan.space_prefix.clone(),
     };
     let mut offers = Vec::new();
-    if plan.wires.contains(&Wire::GrpcWeb) {
+    if plan.choice.wires.contains(&Wire::GrpcWeb) {
         offers.push(Need::GrpcWeb);
     }
     let (adapter, url, name) = match (&plan.exec, &plan.url) {
@@ -213,7 +179,7 @@ async fn connect(plan: &Plan) -> Result<Target, String> {
         tokens,
         adapter,
         start,
-        patience: plan.patience,
+        patience: plan.choice.patience,
         limits: v1::Limits {
             // the floors, until Hello tells more
             max_message_bytes: 1 << 20,
@@ -250,8 +216,8 @@ async fn probe(target: &mut Target, plan: &Plan) {
         offers: Vec::new(),
         name: String::new(),
     };
-    let wire = plan.wires.first().copied().unwrap_or(Wire::Grpc);
-    let cx = Cx::new(Arc::new(probe), wire, plan.seed);
+    let wire = plan.choice.wires.first().copied().unwrap_or(Wire::Grpc);
+    let cx = Cx::new(Arc::new(probe), wire, plan.choice.seed);
     let space = Space::fresh(&cx);
     if let Some(answer) = cx.hello(&space.hello_request(vec![])).await.message {
         if let Some(limits) = answer.limits {

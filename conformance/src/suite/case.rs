@@ -111,6 +111,8 @@ pub enum Need {
     Batches,
     /// A client of the profile `documents`.
     Documents,
+    /// A client that looks at all that it stores on demand.
+    Verify,
 }
 
 impl Need {
@@ -142,6 +144,7 @@ impl Need {
             Need::Discard => "discard",
             Need::Batches => "batches",
             Need::Documents => "documents",
+            Need::Verify => "verify",
         }
     }
 }

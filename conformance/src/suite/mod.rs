@@ -2,6 +2,7 @@
 //! Knows neither servers nor clients.
 
 mod case;
+mod choice;
 mod exchange;
 mod monitor;
 mod recorder;
@@ -9,6 +10,7 @@ mod requirements;
 mod result;
 
 pub use case::{Case, Check, Declaration, Future, Kind, Need, Profile, Stop, negative, positive};
+pub use choice::Choice;
 pub use exchange::{Exchange, Message};
 pub use monitor::Monitor;
 pub use recorder::Recorder;

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::time::Duration;
 
-const CAPABILITIES: [Capability; 12] = [
+const CAPABILITIES: [Capability; 13] = [
     Capability::DurableStore,
     Capability::Clock,
     Capability::Online,
@@ -31,6 +31,7 @@ const CAPABILITIES: [Capability; 12] = [
     Capability::Discard,
     Capability::Batches,
     Capability::Documents,
+    Capability::Verify,
 ];
 
 /// Answers commands until the input ends.
@@ -100,6 +101,13 @@ impl Driver {
                 let opening = self.find(&sync.replica)?;
                 let result = opening
                     .sync(Duration::from_millis(sync.timeout_ms.into()))
+                    .await;
+                Ok(result.map_or_else(Answer::SyncError, |()| Answer::Done(Done {})))
+            }
+            Some(Command::Verify(verify)) => {
+                let opening = self.find(&verify.replica)?;
+                let result = opening
+                    .verify(Duration::from_millis(verify.timeout_ms.into()))
                     .await;
                 Ok(result.map_or_else(Answer::SyncError, |()| Answer::Done(Done {})))
             }

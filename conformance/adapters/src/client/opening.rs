@@ -137,11 +137,35 @@ impl Opening {
 
     /// One session; the network is used for no longer unless it is watching.
     pub async fn sync(&mut self, timeout: Duration) -> Result<(), SyncError> {
+        self.online_for(timeout, async |opening| opening.finish_sync().await)
+            .await
+    }
+
+    /// Looks at everything stored again.
+    pub async fn verify(&mut self, timeout: Duration) -> Result<(), SyncError> {
+        self.online_for(timeout, async |opening| {
+            // what was found before the network came has to be compared as well
+            opening.finish_sync().await?;
+            let report = on!(&opening.client, c => c.verify().await);
+            report
+                .map(drop)
+                .map_err(|why| failure(&opening.status(), &why.to_string()))
+        })
+        .await
+    }
+
+    /// Does something with the network, for no longer than that unless it is
+    /// watching.
+    async fn online_for(
+        &mut self,
+        timeout: Duration,
+        work: impl AsyncFnOnce(&Opening) -> Result<(), SyncError>,
+    ) -> Result<(), SyncError> {
         if !self.plugged_in {
             return Err(unplugged());
         }
         self.switch(true);
-        let result = tokio::time::timeout(timeout, self.finish_sync()).await;
+        let result = tokio::time::timeout(timeout, work(self)).await;
         let status = self.status();
         if !self.watching {
             self.switch(false);

@@ -1,11 +1,10 @@
 //! How a replica leads a session of Reconcile: one salt, splits that split
 //! nothing, many rounds; and totals of a Snapshot that are wrong.
 
-use super::tools::{bend, calls, reconciles, server_loses};
+use super::tools::{bend, calls, runs, server_loses};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::{Cx, Replica};
 use crate::oracle::Record;
-use crate::peer::Seen;
 use crate::schema::v1;
 use crate::suite::{Case, Need, Profile, Stop, positive};
 
@@ -89,14 +88,6 @@ async fn heal(cx: &Cx, replica: &Replica) -> Result<(), Stop> {
         sync_patiently(replica, cx).await?;
     }
     Ok(())
-}
-
-/// The Reconcile requests, call after call: a run ends with any other call.
-fn runs(seen: &[Seen]) -> Vec<Vec<v1::ReconcileRequest>> {
-    seen.split(|s| s.method != "Reconcile")
-        .filter(|run| !run.is_empty())
-        .map(reconciles)
-        .collect()
 }
 
 async fn one_salt(cx: Cx) -> Result<(), Stop> {

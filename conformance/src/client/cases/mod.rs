@@ -1,6 +1,7 @@
 //! The cases of client mode, by area.
 
 mod auth;
+mod behind;
 mod bounds;
 mod clock;
 mod descents;
@@ -8,12 +9,17 @@ mod documents;
 mod driver;
 mod faults;
 mod history;
+mod manners;
+mod openings;
 mod pushes;
 mod reconcile;
+mod sessions;
+mod snapshots;
 mod standing;
 mod streams;
 mod sync;
 mod tools;
+mod verdicts;
 mod watch;
 mod writes;
 
@@ -25,7 +31,7 @@ use crate::suite::{Case, Stop};
 
 /// All of them.
 pub fn all() -> Vec<&'static Case<Cx>> {
-    let areas: [&'static [Case<Cx>]; 15] = [
+    let areas: [&'static [Case<Cx>]; 21] = [
         driver::CASES,
         sync::CASES,
         watch::CASES,
@@ -41,6 +47,12 @@ pub fn all() -> Vec<&'static Case<Cx>> {
         standing::CASES,
         descents::CASES,
         bounds::CASES,
+        behind::CASES,
+        manners::CASES,
+        openings::CASES,
+        sessions::CASES,
+        snapshots::CASES,
+        verdicts::CASES,
     ];
     areas.into_iter().flatten().collect()
 }

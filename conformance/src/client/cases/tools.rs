@@ -52,6 +52,14 @@ pub fn reconciles(seen: &[Seen]) -> Vec<v1::ReconcileRequest> {
         .collect()
 }
 
+/// The Reconcile requests, call after call: a run ends with any other call.
+pub fn runs(seen: &[Seen]) -> Vec<Vec<v1::ReconcileRequest>> {
+    seen.split(|s| s.method != "Reconcile")
+        .filter(|run| !run.is_empty())
+        .map(reconciles)
+        .collect()
+}
+
 /// Changes each message of an answer.
 pub fn bend<T: Message + Default>(
     change: impl Fn(usize, &mut T) + Send + Sync + 'static,

@@ -1,0 +1,207 @@
+//! Several openings of one store, another set of ranges, and a store with many
+//! records.
+
+use super::streams::{keys, until_seen};
+use super::tools::held_of;
+use super::{others, same_as_server, sync_patiently, time};
+use crate::client::Cx;
+use crate::oracle::Record;
+use crate::suite::{Case, Need, Profile, Stop, positive};
+use std::time::Duration;
+
+/// The cases of this area.
+pub const CASES: &[Case<Cx>] = &[
+    Case {
+        name: "history/range-added",
+        profile: Profile::Core,
+        needs: &[Need::Ranges, Need::DurableStore],
+        about: "A replica of one range is opened again with a second one.",
+        checks: &[
+            positive(
+                "own-cursors",
+                &["HIST-007", "HIST-008", "CLIENT-028"],
+                "the first range keeps its cursor, the second begins without",
+            ),
+            positive(
+                "complete",
+                &["CLIENT-026"],
+                "both ranges are complete, nothing else is held",
+            ),
+        ],
+        run: |cx| Box::pin(range_added(cx)),
+    },
+    Case {
+        name: "tabs/one-speaks",
+        profile: Profile::Core,
+        needs: &[Need::TwoOpenings, Need::Live],
+        about: "Two openings of one store, both live.",
+        checks: &[
+            positive("shared", &["CLIENT-001"], "what one writes the other sees"),
+            positive(
+                "once",
+                &["CLIENT-005"],
+                "each write is pushed by one of them",
+            ),
+            positive(
+                "one-stream",
+                &["TRANS-021"],
+                "no more than one Watch is open for both",
+            ),
+            positive("complete", &["CLIENT-013"], "and arrives"),
+        ],
+        run: |cx| Box::pin(one_speaks(cx)),
+    },
+    Case {
+        name: "tabs/other-takes-over",
+        profile: Profile::Core,
+        needs: &[Need::TwoOpenings, Need::Live],
+        about: "The opening that speaks is closed.",
+        checks: &[positive(
+            "goes-on",
+            &["CLIENT-005", "CLIENT-006"],
+            "the other syncs on, from the same cursor",
+        )],
+        run: |cx| Box::pin(other_takes_over(cx)),
+    },
+    Case {
+        name: "sync/two-thousand",
+        profile: Profile::Hardened,
+        needs: &[],
+        about: "Two thousand records come, three hundred go.",
+        checks: &[positive(
+            "all",
+            &["SNAP-018", "LIMIT-006"],
+            "both sides hold the same",
+        )],
+        run: |cx| Box::pin(two_thousand(cx)),
+    },
+];
+
+async fn range_added(cx: Cx) -> Result<(), Stop> {
+    let records: Vec<Record> = ["a/1", "a/2", "b/1", "c/1"]
+        .map(|k| Record::put(k, time(1), 77, "v"))
+        .into();
+    cx.server_writes(&records).await;
+    let first = cx
+        .open_with("a", "a", |o| o.key_prefixes = vec![b"a/".to_vec()])
+        .await?;
+    sync_patiently(&first, &cx).await?;
+    first.close().await?;
+    let before = cx.seen().await.len();
+    let both = cx
+        .open_with("a", "a", |o| {
+            o.key_prefixes = vec![b"a/".to_vec(), b"b/".to_vec()]
+        })
+        .await?;
+    sync_patiently(&both, &cx).await?;
+    let seen = cx.seen().await;
+    let hello = seen.iter().skip(before).find(|s| s.method == "Hello");
+    let held = hello
+        .map(|s| held_of("Hello", &s.message))
+        .unwrap_or_default();
+    let cursor_of = |key: &[u8]| {
+        let entry = held
+            .iter()
+            .find(|h| h.ranges.iter().any(|r| crate::oracle::contains(r, key)));
+        entry.map(|h| h.cursor.is_some())
+    };
+    cx.equal(
+        "own-cursors",
+        (Some(true), Some(false)),
+        (cursor_of(b"a/1"), cursor_of(b"b/1")),
+    );
+    cx.equal(
+        "complete",
+        vec!["a/1".to_owned(), "a/2".into(), "b/1".into()],
+        keys(&both).await?,
+    );
+    Ok(())
+}
+
+async fn one_speaks(cx: Cx) -> Result<(), Stop> {
+    cx.server_writes(&others(5)).await;
+    let a = cx.open_with("a", "shared", |_| {}).await?;
+    let b = cx.open_with("b", "shared", |_| {}).await?;
+    a.watch().await?;
+    b.watch().await?;
+    // whichever of them speaks
+    until_seen(&cx, &a, "k004").await?;
+    a.put("from-a", "v").await?;
+    b.put("from-b", "v").await?;
+    for replica in [&a, &b] {
+        let all = keys(replica).await?;
+        let both = ["from-a", "from-b"]
+            .iter()
+            .all(|k| all.contains(&(*k).to_owned()));
+        cx.check("shared", both, "both writes", format!("{all:?}"));
+    }
+    let sent = |seen: &[crate::peer::Seen]| -> Vec<Vec<u8>> {
+        crate::client::context::pushed(seen)
+            .into_iter()
+            .map(|(_, r)| r.key)
+            .collect()
+    };
+    let deadline = std::time::Instant::now() + cx.patience();
+    while std::time::Instant::now() < deadline && cx.server_records().await.len() < 7 {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    let mut all = sent(&cx.seen().await);
+    all.sort();
+    cx.equal("once", vec![b"from-a".to_vec(), b"from-b".to_vec()], all);
+    let open = |seen: &[crate::peer::Seen]| {
+        let watches = super::tools::calls(seen, "Watch");
+        watches.iter().filter(|w| w.is_under_way()).count()
+    };
+    // each had the time to open one, and one may still be on its way out
+    super::tools::until(&cx, |seen| open(seen) > 0).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let one = super::tools::until(&cx, |seen| open(seen) == 1).await?;
+    cx.check("one-stream", one, "1", open(&cx.seen().await));
+    cx.equal("complete", 7, cx.server_records().await.len());
+    Ok(())
+}
+
+async fn other_takes_over(cx: Cx) -> Result<(), Stop> {
+    cx.server_writes(&others(5)).await;
+    let a = cx.open_with("a", "shared", |_| {}).await?;
+    let b = cx.open_with("b", "shared", |_| {}).await?;
+    a.watch().await?;
+    a.await_idle().await?;
+    b.watch().await?;
+    a.close().await?;
+    b.put("after", "v").await?;
+    cx.server_writes(&[Record::put("theirs", time(9_000), 77, "v")])
+        .await;
+    let deadline = std::time::Instant::now() + cx.patience();
+    let mut both = (false, false);
+    while std::time::Instant::now() < deadline && both != (true, true) {
+        let here = keys(&b).await?.contains(&"theirs".to_owned());
+        let there = cx.server_records().await;
+        both = (here, there.iter().any(|r| r.key == b"after"));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    cx.equal("goes-on", (true, true), both);
+    Ok(())
+}
+
+async fn two_thousand(cx: Cx) -> Result<(), Stop> {
+    let all: Vec<Record> = (0..2_000)
+        .map(|i| Record::put(format!("k{i:05}"), time(i), 77, format!("value {i}")))
+        .collect();
+    cx.server(|p| {
+        p.service
+            .with_settings(|s| s.limits.max_push_records = 2_000)
+    })
+    .await;
+    cx.server_writes(&all).await;
+    cx.server(|p| p.service.with_settings(|s| s.limits.max_push_records = 200))
+        .await;
+    let replica = cx.open("a").await?;
+    for i in 0..300 {
+        replica.put(format!("mine{i:03}"), "v").await?;
+    }
+    sync_patiently(&replica, &cx).await?;
+    same_as_server(&cx, "all", &replica).await?;
+    cx.equal("all", 2_300, replica.entries().await?.len());
+    Ok(())
+}

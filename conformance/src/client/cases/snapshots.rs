@@ -1,0 +1,236 @@
+//! Snapshots that break off, lie, or meet what the replica holds.
+
+use super::tools::{bend, calls, head, held_of, until};
+use super::{others, same_as_server, sync_patiently, time};
+use crate::client::Cx;
+use crate::oracle::Record;
+use crate::peer::Action;
+use crate::schema::v1;
+use crate::suite::{Case, Need, Profile, Stop, positive};
+use prost::Message;
+use std::time::Duration;
+
+/// The cases of this area.
+pub const CASES: &[Case<Cx>] = &[
+    Case {
+        name: "snapshot/resumed-cursor",
+        profile: Profile::Core,
+        needs: &[Need::Live],
+        about: "A Snapshot breaks off; before it is resumed, records below the key of resumption change.",
+        checks: &[
+            positive(
+                "first-position",
+                &["SNAP-017", "SNAP-020"],
+                "the cursor is that of the first stream",
+            ),
+            positive("complete", &["SNAP-018"], "nothing is missed"),
+        ],
+        run: |cx| Box::pin(resumed_cursor(cx)),
+    },
+    Case {
+        name: "snapshot/lying-fingerprint",
+        profile: Profile::Heal,
+        needs: &[Need::Reconcile],
+        about: "The fingerprint at the end of a Snapshot is not that of its records.",
+        checks: &[
+            positive(
+                "anew",
+                &["SNAP-021", "SNAP-022"],
+                "nothing is built on it: the next call is a Hello",
+            ),
+            positive(
+                "complete",
+                &["SNAP-018"],
+                "and the store is complete in the end",
+            ),
+        ],
+        run: |cx| Box::pin(lying_snapshot(cx)),
+    },
+    Case {
+        name: "snapshot/other-terms",
+        profile: Profile::Core,
+        needs: &[Need::Live],
+        about: "Between two streams of a Snapshot the server is restored: another epoch.",
+        checks: &[positive(
+            "anew",
+            &["SNAP-016"],
+            "the Snapshot begins anew, and the store is right",
+        )],
+        run: |cx| Box::pin(other_terms(cx)),
+    },
+    Case {
+        name: "snapshot/unsent-kept",
+        profile: Profile::Core,
+        needs: &[],
+        about: "A client with unsent writes takes a Snapshot that holds older and newer records of their keys.",
+        checks: &[
+            positive(
+                "kept",
+                &["SNAP-019", "CLIENT-003"],
+                "writes that win are kept and arrive",
+            ),
+            positive("merged", &["SNAP-018"], "both sides hold the newer of each"),
+        ],
+        run: |cx| Box::pin(unsent_kept(cx)),
+    },
+    Case {
+        name: "snapshot/newer-here",
+        profile: Profile::Heal,
+        needs: &[],
+        about: "The server went back in time without knowing it; a Snapshot holds older records than the client.",
+        checks: &[positive(
+            "offered",
+            &["SNAP-032", "SNAP-018"],
+            "the newer ones are offered, and stand on both sides",
+        )],
+        run: |cx| Box::pin(newer_here(cx)),
+    },
+];
+
+/// 200 records of 20 KB each: many messages.
+async fn fill(cx: &Cx) {
+    for i in 0..20u64 {
+        let batch: Vec<Record> = (0..10)
+            .map(|n| Record::put(format!("k{i:02}{n}"), time(i), 77, vec![b'v'; 20_000]))
+            .collect();
+        cx.server_writes(&batch).await;
+    }
+}
+
+async fn resumed_cursor(cx: Cx) -> Result<(), Stop> {
+    fill(&cx).await;
+    let first = head(&cx).await;
+    cx.server(|p| {
+        p.script(|s| {
+            s.next("Snapshot", Action::BreakAfter(4));
+            s.next("Hello", Action::Pass);
+            s.next("Hello", Action::Delay(Duration::from_millis(1_200)));
+        });
+    })
+    .await;
+    let replica = cx.open("a").await?;
+    let syncing = replica.watch();
+    syncing.await?;
+    until(&cx, |seen| calls(seen, "Hello").len() > 1).await?;
+    cx.server_writes(&[Record::put("k000", time(9_000), 77, "changed meanwhile")])
+        .await;
+    until(&cx, |seen| !calls(seen, "Watch").is_empty()).await?;
+    let seen = cx.seen().await;
+    let starts = calls(&seen, "Snapshot").len();
+    let resumed = calls(&seen, "Snapshot").iter().any(|s| {
+        v1::SnapshotRequest::decode(s.message.as_slice())
+            .is_ok_and(|r| r.after_key.is_some_and(|k| !k.is_empty()))
+    });
+    let watch = seen.iter().find(|s| s.method == "Watch");
+    let cursor = watch.and_then(|s| held_of("Watch", &s.message).first()?.cursor);
+    cx.check(
+        "first-position",
+        !resumed || cursor.is_some_and(|c| c.sequence <= first.sequence),
+        format!("at most {}", first.sequence),
+        format!("{:?} after {starts} streams", cursor.map(|c| c.sequence)),
+    );
+    replica.await_idle().await?;
+    same_as_server(&cx, "complete", &replica).await
+}
+
+async fn lying_snapshot(cx: Cx) -> Result<(), Stop> {
+    cx.server_writes(&others(30)).await;
+    cx.server(|p| {
+        p.script(|s| {
+            s.next(
+                "Snapshot",
+                bend(|_, m: &mut v1::SnapshotResponse| {
+                    if let Some(v1::snapshot_response::Event::Complete(c)) = &mut m.event {
+                        for state in &mut c.ranges {
+                            state.fingerprint = vec![7; 32];
+                        }
+                    }
+                }),
+            );
+        });
+    })
+    .await;
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, &cx).await?;
+    let seen = cx.seen().await;
+    let at = seen.iter().position(|s| s.method == "Snapshot");
+    let next = at.and_then(|at| seen.get(at + 1)).map(|s| s.method.clone());
+    cx.equal("anew", Some("Hello".to_owned()), next);
+    same_as_server(&cx, "complete", &replica).await
+}
+
+async fn other_terms(cx: Cx) -> Result<(), Stop> {
+    fill(&cx).await;
+    let space = cx.space().to_owned();
+    cx.server(|p| {
+        p.script(|s| {
+            s.next("Snapshot", Action::BreakAfter(4));
+            s.next("Hello", Action::Pass);
+            s.next("Hello", Action::Delay(Duration::from_millis(1_200)));
+        });
+    })
+    .await;
+    let replica = cx.open("a").await?;
+    replica.watch().await?;
+    until(&cx, |seen| calls(seen, "Hello").len() > 1).await?;
+    cx.server(|p| {
+        let epoch = p.service.random();
+        p.service.with_space(&space, |s| {
+            s.records.remove(b"k000".as_slice());
+            s.restored(epoch);
+        });
+    })
+    .await;
+    until(&cx, |seen| !calls(seen, "Watch").is_empty()).await?;
+    replica.await_idle().await?;
+    sync_patiently(&replica, &cx).await?;
+    same_as_server(&cx, "anew", &replica).await?;
+    let snapshots = calls(&cx.seen().await, "Snapshot").len();
+    cx.check("anew", snapshots >= 2, "another stream", snapshots);
+    Ok(())
+}
+
+async fn unsent_kept(cx: Cx) -> Result<(), Stop> {
+    let replica = cx.open("a").await?;
+    replica.put("k001", "mine is newer").await?;
+    replica.put("only-mine", "v").await?;
+    cx.server_writes(&others(40)).await;
+    sync_patiently(&replica, &cx).await?;
+    sync_patiently(&replica, &cx).await?;
+    let there = cx.server_records().await;
+    let value = |key: &[u8]| there.iter().find(|r| r.key == key).map(|r| r.value.clone());
+    cx.equal("kept", Some(b"mine is newer".to_vec()), value(b"k001"));
+    cx.equal("kept", Some(b"v".to_vec()), value(b"only-mine"));
+    same_as_server(&cx, "merged", &replica).await
+}
+
+async fn newer_here(cx: Cx) -> Result<(), Stop> {
+    // a server without Reconcile: a Snapshot is all there is
+    cx.server(|p| p.service.with_settings(|s| s.features.clear()))
+        .await;
+    cx.server_writes(&others(10)).await;
+    let space = cx.space().to_owned();
+    let old = cx
+        .server(|p| p.service.with_space(&space, |s| s.clone()))
+        .await;
+    cx.server_writes(&[Record::put("k003", time(9_000), 77, "newer")])
+        .await;
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, &cx).await?;
+    cx.server(|p| p.service.with_space(&space, |s| *s = old))
+        .await;
+    for _ in 0..3 {
+        sync_patiently(&replica, &cx).await?;
+    }
+    let there = cx.server_records().await;
+    let newer = there
+        .iter()
+        .any(|r| r.key == b"k003" && r.value == b"newer");
+    cx.check(
+        "offered",
+        newer,
+        "the newer record at the server",
+        "the older one",
+    );
+    same_as_server(&cx, "offered", &replica).await
+}

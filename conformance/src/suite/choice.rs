@@ -1,0 +1,96 @@
+//! Which cases run, and how: the same for servers and clients.
+
+use super::{Case, Profile, glob};
+use crate::net::Wire;
+use std::time::Duration;
+
+/// What a run chooses among all cases.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// Cases of other profiles do not run.
+    pub profiles: Vec<Profile>,
+    /// Over which transports.
+    pub wires: Vec<Wire>,
+    /// Name patterns; none: all.
+    pub only: Vec<String>,
+    /// Name patterns.
+    pub skip: Vec<String>,
+    /// Requirement ids; none: all.
+    pub requirements: Vec<String>,
+    /// Replays the randomness.
+    pub seed: u64,
+    /// With one call or command.
+    pub patience: Duration,
+    /// How many cases run at once.
+    pub jobs: usize,
+}
+
+impl Choice {
+    /// Everything, over both transports.
+    pub fn everything(patience: Duration, jobs: usize) -> Choice {
+        Choice {
+            profiles: Profile::ALL.to_vec(),
+            wires: vec![Wire::Grpc, Wire::GrpcWeb],
+            only: Vec::new(),
+            skip: Vec::new(),
+            requirements: Vec::new(),
+            seed: 1,
+            patience,
+            jobs,
+        }
+    }
+
+    /// Whether fewer cases run than there are.
+    pub fn filtered(&self) -> bool {
+        !(self.only.is_empty() && self.skip.is_empty() && self.requirements.is_empty())
+            || self.profiles.len() < Profile::ALL.len()
+    }
+
+    /// Whether a case is asked for.
+    pub fn selects<C>(&self, case: &Case<C>) -> bool {
+        let named = |patterns: &[String]| patterns.iter().any(|p| glob(p, case.name));
+        let cited = |id: &String| case.checks.iter().any(|c| c.cites.contains(&id.as_str()));
+        self.profiles.contains(&case.profile)
+            && (self.only.is_empty() || named(&self.only))
+            && !named(&self.skip)
+            && (self.requirements.is_empty() || self.requirements.iter().any(cited))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::suite::positive;
+
+    const CASE: Case<()> = Case {
+        name: "push/one",
+        profile: Profile::Core,
+        needs: &[],
+        about: "",
+        checks: &[positive("there", &["PUSH-018"], "")],
+        run: |()| Box::pin(async { Ok(()) }),
+    };
+
+    #[test]
+    fn a_case_is_chosen_by_profile_name_and_requirement() {
+        let everything = || Choice::everything(Duration::ZERO, 1);
+        assert!(everything().selects(&CASE) && !everything().filtered());
+        let narrow: [fn(&mut Choice); 4] = [
+            |c| c.profiles = vec![Profile::Heal],
+            |c| c.only = vec!["watch/*".into()],
+            |c| c.skip = vec!["push/*".into()],
+            |c| c.requirements = vec!["PUSH-001".into()],
+        ];
+        for change in narrow {
+            let mut choice = everything();
+            change(&mut choice);
+            assert!(!choice.selects(&CASE) && choice.filtered());
+        }
+        let chosen = Choice {
+            only: vec!["push/*".into()],
+            requirements: vec!["PUSH-018".into()],
+            ..everything()
+        };
+        assert!(chosen.selects(&CASE));
+    }
+}
