@@ -359,6 +359,9 @@ impl Engine {
             }
             Err(error) => return self.storage_failed(&error),
         };
+        if !matches!(reply, Reply::Settled(..)) {
+            self.sending.forget_read();
+        }
         match reply {
             Reply::Active(loaded) => {
                 self.image = Image::new(loaded.leaves, loaded.meta.horizon);

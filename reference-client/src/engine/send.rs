@@ -5,7 +5,8 @@
 
 use super::{Engine, Notice, Phase, Request, check};
 use crate::replica::ops::Op;
-use crate::replica::push::{Aftermath, Answer, Parcel, Room, Ruling};
+use crate::replica::parcel::{Parcel, Room, Run, Wanted};
+use crate::replica::push::{Aftermath, Answer, Ruling};
 use crate::transport::{CallError, Cause};
 use gosync_proto::history::HistoryStatus;
 use gosync_proto::limits::Limits;
@@ -20,6 +21,8 @@ pub(super) struct Sending {
     /// Taken from the store while `parcel` is on its way: sent next, provided
     /// that the server accepts all of `parcel`.
     next: Option<Ahead>,
+    /// What waits behind `next`, read while an answer was settled.
+    read: Option<Run>,
     /// A parcel is being taken from the store.
     taking: bool,
     /// An answer is being brought into the store.
@@ -52,6 +55,7 @@ impl Default for Sending {
         Sending {
             parcel: None,
             next: None,
+            read: None,
             taking: false,
             settling: false,
             more: true,
@@ -68,6 +72,7 @@ impl Sending {
     pub(super) fn interrupt(&mut self) {
         self.parcel = None;
         self.next = None;
+        self.read = None;
         self.taking = false;
         self.settling = false;
         self.more = true;
@@ -77,6 +82,12 @@ impl Sending {
     /// What was taken ahead is not sent as it is: it is taken anew.
     fn forget_next(&mut self) {
         self.more |= self.next.take().is_some();
+        self.read = None;
+    }
+
+    /// Writes may have changed: what was read of them is read anew.
+    pub(super) fn forget_read(&mut self) {
+        self.read = None;
     }
 
     fn room(&self, limits: Limits) -> Room {
@@ -239,10 +250,7 @@ impl Engine {
                 if !(same_history && all_held) {
                     self.sending.forget_next();
                 } else if let Some(next) = self.sending.next.take() {
-                    let room = self.session.as_ref().map(|s| self.sending.room(s.limits));
-                    ahead = room
-                        .zip(next.parcel.last_write())
-                        .filter(|_| next.parcel.more);
+                    ahead = self.wanted_behind(&next.parcel);
                     self.send(next);
                 }
                 self.sending.settling = true;
@@ -268,6 +276,17 @@ impl Engine {
         statuses.iter().all(HistoryStatus::in_order)
             && epoch == Some(answer.position.head.point.epoch)
             || mutant!(PushStatusIgnored)
+    }
+
+    /// What is to be taken behind a parcel that is sent now.
+    fn wanted_behind(&mut self, parcel: &Parcel) -> Option<Wanted> {
+        let read = self.sending.read.take();
+        let session = self.session.as_ref().filter(|_| parcel.more)?;
+        Some(Wanted {
+            room: self.sending.room(session.limits),
+            behind: parcel.last_write()?,
+            read,
+        })
     }
 
     /// Lets Hello find out what became of the history.
@@ -343,6 +362,7 @@ impl Engine {
     pub(super) fn parcel_settled(&mut self, aftermath: Aftermath) {
         self.sending.settling = false;
         self.keep_ahead(aftermath.next);
+        self.sending.read = aftermath.following;
         let accepted = aftermath.accepted;
         self.publish(aftermath.outcome);
         if !matches!(self.phase, Phase::Pushing | Phase::CatchingUp | Phase::Live) {

@@ -186,7 +186,7 @@ fn check_limits(meta: &Meta, edits: &[Edit]) -> Result<(), Invalid> {
             edits.len() as u64,
         ));
     }
-    let room = super::push::room(&limits);
+    let room = super::parcel::room(&limits);
     if edits.len() > 1 && bytes > room {
         return Err(Invalid::limit("batch", "max_message_bytes", room, bytes));
     }

@@ -4,7 +4,7 @@
 use super::{Fate, Outcome, Settled, fenced};
 use crate::store::{Changes, Leaf, Meta, Reads, Store, StoreError, Stored, View, Write};
 use gosync_proto::history::{Cursor, Point};
-use gosync_proto::{Key, Merge, Record, ReplicaId, mutant};
+use gosync_proto::{Digest, Key, Merge, Record, ReplicaId, mutant};
 use std::collections::HashMap;
 
 /// Records that the server sent.
@@ -95,6 +95,15 @@ impl<'a> Merger<'a> {
 
     /// A record that the server holds, as it was at `point`.
     pub fn take(&mut self, record: Record, point: Point) {
+        self.merge(record, None, point);
+    }
+
+    /// Likewise, one whose digest was computed before.
+    pub fn take_known(&mut self, record: Record, digest: Digest, point: Point) {
+        self.merge(record, Some(digest), point);
+    }
+
+    fn merge(&mut self, record: Record, digest: Option<Digest>, point: Point) {
         let key = record.key.clone();
         self.settle_writes(&record);
         self.settle_quarantine(&record);
@@ -118,7 +127,12 @@ impl<'a> Merger<'a> {
             }
             Merge::Same => {}
             Merge::Wins => {
-                let stored = Stored::new(record, point, self.view.meta.era);
+                let stored = Stored {
+                    digest: digest.unwrap_or_else(|| record.digest()),
+                    record,
+                    point,
+                    era: self.view.meta.era,
+                };
                 let leaf = Leaf::from(&stored);
                 self.merged.outcome.leaves.push((key.clone(), Some(leaf)));
                 self.merged.outcome.changed.push(key.clone());

@@ -6,7 +6,8 @@
 //! |---|---|
 //! | [`edit`] | local writes: versions, batches, discard and retry |
 //! | [`merge`] | how records from the server change what is held |
-//! | [`push`] | what to send next, and what verdicts mean |
+//! | [`parcel`] | what to send next |
+//! | [`push`] | what verdicts mean |
 //! | [`session`] | the end of a reconciliation: dropped, offered, re-stamped |
 //! | [`upkeep`] | opening, horizon, verification |
 //! | [`ops`] | all of these as data, for the engine to ask for |
@@ -14,6 +15,7 @@
 pub mod edit;
 pub mod merge;
 pub mod ops;
+pub mod parcel;
 pub mod push;
 pub mod session;
 pub mod upkeep;

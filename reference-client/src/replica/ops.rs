@@ -3,10 +3,11 @@
 
 use super::edit::Author;
 use super::merge::{Incoming, Merged};
-use super::push::{Aftermath, Answer, Parcel, Room};
+use super::parcel::{Parcel, Room, Wanted};
+use super::push::{Aftermath, Answer};
 use super::session::{Concluded, Conclusion};
 use super::upkeep::{Horizon, Loaded, Verified};
-use super::{Outcome, merge, push, session, upkeep};
+use super::{Outcome, merge, parcel, push, session, upkeep};
 use crate::store::{Meta, Store, StoreError, WriteId};
 use gosync_proto::limits::Limits;
 use gosync_proto::{Key, Reason, Time};
@@ -22,9 +23,9 @@ pub enum Op {
     /// Take what is to be pushed next. With a write: only writes behind it,
     /// which is on its way.
     Take(Room, Option<WriteId>),
-    /// Bring the answer to a push into the store. With a write: and take what
-    /// is to be pushed behind it, which is on its way.
-    Settle(Parcel, Answer, Option<(Room, WriteId)>),
+    /// Bring the answer to a push into the store, and take what is wanted
+    /// behind the parcel that is on its way meanwhile.
+    Settle(Parcel, Answer, Option<Wanted>),
     /// Mark every write of a parcel as refused.
     Refuse(Parcel, Option<Reason>, String),
     /// End a reconciliation.
@@ -72,7 +73,7 @@ pub async fn run<S: Store>(store: &S, author: Author, op: Op) -> Result<Reply, S
             let (merged, meta) = merge::merge(store, me, incoming).await?;
             Reply::Merged(merged, meta)
         }
-        Op::Take(room, behind) => Reply::Taken(push::take(store, me, room, behind).await?),
+        Op::Take(room, behind) => Reply::Taken(parcel::take(store, me, room, behind).await?),
         Op::Settle(parcel, answer, ahead) => {
             let (aftermath, meta) = push::settle(store, author, parcel, answer, ahead).await?;
             Reply::Settled(aftermath, meta)

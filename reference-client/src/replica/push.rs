@@ -1,305 +1,15 @@
-//! What to send next, and what the server's verdicts mean.
+//! What the server's verdicts on a parcel mean.
 
 use super::edit::{Author, restamp};
 use super::merge::Merger;
+use super::parcel::{Item, Parcel, Run, Wanted};
 use super::{Fate, Outcome, Settled, fenced};
 use crate::store::{Changes, Meta, Reads, Store, StoreError, View, Write, WriteId, WriteState};
+use futures::join;
 use gosync_proto::history::{Cursor, Point, Position};
-use gosync_proto::limits::Limits;
 use gosync_proto::reason::Action;
-use gosync_proto::{Key, Reason, Record, ReplicaId, Time, mutant};
-use std::collections::{BTreeSet, HashMap, HashSet};
-
-/// Records for one Push.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Parcel {
-    /// In the order in which they are sent.
-    pub items: Vec<Item>,
-    /// They are one batch: all or none.
-    pub atomic: bool,
-    /// Clean records that were to be offered and are damaged: to be removed.
-    pub damaged: Vec<Key>,
-    /// Other writes wait behind these, for want of room or because a batch is
-    /// sent alone.
-    pub more: bool,
-}
-
-impl Parcel {
-    /// The newest write in it: what waits behind the parcel comes after.
-    pub fn last_write(&self) -> Option<WriteId> {
-        self.items.iter().filter_map(|i| i.write).max()
-    }
-}
-
-/// One record of a parcel.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Item {
-    /// What is sent.
-    pub record: Record,
-    /// Which write it is; `None` for a clean record that is offered again.
-    pub write: Option<WriteId>,
-}
-
-/// The bytes of records that fit into one Push: the message limit less room
-/// for ranges and cursors.
-pub fn room(limits: &Limits) -> u64 {
-    limits.max_message_bytes - limits.max_message_bytes / 8
-}
-
-/// How many offers are looked at for one parcel.
-const OFFERS: usize = 5_000;
-
-/// What a parcel may hold at most.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Room {
-    /// The server's limits.
-    pub limits: Limits,
-    /// Bounds the number of records further than the limits do.
-    pub at_most: usize,
-    /// Only writes, up to the first below this time: that one needs a
-    /// reconciliation first, and nothing overtakes it.
-    pub not_below: Option<Time>,
-}
-
-impl Room {
-    fn records(&self) -> usize {
-        let limit = usize::try_from(self.limits.max_push_records).unwrap_or(usize::MAX);
-        self.at_most.min(limit)
-    }
-}
-
-/// Takes what is to be pushed next, and notes durably that it may have been
-/// sent. An empty parcel means that there is nothing to push. With `behind`, a
-/// write that is on its way, only writes that come after it are taken.
-///
-/// # Errors
-/// [`StoreError::Displaced`], or the store failed.
-pub async fn take<S: Store>(
-    store: &S,
-    me: ReplicaId,
-    room: Room,
-    behind: Option<WriteId>,
-) -> Result<Parcel, StoreError> {
-    if behind.is_none() && room.not_below.is_none() {
-        let offers = take_offers(store, me, room).await?;
-        if !offers.items.is_empty() || !offers.damaged.is_empty() {
-            return Ok(offers);
-        }
-    }
-    let run = Run::behind(behind, room, store).await?;
-    if run.writes.is_empty() {
-        return Ok(Parcel::default());
-    }
-    let take = move |view: &View| {
-        let mut meta = view.meta.clone();
-        let parcel = run.select(&mut meta);
-        let mut changes = Changes {
-            meta: (meta != view.meta).then_some(meta),
-            ..Changes::default()
-        };
-        if mutant!(SentIsAccepted) {
-            changes.remove_writes = parcel.items.iter().filter_map(|i| i.write).collect();
-        }
-        (changes, parcel)
-    };
-    let (parcel, _) = fenced(store, me, Reads::meta(), take).await?;
-    Ok(parcel)
-}
-
-/// How many writes are looked at in one go.
-const PAGE: usize = 1_024;
-
-/// The writes that one parcel may hold at most: the first that waits, and
-/// those behind it up to a limit or the edge of a batch. Of thousands that
-/// wait, no more are read than are sent.
-#[derive(Debug)]
-struct Run {
-    writes: Vec<Write>,
-    batch: Option<WriteId>,
-    bytes: u64,
-    room: Room,
-    /// Other writes wait behind these.
-    more: bool,
-}
-
-impl Run {
-    async fn behind<S: Store>(
-        behind: Option<WriteId>,
-        room: Room,
-        store: &S,
-    ) -> Result<Run, StoreError> {
-        let mut run = Run {
-            writes: Vec::new(),
-            batch: None,
-            bytes: 0,
-            room,
-            more: false,
-        };
-        let mut after = behind;
-        loop {
-            let page = store.writes(after, PAGE).await?;
-            after = page.last().map(|w| w.id).or(after);
-            let last = page.len() < PAGE;
-            run.more = !page.into_iter().all(|w| run.extend(w));
-            if last || run.more {
-                return Ok(run);
-            }
-        }
-    }
-
-    /// Whether writes behind this one may belong to the run.
-    fn extend(&mut self, write: Write) -> bool {
-        if !write.is_waiting() {
-            return true;
-        }
-        if (self.room.not_below).is_some_and(|least| write.record.version.time < least) {
-            if self.batch.is_some() && self.batch == write.batch {
-                // it goes as a whole, or not yet
-                self.writes.clear();
-            }
-            return false;
-        }
-        let first = self.writes.is_empty();
-        if first {
-            self.batch = write.batch;
-        }
-        let value = write.record.content.value();
-        self.bytes += Limits::encoded_bound(&write.record.key, value.len()) as u64;
-        // a batch is sent whole: it was made within the limits
-        let fits = self.batch.is_some()
-            || (self.bytes <= room(&self.room.limits) && self.writes.len() <= self.room.records());
-        if write.batch != self.batch || !(first || fits) {
-            return false;
-        }
-        self.writes.push(write);
-        true
-    }
-
-    /// The parcel that the writes make, noted as one that may have been sent.
-    /// One that is discarded in this very moment is as one that is discarded
-    /// on its way. Of several single writes to a key that were never sent, the
-    /// last speaks for all.
-    fn select(self, meta: &mut Meta) -> Parcel {
-        let more = self.more;
-        let attempted = meta.attempted;
-        let mut parcel = match self.batch {
-            Some(_) => Parcel {
-                // what is left of a batch after its other writes were
-                // superseded may be a single record
-                atomic: self.writes.len() > 1 && !mutant!(BatchTornApart),
-                items: self.writes.into_iter().map(item).collect(),
-                more,
-                ..Parcel::default()
-            },
-            None => Parcel {
-                items: self.singles(attempted),
-                more,
-                ..Parcel::default()
-            },
-        };
-        let sent = parcel.items.iter().filter_map(|i| i.write);
-        meta.attempted = sent.map(|id| id.0).fold(attempted, u64::max);
-        for item in &mut parcel.items {
-            let sent_before = item.write.is_some_and(|id| id.0 <= attempted);
-            item.record.version.time.0 += u64::from(sent_before && mutant!(RetryRestamped));
-        }
-        parcel
-    }
-
-    fn singles(self, attempted: u64) -> Vec<Item> {
-        let mut items: Vec<Option<Item>> = Vec::new();
-        let mut place: HashMap<Key, (usize, WriteId)> = HashMap::new();
-        let mut bytes = 0;
-        let mut count = 0;
-        for w in self.writes {
-            let size = Limits::encoded_bound(&w.record.key, w.record.content.value().len()) as u64;
-            if bytes + size > room(&self.room.limits) && count > 0 {
-                break;
-            }
-            match place.get(&w.record.key) {
-                // the fate of a write that was sent has to be learnt first
-                Some((_, earlier)) if earlier.0 <= attempted && !mutant!(VerdictNotAwaited) => {
-                    break;
-                }
-                Some(_) if mutant!(TwoOfOneKey) => {}
-                Some((i, _)) => items[*i] = None,
-                None if count == self.room.records() => break,
-                None => count += 1,
-            }
-            place.insert(w.record.key.clone(), (items.len(), w.id));
-            items.push(Some(item(w)));
-            bytes += size;
-        }
-        items.into_iter().flatten().collect()
-    }
-}
-
-fn item(w: Write) -> Item {
-    Item {
-        record: w.record,
-        write: Some(w.id),
-    }
-}
-
-async fn take_offers<S: Store>(
-    store: &S,
-    me: ReplicaId,
-    limit: Room,
-) -> Result<Parcel, StoreError> {
-    let reads = Reads {
-        offers: limit.records().min(OFFERS),
-        ..Reads::default()
-    };
-    let keys: Vec<Key> = store
-        .transact(reads, |view| {
-            (Changes::default(), view.offers.iter().cloned().collect())
-        })
-        .await?;
-    if keys.is_empty() {
-        return Ok(Parcel::default());
-    }
-    let take = move |view: &View| {
-        let mut bytes = 0;
-        let mut items = Vec::new();
-        let mut gone = Vec::new();
-        let mut damaged = Vec::new();
-        for key in &view.offers {
-            // what was removed since is nothing to offer, nor is damage
-            let Some(s) = view.clean.get(key) else {
-                gone.push(key.clone());
-                continue;
-            };
-            if !s.intact() && !mutant!(DamageOffered) {
-                damaged.push(key.clone());
-                continue;
-            }
-            bytes += Limits::encoded_bound(key, s.record.content.value().len()) as u64;
-            if bytes > room(&limit.limits) && !items.is_empty() {
-                break;
-            }
-            let mut record = s.record.clone();
-            if mutant!(OfferRestamped) {
-                record.version.time.0 += 1;
-            }
-            items.push(Item {
-                record,
-                write: None,
-            });
-        }
-        let changes = Changes {
-            remove_offers: gone,
-            ..Changes::default()
-        };
-        let parcel = Parcel {
-            items,
-            damaged,
-            ..Parcel::default()
-        };
-        (changes, parcel)
-    };
-    let (parcel, _) = fenced(store, me, Reads::keys(keys), take).await?;
-    Ok(parcel)
-}
+use gosync_proto::{Key, Reason, Record, ReplicaId, mutant};
+use std::collections::{BTreeSet, HashSet};
 
 /// What the server said about one record.
 #[derive(Clone, PartialEq, Debug)]
@@ -352,11 +62,14 @@ pub struct Aftermath {
     /// What is to be pushed next but one, if that was asked for and the server
     /// accepted everything.
     pub next: Parcel,
+    /// What waits behind that, read meanwhile.
+    pub following: Option<Run>,
 }
 
 /// Brings an answer into the store: in one transaction, what the server holds
 /// becomes clean, and what it refused is marked. With `ahead`, writes behind
-/// one that is on its way are taken in the same transaction.
+/// one that is on its way are taken in the same transaction; what waits behind
+/// those is read beside it.
 ///
 /// # Errors
 /// [`StoreError::Displaced`], or the store failed; nothing changed.
@@ -365,12 +78,15 @@ pub async fn settle<S: Store>(
     author: Author,
     parcel: Parcel,
     answer: Answer,
-    ahead: Option<(Room, WriteId)>,
+    ahead: Option<Wanted>,
 ) -> Result<(Aftermath, Meta), StoreError> {
     let run = match ahead {
-        Some((room, behind)) => Some(Run::behind(Some(behind), room, store).await?),
+        Some(wanted) => Some(wanted.run(store).await?),
         None => None,
     };
+    let following = run.as_ref().and_then(Run::following);
+    // what cannot be read now is read when it is wanted, and then reported
+    let read_on = async { following?.run(store).await.ok() };
     let reads = Reads::keys(parcel.items.iter().map(|i| i.record.key.clone()));
     let settle = move |view: &View| {
         let (mut changes, mut aftermath) = decide(view, author, &parcel, answer);
@@ -380,7 +96,11 @@ pub async fn settle<S: Store>(
         }
         (changes, aftermath)
     };
-    fenced(store, author.replica, reads, settle).await
+    let settled = fenced(store, author.replica, reads, settle);
+    let (settled, following) = join!(settled, read_on);
+    let (mut aftermath, meta) = settled?;
+    aftermath.following = following;
+    Ok((aftermath, meta))
 }
 
 fn decide(view: &View, author: Author, parcel: &Parcel, answer: Answer) -> (Changes, Aftermath) {
@@ -397,7 +117,7 @@ fn decide(view: &View, author: Author, parcel: &Parcel, answer: Answer) -> (Chan
             Ruling::Held(sequence) => {
                 aftermath.accepted += 1;
                 known.insert(sequence);
-                merger.take(item.record.clone(), at(sequence));
+                merger.take_known(item.record.clone(), item.digest, at(sequence));
                 if item.write.is_none() {
                     confirm_offer(view, &mut merger.changes, item, at(sequence));
                 }
@@ -596,69 +316,13 @@ fn newer(known: Option<Cursor>, heard: Cursor) -> Option<Cursor> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::parcel::{
+        Room, take,
+        tests::{ME, keys, written},
+    };
     use super::*;
-    use crate::replica::edit::{self, Edit};
-    use crate::store::MemoryStore;
     use futures::executor::block_on;
-
-    const ME: ReplicaId = ReplicaId(7);
-
-    /// Each list is one transaction of the application: a batch where it has
-    /// several edits.
-    fn written(lists: &[&[String]]) -> MemoryStore {
-        let store = MemoryStore::new();
-        block_on(store.transact(Reads::meta(), |view| {
-            let meta = Meta {
-                active: ME.0,
-                ..view.meta.clone()
-            };
-            let changes = Changes {
-                meta: Some(meta),
-                ..Changes::default()
-            };
-            (changes, ())
-        }))
-        .unwrap();
-        for keys in lists {
-            let edits: Vec<Edit> = keys
-                .iter()
-                .map(|k| Edit::Put(Key::new(k.as_bytes()).unwrap(), "v".into()))
-                .collect();
-            let author = Author {
-                replica: ME,
-                now_ms: 1_000,
-            };
-            let reads = Reads::keys(edits.iter().map(|e| e.key().clone()));
-            block_on(store.transact(reads, move |view| edit::decide(view, author, edits)))
-                .unwrap()
-                .unwrap();
-        }
-        store
-    }
-
-    fn keys(name: &str, n: usize) -> Vec<String> {
-        (0..n).map(|i| format!("{name}{i:05}")).collect()
-    }
-
-    fn taken(store: &MemoryStore, at_most: usize) -> (usize, bool, Vec<u8>) {
-        let room = Room {
-            limits: Limits::default(),
-            at_most,
-            not_below: None,
-        };
-        let parcel = block_on(take(store, ME, room, None)).unwrap();
-        let first = parcel.items.first();
-        let key = first.map_or(vec![], |i| i.record.key.as_bytes().to_vec());
-        (parcel.items.len(), parcel.atomic, key)
-    }
-
-    #[test]
-    fn a_batch_that_is_longer_than_a_page_is_one_parcel() {
-        let batch = keys("b", PAGE * 2 + 5);
-        let store = written(&[&batch, &keys("c", 3)]);
-        let parcel = (batch.len(), true, b"b00000".to_vec());
-        assert_eq!(taken(&store, usize::MAX), parcel);
-    }
+    use gosync_proto::limits::Limits;
 
     /// It was sent again and again, without a pause: its keys are not held, so
     /// that no reconciliation could let it pass.
@@ -680,7 +344,7 @@ mod tests {
             rulings: vec![refused; 2],
             position: Position {
                 head: Cursor::origin(gosync_proto::history::Epoch(1)),
-                horizon: Time(1 << 40),
+                horizon: gosync_proto::Time(1 << 40),
             },
             moves_cursors: false,
             reconciles: false,
@@ -694,87 +358,6 @@ mod tests {
         assert!(!aftermath.reconcile && !aftermath.again);
         let writes = block_on(store.writes(None, 10)).unwrap();
         assert!(writes.iter().all(|w| !w.is_waiting()));
-    }
-
-    #[test]
-    fn what_is_below_a_time_is_not_taken_nor_what_comes_after() {
-        let store = written(&[&keys("a", 1), &keys("b", 1), &keys("c", 2), &keys("d", 1)]);
-        let writes = block_on(store.writes(None, 10)).unwrap();
-        let count = |not_below| {
-            let room = Room {
-                limits: Limits::default(),
-                at_most: usize::MAX,
-                not_below: Some(not_below),
-            };
-            let parcel = block_on(take(&store, ME, room, None)).unwrap();
-            parcel.items.len()
-        };
-        assert_eq!(count(writes[0].record.version.time), 2);
-        assert_eq!(count(writes[1].record.version.time), 0);
-    }
-
-    /// The time of an application's write can lie above that of the next one of
-    /// its batch only where somebody moved it; the batch stays whole all the
-    /// same.
-    #[test]
-    fn a_batch_is_taken_as_a_whole_or_not_yet() {
-        let store = written(&[&keys("b", 3)]);
-        let mut last = block_on(store.writes(None, 10)).unwrap().remove(2);
-        last.record.version.time = Time(1);
-        block_on(store.transact(Reads::meta(), move |_| {
-            let changes = Changes {
-                put_writes: vec![last],
-                ..Changes::default()
-            };
-            (changes, ())
-        }))
-        .unwrap();
-        let room = Room {
-            limits: Limits::default(),
-            at_most: usize::MAX,
-            not_below: Some(Time(2)),
-        };
-        assert!(
-            block_on(take(&store, ME, room, None))
-                .unwrap()
-                .items
-                .is_empty()
-        );
-    }
-
-    #[test]
-    fn single_writes_end_where_a_batch_begins() {
-        let store = written(&[&keys("a", 1), &keys("b", 1), &keys("c", 2)]);
-        assert_eq!(taken(&store, usize::MAX), (2, false, b"a00000".to_vec()));
-    }
-
-    #[test]
-    fn single_writes_beyond_a_page_fill_a_parcel_up_to_its_limit() {
-        let singles = keys("a", PAGE + 50);
-        let lists: Vec<&[String]> = singles.chunks(1).collect();
-        let store = written(&lists);
-        assert_eq!(taken(&store, PAGE + 20).0, PAGE + 20);
-        assert_eq!(taken(&store, usize::MAX).0, PAGE + 50);
-    }
-
-    #[test]
-    fn what_waits_behind_a_parcel_is_taken_without_it() {
-        let store = written(&[&keys("a", 3), &keys("b", 2), &keys("c", 1)]);
-        let room = Room {
-            limits: Limits::default(),
-            at_most: usize::MAX,
-            not_below: None,
-        };
-        let take = |behind| block_on(take(&store, ME, room, behind));
-        let first = take(None).unwrap();
-        assert!(first.more && first.atomic);
-        let second = take(first.last_write()).unwrap();
-        assert_eq!(second.items[0].record.key.as_bytes(), b"b00000");
-        let third = take(second.last_write()).unwrap();
-        assert!(!third.more && !third.atomic);
-        assert_eq!(third.items[0].record.key.as_bytes(), b"c00000");
-        assert_eq!(take(third.last_write()).unwrap(), Parcel::default());
-        assert_eq!(take(None).unwrap(), first);
     }
 
     #[test]
@@ -797,10 +380,5 @@ mod tests {
         assert!(!leads_to(at(1, 4), at(1, 5), &known(&[])));
         assert!(!leads_to(at(1, 4), at(2, 5), &known(&[5])));
         assert!(!leads_to(at(1, 6), at(1, 5), &known(&[5])));
-    }
-
-    #[test]
-    fn nothing_that_waits_is_an_empty_parcel() {
-        assert_eq!(taken(&written(&[]), usize::MAX), (0, false, vec![]));
     }
 }

@@ -437,6 +437,37 @@ fn what_was_pushed_before_the_watch_is_not_asked_for_again() {
     assert_eq!(watched_from(3), Some(0));
 }
 
+/// What waits behind the next parcel is read while an answer is settled; what
+/// Watch brings before it is taken may beat it.
+#[test]
+fn what_was_read_ahead_is_read_anew_when_something_else_changed_the_store() {
+    let sent_after = |news: bool| {
+        let mut rig = Rig::new();
+        rig.live();
+        for value in ["1", "2", "3", "4", "5"] {
+            let edit = |k: &str| Edit::Put(key(k), value.into());
+            rig.write(vec![edit("x"), edit(value)]);
+        }
+        let held = || vec![held(1), held(1)];
+        rig.judge(position(1, 1, 0), held());
+        // the third is taken, the fourth is read
+        if news {
+            let fourth = rig.writes().into_iter().find(|w| w.record.key == key("4"));
+            let time = fourth.unwrap().record.version.time.0;
+            rig.changes(vec![record("4", time + 1, None)], Some(cursor(1, 5)));
+        }
+        rig.judge(position(1, 6, 0), held());
+        rig.judge(position(1, 7, 0), held());
+        let push = rig.pushed();
+        push.records
+            .iter()
+            .map(|r| r.key.to_vec())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(sent_after(false), [b"x", b"4"]);
+    assert_eq!(sent_after(true), [b"x"]);
+}
+
 #[test]
 fn a_parcel_that_was_taken_ahead_is_taken_anew_after_a_verdict_that_changes_it() {
     let mut rig = Rig::new();
