@@ -28,7 +28,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 /// With a connection that says nothing, or only a part: no request with a Host
 /// is shorter than HTTP/2's preface.
-const CONNECTION_PATIENCE: Duration = Duration::from_secs(10);
+const CONNECTION_PATIENCE: Duration = Duration::from_secs(20);
 
 type Out = Result<Frame<Bytes>, io::Error>;
 

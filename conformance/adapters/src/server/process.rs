@@ -38,9 +38,6 @@ impl Process {
         if let Some(tokens) = &setup.tokens {
             command.arg(format!("auth.tokens={}", tokens.display()));
         }
-        // short, so that cases about them take no time
-        command.arg("connections.first_byte_timeout=5s");
-        command.arg("connections.keepalive_interval=5s");
         for (name, value) in &setup.limits {
             command.arg(format!("limits.{name}={value}"));
         }
