@@ -92,7 +92,7 @@ async fn compacted_meanwhile(cx: Cx) -> Result<(), Stop> {
     // far more than the connection's buffers take
     let megabytes = match cx.wire() {
         crate::net::Wire::Grpc => 3,
-        crate::net::Wire::GrpcWeb => 12,
+        crate::net::Wire::GrpcWeb => 6,
     };
     let first = space.seed(&[Record::put("a", time(1), 1, "v")]).await?;
     let cursor = first.position.and_then(|p| p.head);
