@@ -61,6 +61,8 @@ const KINDS: [(Kind, &str); 4] = [
 const AMOUNTS: [u64; 3] = [1, 100, 10_000];
 /// Virtual milliseconds after which a sync has hung.
 const PATIENCE_MS: u64 = 3_600_000;
+/// By then the device has given up the stream that a dead server left open.
+const NOTICED_MS: u64 = 60_000;
 
 const TEXT: &str = "# What healing costs
 
@@ -289,8 +291,7 @@ impl Bench {
                 }
             }
         }
-        // longer than the pause before the next attempt
-        self.wait(2_000)?;
+        self.wait(NOTICED_MS)?;
         self.rest()?;
         let traffic = self.net.take_traffic();
         let traffic = traffic.get(&0).copied().unwrap_or_default();
