@@ -167,7 +167,7 @@ mutants! {
 
     // ---- the server: what a request may hold ----
     Server EmptyKeysTaken "empty-keys-taken" ["MODEL-004"] "Keys may be empty.";
-    Server LongKeysTaken "long-keys-taken" ["MODEL-005", "SNAP-030"] "Keys may be longer than 512 bytes.";
+    Both LongKeysTaken "long-keys-taken" ["MODEL-005", "SNAP-030", "LIMIT-010"] "Keys may be longer than 512 bytes.";
     Server LongBoundsTaken "long-bounds-taken" ["MODEL-009"] "Bounds of ranges may be longer than 513 bytes.";
     Server AnySpaceId "any-space-id" ["MODEL-001"] "A space may have any name.";
     Server InvertedRangesTaken "inverted-ranges-taken" ["MODEL-008"] "A range whose end is not above its start stands for all keys.";
@@ -366,7 +366,6 @@ mutants! {
     Client EndIsComplete "end-is-complete" ["WATCH-038"] "A stream that ends without its last message is taken for complete.";
     Client UnknownEndFatal "unknown-end-fatal" ["WATCH-039"] "An end for a reason of a later version is the end for good.";
     Client SkewSkipped "skew-skipped" ["CLOCK-012"] "A record that is dated too far ahead is passed over, and the cursor with it.";
-    Client LongKeysTaken "long-keys-taken" ["LIMIT-010"] "The application may write keys of any length.";
 
     // ---- the client's manners ----
     Client VarintsPadded "varints-padded" ["RECON-001"] "Varints are a byte longer than they have to be.";

@@ -22,7 +22,7 @@ pub(super) struct Sending {
     /// that the server accepts all of `parcel`.
     next: Option<Ahead>,
     /// What waits behind `next`, read while an answer was settled.
-    read: Option<Run>,
+    read: Option<Box<Run>>,
     /// A parcel is being taken from the store.
     taking: bool,
     /// An answer is being brought into the store.
@@ -279,14 +279,14 @@ impl Engine {
     }
 
     /// What is to be taken behind a parcel that is sent now.
-    fn wanted_behind(&mut self, parcel: &Parcel) -> Option<Wanted> {
+    fn wanted_behind(&mut self, parcel: &Parcel) -> Option<Box<Wanted>> {
         let read = self.sending.read.take();
         let session = self.session.as_ref().filter(|_| parcel.more)?;
-        Some(Wanted {
+        Some(Box::new(Wanted {
             room: self.sending.room(session.limits),
             behind: parcel.last_write()?,
             read,
-        })
+        }))
     }
 
     /// Lets Hello find out what became of the history.

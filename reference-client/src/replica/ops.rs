@@ -25,7 +25,7 @@ pub enum Op {
     Take(Room, Option<WriteId>),
     /// Bring the answer to a push into the store, and take what is wanted
     /// behind the parcel that is on its way meanwhile.
-    Settle(Parcel, Answer, Option<Wanted>),
+    Settle(Parcel, Answer, Option<Box<Wanted>>),
     /// Mark every write of a parcel as refused.
     Refuse(Parcel, Option<Reason>, String),
     /// End a reconciliation.

@@ -275,14 +275,14 @@ pub struct Wanted {
     pub behind: WriteId,
     /// What was read ahead, if something was and nothing but pushes changed
     /// the writes since.
-    pub read: Option<Run>,
+    pub read: Option<Box<Run>>,
 }
 
 impl Wanted {
     /// The run: as it was read ahead, if it is the one that is wanted.
     pub(super) async fn run<S: Store>(self, store: &S) -> Result<Run, StoreError> {
         match self.read {
-            Some(run) if run.behind == Some(self.behind) && run.room == self.room => Ok(run),
+            Some(run) if run.behind == Some(self.behind) && run.room == self.room => Ok(*run),
             _ => Run::behind(Some(self.behind), self.room, store).await,
         }
     }
@@ -466,13 +466,13 @@ pub(super) mod tests {
         assert_eq!(read.following(), None);
         // nothing is read again: an empty store is not even looked at
         let ahead = Wanted {
-            read: Some(read.clone()),
+            read: Some(Box::new(read.clone())),
             ..third
         };
         assert_eq!(block_on(ahead.run(&MemoryStore::new())), Ok(read.clone()));
         // behind another write, it is
         let wrong = Wanted {
-            read: Some(read),
+            read: Some(Box::new(read)),
             ..second
         };
         assert_eq!(block_on(wrong.run(&store)), Ok(run));

@@ -63,7 +63,7 @@ pub struct Aftermath {
     /// accepted everything.
     pub next: Parcel,
     /// What waits behind that, read meanwhile.
-    pub following: Option<Run>,
+    pub following: Option<Box<Run>>,
 }
 
 /// Brings an answer into the store: in one transaction, what the server holds
@@ -78,7 +78,7 @@ pub async fn settle<S: Store>(
     author: Author,
     parcel: Parcel,
     answer: Answer,
-    ahead: Option<Wanted>,
+    ahead: Option<Box<Wanted>>,
 ) -> Result<(Aftermath, Meta), StoreError> {
     let run = match ahead {
         Some(wanted) => Some(wanted.run(store).await?),
@@ -86,7 +86,7 @@ pub async fn settle<S: Store>(
     };
     let following = run.as_ref().and_then(Run::following);
     // what cannot be read now is read when it is wanted, and then reported
-    let read_on = async { following?.run(store).await.ok() };
+    let read_on = async { following?.run(store).await.ok().map(Box::new) };
     let reads = Reads::keys(parcel.items.iter().map(|i| i.record.key.clone()));
     let settle = move |view: &View| {
         let (mut changes, mut aftermath) = decide(view, author, &parcel, answer);
