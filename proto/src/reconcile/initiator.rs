@@ -183,7 +183,7 @@ impl Initiator {
             open: ranges.iter().map(open).collect(),
             asked: Vec::new(),
             doubts: Doubts::default(),
-            digest_len: 0,
+            digest_len: options.digest_len,
             rounds: 0,
             idle_rounds: 0,
         }
