@@ -130,7 +130,7 @@ class Descent:
                 still += [(resume, end)] if cut else []
                 items += [key for key, _ in self.ours(start, end)] if listed else []
             differing += [(start, end, position)] if kind == SPLIT else []
-            closed |= kind != SPLIT
+            closed |= kind != SPLIT and not cut  # what is cut comes again, however little is left (RECON-036)
             for left in range(n, 0, -1) if kind == SPLIT else ():
                 high = bounds.bound(start, end) if left > 1 else end
                 if digests.take(self.digest_len) == self.print_of(start, high):
