@@ -115,7 +115,7 @@ pub(crate) struct Stage {
 }
 
 /// How many of 1,000 runs end with a trial of healing.
-const TRIALS: u64 = 125;
+const TRIALS: u64 = 25;
 
 /// Runs one seed of a world.
 ///
