@@ -13,7 +13,7 @@ use gosync_server::service::{Service, ServiceConfig};
 use gosync_server::store::memory::MemoryStore;
 use gosync_server::store::sqlite::{self, SqliteOptions, SqliteStore};
 use gosync_server::store::{Store, StoreError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -271,6 +271,20 @@ impl Server {
         let found = maintenance::repair(&*store, &report, now)?;
         self.committed(space);
         Ok(found)
+    }
+
+    /// How many of these keys hold content that is damaged and was not set
+    /// aside yet.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn spoilt(&self, space: &SpaceId, keys: &BTreeSet<Key>) -> Result<usize, StoreError> {
+        let store = self.state().disk.store();
+        let mut tx = store.read(space)?;
+        for key in keys {
+            tx.get(key)?;
+        }
+        Ok(tx.take_damage().len())
     }
 
     /// Spoils stored content under its digest. Only in memory; `false` when

@@ -149,12 +149,10 @@ impl Trial<'_> {
             // nobody reads all the time
             match self.device {
                 Some(device) => device.verify(),
-                None => match stage.server.scrub(self.space) {
-                    // a call may have met some of them before
-                    Ok(found) if found <= damage.len() => {}
-                    Ok(found) => {
-                        let of = damage.len();
-                        self.complain(format!("the server sets {found} of {of} records aside"));
+                None => match self.scrub(damage) {
+                    Ok((found, left)) if found == left => {}
+                    Ok((found, left)) => {
+                        self.complain(format!("the server sets {found} of {left} records aside"));
                     }
                     Err(error) => stage.fails(error),
                 },
@@ -169,6 +167,14 @@ impl Trial<'_> {
             stage.fails(error);
         }
         Ok(())
+    }
+
+    /// How many records the server's operator sets aside, and how many there
+    /// are to be: those that no call met before.
+    fn scrub(&self, damage: &BTreeSet<Key>) -> Result<(usize, usize), StoreError> {
+        let server = &self.stage.server;
+        let left = server.spoilt(self.space, damage)?;
+        Ok((server.scrub(self.space)?, left))
     }
 
     fn complain(&self, what: String) {
