@@ -10,6 +10,7 @@ use crate::server::EPOCH_MS;
 use crate::store::SimStore;
 use crate::trace::Trace;
 use futures::{FutureExt as _, StreamExt as _};
+use gosync_client::engine::Phase;
 use gosync_client::client::Event;
 use gosync_client::documents::DocumentId;
 use gosync_client::engine::{Healed, Report};
@@ -39,6 +40,8 @@ pub struct Habits {
 #[derive(Default)]
 struct State {
     report: Option<Result<Report, String>>,
+    /// Nothing is followed yet: what comes is the first sync, by whatever call.
+    fresh: bool,
     healed: u64,
     /// Reconciliations since somebody asked.
     healings: Vec<Healed>,
@@ -165,7 +168,8 @@ impl Device {
         self.writing.store(writing, Ordering::Relaxed);
     }
 
-    /// Records that healing moved or dropped here.
+    /// Records that healing moved or dropped here, the first sync apart: where
+    /// enough was written before it, that is a reconciliation too.
     pub fn healed(&self) -> u64 {
         self.state().healed
     }
@@ -357,7 +361,9 @@ impl Device {
                 if let Event::Healed(healed) = &event {
                     device.note(format_args!("healed: {healed:?}"));
                     let mut state = device.state();
-                    state.healed += healed.received + healed.offered + healed.dropped;
+                    if !state.fresh {
+                        state.healed += healed.received + healed.offered + healed.dropped;
+                    }
                     state.healings.push(healed.clone());
                 }
                 if let Event::Damaged(keys) = &event {
@@ -373,6 +379,10 @@ impl Device {
                 if last.as_ref() != Some(&told) {
                     let problem = status.problem.map(|p| p.message).unwrap_or_default();
                     device.note(format_args!("is {:?} {problem}", status.phase));
+                    if status.phase == Phase::Healing {
+                        let (followed, _) = device.followed();
+                        device.state().fresh = followed.is_empty();
+                    }
                     last = Some(told);
                 }
             }
