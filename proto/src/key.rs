@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// A record's key: 1 to [`Key::MAX_BYTES`] opaque bytes, ordered as unsigned
 /// bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(Box<[u8]>);
+pub struct Key(Arc<[u8]>);
 
 impl Key {
     /// The longest key, in bytes. Part of the protocol: not configurable.
@@ -20,7 +20,7 @@ impl Key {
     /// # Errors
     /// [`Reason::Malformed`] for an empty key, [`Reason::LimitExceeded`] for a
     /// long one.
-    pub fn new(bytes: impl Into<Box<[u8]>>) -> Result<Key, Invalid> {
+    pub fn new(bytes: impl Into<Arc<[u8]>>) -> Result<Key, Invalid> {
         let bytes = bytes.into();
         match bytes.len() {
             0 if !mutant!(EmptyKeysTaken) => Err(Invalid::malformed(

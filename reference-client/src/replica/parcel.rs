@@ -153,10 +153,14 @@ impl Run {
         };
         let mut after = behind;
         loop {
-            let page = store.writes(after, PAGE).await?;
-            after = page.last().map(|w| w.id).or(after);
-            let last = page.len() < PAGE;
-            run.more = !page.into_iter().all(|w| run.extend(w));
+            let work = move |page: Vec<Write>| {
+                let after = page.last().map(|w| w.id).or(after);
+                let last = page.len() < PAGE;
+                run.more = !page.into_iter().all(|w| run.extend(w));
+                (run, after, last)
+            };
+            let last;
+            (run, after, last) = store.work_on_writes(after, PAGE, work).await?;
             if last || run.more {
                 return Ok(run);
             }

@@ -85,8 +85,6 @@ pub async fn settle<S: Store>(
         None => None,
     };
     let following = run.as_ref().and_then(Run::following);
-    // what cannot be read now is read when it is wanted, and then reported
-    let read_on = async { following?.run(store).await.ok().map(Box::new) };
     let reads = Reads::keys(parcel.items.iter().map(|i| i.record.key.clone()));
     let settle = move |view: &View| {
         let (mut changes, mut aftermath) = decide(view, author, &parcel, answer);
@@ -96,6 +94,8 @@ pub async fn settle<S: Store>(
         }
         (changes, aftermath)
     };
+    // what cannot be read now is read when it is wanted, and then reported
+    let read_on = async { following?.run(store).await.ok().map(Box::new) };
     let settled = fenced(store, author.replica, reads, settle);
     let (settled, following) = join!(settled, read_on);
     let (mut aftermath, meta) = settled?;

@@ -294,6 +294,21 @@ pub trait Store: MaybeSend + MaybeSync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Write>, StoreError>> + MaybeSend;
 
+    /// Likewise, and has `work` look at them: on the store's own thread where
+    /// there is one, so that what takes long keeps nobody else waiting.
+    fn work_on_writes<T, F>(
+        &self,
+        after: Option<WriteId>,
+        limit: usize,
+        work: F,
+    ) -> impl Future<Output = Result<T, StoreError>> + MaybeSend
+    where
+        T: MaybeSend + 'static,
+        F: FnOnce(Vec<Write>) -> T + MaybeSend + 'static,
+    {
+        async move { Ok(work(self.writes(after, limit).await?)) }
+    }
+
     /// How much is held.
     fn counts(&self) -> impl Future<Output = Result<Counts, StoreError>> + MaybeSend;
 

@@ -241,7 +241,7 @@ impl Store for SqliteStore {
             };
             Ok(Some(Leaf {
                 key,
-                digest: Digest::try_from(&blob(row, 1)?[..]).unwrap_or(Digest::ZERO),
+                digest: Digest::try_from(bytes(row, 1)?).unwrap_or(Digest::ZERO),
                 time: Time(number(row, 2)? as u64),
                 tombstone: number(row, 3)? != 0,
             }))
@@ -258,6 +258,19 @@ impl Store for SqliteStore {
     }
 
     async fn writes(&self, after: Option<WriteId>, limit: usize) -> Result<Vec<Write>, StoreError> {
+        self.work_on_writes(after, limit, |writes| writes).await
+    }
+
+    async fn work_on_writes<T, F>(
+        &self,
+        after: Option<WriteId>,
+        limit: usize,
+        work: F,
+    ) -> Result<T, StoreError>
+    where
+        T: MaybeSend + 'static,
+        F: FnOnce(Vec<Write>) -> T + MaybeSend + 'static,
+    {
         self.reader
             .run(move |c| {
                 let sql = format!("SELECT {WRITE} FROM writes WHERE id > ?1 ORDER BY id LIMIT ?2");
@@ -269,7 +282,7 @@ impl Store for SqliteStore {
                 while let Some(row) = rows.next()? {
                     out.extend(write(row)?);
                 }
-                Ok(out)
+                Ok(work(out))
             })
             .await
     }

@@ -70,11 +70,16 @@ pub(super) fn version(time: i64, replica: i64) -> Version {
 
 /// A blob column whatever its type turned out to be: a row that somebody else
 /// changed is damaged, not an error.
-pub(super) fn blob(row: &Row<'_>, i: usize) -> rusqlite::Result<Vec<u8>> {
+pub(super) fn bytes<'a>(row: &'a Row<'_>, i: usize) -> rusqlite::Result<&'a [u8]> {
     Ok(match row.get_ref(i)? {
-        rusqlite::types::ValueRef::Blob(b) | rusqlite::types::ValueRef::Text(b) => b.to_vec(),
-        _ => Vec::new(),
+        rusqlite::types::ValueRef::Blob(b) | rusqlite::types::ValueRef::Text(b) => b,
+        _ => &[],
     })
+}
+
+/// [`bytes`], copied.
+pub(super) fn blob(row: &Row<'_>, i: usize) -> rusqlite::Result<Vec<u8>> {
+    Ok(bytes(row, i)?.to_vec())
 }
 
 /// Likewise a number.
@@ -87,7 +92,7 @@ pub(super) fn number(row: &Row<'_>, i: usize) -> rusqlite::Result<i64> {
 
 /// `None` for a row whose key cannot be a key: nobody can ask for it.
 pub(super) fn key(row: &Row<'_>, i: usize) -> rusqlite::Result<Option<Key>> {
-    Ok(Key::new(blob(row, i)?).ok())
+    Ok(Key::new(bytes(row, i)?).ok())
 }
 
 pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<Option<Stored>> {
@@ -99,7 +104,7 @@ pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<Option<Stored>> {
         version(number(row, 1)?, number(row, 2)?),
         number(row, 3)? != 0,
         blob(row, 4)?.into(),
-        &blob(row, 5)?,
+        bytes(row, 5)?,
         Point {
             epoch: Epoch(number(row, 6)? as u64),
             sequence: number(row, 7)? as u64,

@@ -137,6 +137,21 @@ pub(super) fn read_row(row: &Row<'_>) -> rusqlite::Result<std::result::Result<St
     ))
 }
 
+fn bytes<'a>(row: &'a Row<'_>, i: usize) -> rusqlite::Result<&'a [u8]> {
+    Ok(row.get_ref(i)?.as_blob()?)
+}
+
+/// Columns id, flags, time, replica, size, digest behind the key.
+fn kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
+    Ok(Kept {
+        sequence: sequence_of(row.get(1)?),
+        tombstone: row.get::<_, i64>(2)? != 0,
+        version: version(row.get(3)?, row.get(4)?),
+        size: row.get::<_, i64>(5)? as u64,
+        digest: Digest::try_from(row.get_ref(6)?.as_blob()?).unwrap_or_default(),
+    })
+}
+
 fn version(time: i64, replica: i64) -> Version {
     Version {
         time: Time(time as u64),
@@ -259,33 +274,49 @@ impl<C: Deref<Target = Connection>> ReadTx for Session<C> {
     }
 
     fn lookup(&mut self, keys: &[&Key]) -> Result<Vec<Option<Kept>>> {
+        /// Rows under other keys that are passed before the next key is looked
+        /// up.
+        const STEPS: usize = 2;
         let Some(id) = self.id else {
             return Ok(vec![None; keys.len()]);
         };
+        let mut places: Vec<usize> = (0..keys.len()).collect();
+        places.sort_unstable_by_key(|place| keys[*place]);
+        let mut found = vec![None; keys.len()];
         let mut statement = self
             .conn
             .prepare_cached(
-                "SELECT id, flags, time, replica, size, digest
-                 FROM records INDEXED BY records_by_key WHERE space = ?1 AND key = ?2",
+                "SELECT key, id, flags, time, replica, size, digest
+                 FROM records INDEXED BY records_by_key
+                 WHERE space = ?1 AND key >= ?2 ORDER BY key",
             )
             .map_err(failed)?;
-        keys.iter()
-            .map(|key| {
-                statement
-                    .query_row((id, key.as_bytes()), |row| {
-                        Ok(Kept {
-                            sequence: sequence_of(row.get(0)?),
-                            version: version(row.get(2)?, row.get(3)?),
-                            tombstone: row.get::<_, i64>(1)? != 0,
-                            digest: Digest::try_from(row.get_ref(5)?.as_blob()?)
-                                .unwrap_or_default(),
-                            size: row.get::<_, i64>(4)? as u64,
-                        })
-                    })
-                    .optional()
-                    .map_err(failed)
-            })
-            .collect()
+        let mut places = places.into_iter().peekable();
+        // keys that follow each other closely are met by walking on
+        'look: while let Some(first) = places.peek() {
+            let mut rows = statement
+                .query((id, keys[*first].as_bytes()))
+                .map_err(failed)?;
+            let mut passed = 0;
+            while let Some(row) = rows.next().map_err(failed)? {
+                let here = bytes(row, 0).map_err(failed)?;
+                passed += 1;
+                while let Some(place) = places.next_if(|p| keys[*p].as_bytes() <= here) {
+                    if keys[place].as_bytes() == here {
+                        found[place] = Some(kept(row).map_err(failed)?);
+                        passed = 0;
+                    }
+                }
+                if places.peek().is_none() {
+                    return Ok(found);
+                }
+                if passed > STEPS {
+                    continue 'look;
+                }
+            }
+            return Ok(found);
+        }
+        Ok(found)
     }
 
     fn get(&mut self, key: &Key) -> Result<Option<Stored>> {
