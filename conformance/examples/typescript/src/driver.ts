@@ -15,13 +15,28 @@ const definition = loadSync('gosync/conformance/v1/driver.proto', {
 });
 const type = (name: string) => definition[`gosync.conformance.v1.${name}`] as MessageTypeDefinition<Message, Message>;
 
-const replicas = new Map<string, Replica>();
+/** A replica, and its live synchronisation: whether it is wanted, what ends it, and why it ended by itself. */
+interface Played {
+  replica: Replica; online: boolean; wanted: boolean; stop: AbortController; run?: Promise<void>; failure?: unknown;
+}
+const replicas = new Map<string, Played>();
 let clock = Date.now;
-const failures = new Map<Replica, unknown>(); // of live synchronisation
 const done = { done: {} };
 const KINDS: Record<string, string> = {
   authenticate: 'KIND_NEEDS_AUTH', 'no-access': 'KIND_NEEDS_AUTH', upgrade: 'KIND_STOPPED', stop: 'KIND_STOPPED',
 };
+
+/** Lets what is wanted go on, unless the network is off. */
+function follow(played: Played): void {
+  played.stop.abort();
+  played.stop = new AbortController();
+  const { replica, stop: { signal } } = played;
+  const failed = (error: unknown) => {
+    if (!signal.aborted) played.failure = error;
+  };
+  const before = Promise.resolve(played.run);
+  if (played.online && played.wanted) played.run = before.then(() => replica.sync(signal, true)).catch(failed);
+}
 
 async function handle(command: string, c: Message): Promise<Message> {
   if (command === 'hello') return c.mutant ? { unsupported: {} } : { info };
@@ -32,51 +47,63 @@ async function handle(command: string, c: Message): Promise<Message> {
   }
   if (command === 'open') {
     if (c.key_prefixes.length > 0 || c.transport !== 'TRANSPORT_GRPC') return { unsupported: {} };
-    replicas.set(c.replica, new Replica({
+    const replica = new Replica({
       file: path.join(c.store ? '.' : fs.mkdtempSync(path.join(os.tmpdir(), 'gosync-')), `${c.store}.journal`),
       url: c.url,
       space: c.space,
       token: () => c.tokens.shift(),
       now: () => clock(),
       report: (what) => console.error(`${c.replica}: ${what}`),
-    }));
+    });
+    replicas.set(c.replica, { replica, online: true, wanted: false, stop: new AbortController() });
     return done;
   }
-  const replica = replicas.get(c.replica);
-  if (!replica) throw new Error(`no replica ${c.replica}`);
+  const played = replicas.get(c.replica);
+  if (!played) throw new Error(`no replica ${c.replica}`);
+  const { replica } = played;
   switch (command) {
-    case 'put': replica.put(toKey(c.key), c.value); return done;
+    case 'put': replica.write({ key: toKey(c.key), value: c.value }); return done;
     case 'put_batch':
-      replica.batch(c.entries.map((e: Message) => ({ key: toKey(e.key), value: e.value })));
+      replica.write(...c.entries.map((e: Message) => ({ key: toKey(e.key), value: e.value })));
       return done;
-    case 'delete': replica.delete(toKey(c.key)); return done;
+    case 'delete': replica.write({ key: toKey(c.key) }); return done;
     case 'discard': replica.discard(toKey(c.key)); return done;
-    case 'sync': await replica.sync(c.timeout_ms); return done;
+    case 'sync':
+      if (!played.online) throw new Failure('retry', '', 'offline');
+      await replica.sync(AbortSignal.timeout(c.timeout_ms));
+      return done;
     case 'watch':
-      replica.sync(undefined, true).catch((error) => failures.set(replica, error));
+      played.wanted = true;
+      follow(played);
       return done;
     case 'await_idle':
       for (const until = Date.now() + c.timeout_ms; !replica.idle(); await sleep(20)) {
-        if (failures.has(replica)) throw failures.get(replica);
+        if (played.failure) throw played.failure;
         if (Date.now() > until) throw new Failure('retry', '', 'not idle in time');
       }
       return done;
     case 'read_all': {
       const entries = replica.entries().map(({ key, value, time, replica: writer }) => (
         { key: fromKey(key), value, time: String(time), writer: String(writer) }));
-      const pending = replica.pending().map(({ key, tombstone, rejected = '', inDoubt }) => (
+      const pending = replica.pending().map(({ key, tombstone, rejected = '', inDoubt = false }) => (
         { key: fromKey(key), tombstone, rejected, in_doubt: inDoubt }));
-      return { contents: { entries, pending, quarantined: replica.store.quarantine.size, verified: replica.verified } };
+      const { quarantine } = replica.store.data;
+      return { contents: { entries, pending, quarantined: quarantine.size, verified: replica.verified } };
     }
-    case 'set_online': replica.setOnline(c.online); return done;
+    case 'set_online':
+      played.online = c.online;
+      follow(played);
+      return done;
     case 'damage': {
-      const r = replica.store.clean.get(toKey(c.key));
+      const r = replica.store.data.clean.get(toKey(c.key));
       if (!r) throw new Error('no such record');
-      replica.store.tx(() => replica.store.clean.set(r.key, { ...r, value: Buffer.concat([r.value, r.digest]) }));
+      replica.store.tx(() => (r.value = Buffer.concat([r.value, r.digest])));
       return done;
     }
     case 'close':
-      await replica.close();
+      played.stop.abort();
+      await played.run;
+      replica.close();
       replicas.delete(c.replica);
       return done;
     default: return { unsupported: {} };

@@ -14,6 +14,8 @@ export interface Rec { key: Key; time: bigint; replica: bigint; tombstone: boole
 /** A place in a server's history; a cursor is the end of a commit. 64-bit numbers are decimal, as in messages. */
 export interface Point { epoch: string; sequence: string }
 export interface Cursor extends Point { tag: string }
+export const sequence = (point: Point) => BigInt(point.sequence);
+export const LINEAGES = ['LINEAGE_SAME', 'LINEAGE_REWOUND']; // any other is as good as unknown
 /** What an answer says of the server's history, and of the replica's place in it (chapter 2). */
 export interface Standing {
   head: Cursor; horizon: bigint; restorePoints: Point[]; lineage: string; mapped: bigint; behind: boolean;
@@ -62,9 +64,9 @@ export const latest = (clockMs: number, skewMs: number) => (BigInt(Math.floor(cl
 
 /** Whether a point lies in the present history: it is not beyond kept(E) (section 2.2, HIST-014). */
 export function present(point: Point, s: Standing): boolean {
-  if (!['LINEAGE_SAME', 'LINEAGE_REWOUND'].includes(s.lineage)) return false;
+  if (!LINEAGES.includes(s.lineage)) return false;
   const from = s.restorePoints.findIndex((p) => p.epoch === point.epoch);
-  const kept = (p: Point) => BigInt(point.sequence) <= BigInt(p.sequence);
+  const kept = (p: Point) => sequence(point) <= sequence(p);
   return point.epoch === s.head.epoch || (from >= 0 && s.restorePoints.slice(from).every(kept));
 }
 

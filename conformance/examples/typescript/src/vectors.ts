@@ -2,7 +2,7 @@
 import { loadSync, type MessageTypeDefinition } from '@grpc/proto-loader';
 import fs from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { bound, decodeAnswer, Reader, varint, type Asked } from './reconcile.js';
+import { bound, decodeAnswer, Reader, varint, type Asked } from './columns.js';
 import { byKey, compare, counts, digest, fingerprint, inside, issue, latest, sha256, toKey } from './rules.js';
 import type { Key, Rec } from './rules.js';
 

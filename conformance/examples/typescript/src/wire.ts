@@ -1,6 +1,7 @@
 /** Calls over gRPC (chapter 11), and what to do when one fails (chapter 12). */
 import * as grpc from '@grpc/grpc-js';
 import { loadSync, type MessageTypeDefinition, type ServiceDefinition } from '@grpc/proto-loader';
+import { addAbortSignal } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
@@ -16,21 +17,19 @@ const decode = (type: string, bytes: Buffer): Message =>
 
 /** A message, as the .proto describes it. */
 export type Message = Record<string, any>;
-export type Action = 'retry' | 'resync' | 'authenticate' | 'no-access' | 'report' | 'upgrade' | 'stop';
+export type Action = 'retry' | 'resync' | 'authenticate' | 'no-access' | 'upgrade' | 'stop';
 
-/** The reasons of section 12.2. What restamps or rejects a write does not fail a call, unless the server errs. */
+/** What the reasons of section 12.2 mean for a call. One that is only to be reported is tried again, as others are. */
 const REASONS: Record<string, Action> = {
-  UNSUPPORTED_VERSION: 'upgrade', MALFORMED: 'report', LIMIT_EXCEEDED: 'report', UNAUTHENTICATED: 'authenticate',
+  UNSUPPORTED_VERSION: 'upgrade', MALFORMED: 'retry', LIMIT_EXCEEDED: 'retry', UNAUTHENTICATED: 'authenticate',
   TOKEN_EXPIRED: 'authenticate', NO_ACCESS: 'no-access', CLOCK_SKEW: 'retry', BEHIND_COMPACTION: 'resync',
-  HISTORY_CHANGED: 'resync', HORIZON_CHANGED: 'resync', LAGGING: 'retry', BATCH_ABORTED: 'report',
-  QUOTA_EXCEEDED: 'report', RATE_LIMITED: 'retry', SPACE_RETIRED: 'stop', UNAVAILABLE: 'retry',
+  HISTORY_CHANGED: 'resync', HORIZON_CHANGED: 'resync', LAGGING: 'retry', BATCH_ABORTED: 'retry',
+  QUOTA_EXCEEDED: 'retry', RATE_LIMITED: 'retry', SPACE_RETIRED: 'stop', UNAVAILABLE: 'retry',
   STREAM_EXPIRED: 'retry', SLOW_READER: 'retry', STORAGE: 'retry', INTERNAL: 'retry',
 };
 /** What a status means that comes without a reason, from a proxy or a library (section 12.4). */
-const STATUSES: Record<number, Action> = {
-  [grpc.status.UNAUTHENTICATED]: 'authenticate', [grpc.status.PERMISSION_DENIED]: 'no-access',
-  [grpc.status.UNIMPLEMENTED]: 'upgrade',
-};
+const STATUSES: Record<string, Action> =
+  { UNAUTHENTICATED: 'authenticate', PERMISSION_DENIED: 'no-access', UNIMPLEMENTED: 'upgrade' };
 
 /** A call failed, or the history changed; and what is to be done. */
 export class Failure extends Error {
@@ -40,44 +39,57 @@ export class Failure extends Error {
 export const reasonOf = (value: unknown) => String(value).replace(/^REASON_(UNSPECIFIED)?|^\d+$/, '');
 
 export class Wire {
-  version?: number; // what Hello chose
+  readonly signal: AbortSignal; // cuts all calls
+  private readonly end = new AbortController();
   private readonly client: grpc.Client;
+  private readonly metadata = new grpc.Metadata();
 
-  /** `signal` cuts all calls. `pause`: until when the server does not want to be called; it outlives a session. */
-  constructor(url: string, private readonly token: string | undefined, private readonly signal: AbortSignal,
-    private readonly pause: { until: number }) {
+  /** `pause`: until when the server does not want to be called; it outlives a session. */
+  constructor(url: string, token: string | undefined, signal: AbortSignal, private readonly pause: { until: number }) {
+    this.signal = AbortSignal.any([signal, this.end.signal]);
     const { protocol, host, hostname } = new URL(url), tls = protocol === 'https:';
     const loopback = /^(localhost|127\.[\d.]+|\[::1\])$/.test(hostname);
     if (token && !tls && !loopback) throw new Failure('no-access', '', 'no token without TLS'); // TRANS-007
+    if (token) this.metadata.set('authorization', `Bearer ${token}`); // TRANS-008
     this.client = new grpc.Client(host, tls ? grpc.credentials.createSsl() : grpc.credentials.createInsecure(), {
       'grpc.max_receive_message_length': 64 << 20, // LIMIT-011
       'grpc.use_local_subchannel_pool': 1, // each session connects anew
     });
   }
 
+  /** Whether Hello chose a version, which all later calls name (HELLO-006). */
+  get agreed() { return this.metadata.get('gosync-version').length > 0; }
+  agree = (version: number) => this.metadata.set('gosync-version', String(version));
+
   close(): void {
+    this.end.abort();
     this.client.close();
   }
 
   /** On the wire a unary call is a stream of one message. It is given up after 11 seconds (LIMIT-013). */
   async unary(method: string, request: Message): Promise<Message> {
-    let answer: Message | undefined;
-    for await (const message of this.stream(method, request, 11_000)) answer = message;
-    if (!answer) throw new Failure('retry', '', 'a call without an answer');
-    return answer;
+    for await (const answer of this.call(method, request, 11_000)) return answer;
+    throw new Failure('retry', '', 'a call without an answer');
   }
 
-  /** The messages of a call. A silence ends it (WATCH-031); it has no deadline (TRANS-028). */
+  /** The events of a stream, up to a StreamEnd without a reason. A silence ends it (WATCH-031). */
   async *stream(method: string, request: Message, silenceMs: number): AsyncGenerator<Message> {
+    for await (const message of this.call(method, request, silenceMs)) {
+      if (message.event === 'end') return this.ended(message.end);
+      if (message.event) yield message; // else an arm that is not known
+    }
+    throw new Failure('retry', '', 'the stream broke off'); // WATCH-038
+  }
+
+  /** The messages of a call. It has no deadline (TRANS-028). */
+  private async *call(method: string, request: Message, silenceMs: number): AsyncGenerator<Message> {
     const wait = Math.min(this.pause.until - Date.now(), 2 ** 31 - 1);
     if (wait > 0) await sleep(wait, undefined, { signal: this.signal }); // CLIENT-034
     this.signal.throwIfAborted();
-    const metadata = new grpc.Metadata(), { path, requestSerialize, responseDeserialize } = service[method];
-    if (this.token) metadata.set('authorization', `Bearer ${this.token}`); // TRANS-008
-    if (this.version) metadata.set('gosync-version', String(this.version)); // HELLO-006
-    const call = this.client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, request, metadata);
-    const cut = () => call.cancel(), watchdog = setTimeout(cut, silenceMs);
-    this.signal.addEventListener('abort', cut);
+    const { path, requestSerialize: encode, responseDeserialize } = service[method];
+    const call = this.client.makeServerStreamRequest(path, encode, responseDeserialize, request, this.metadata);
+    const watchdog = setTimeout(() => call.cancel(), silenceMs);
+    addAbortSignal(this.signal, call);
     call.on('error', () => {}); // the loop throws it
     try {
       for await (const message of call) {
@@ -88,13 +100,12 @@ export class Wire {
       throw this.failure(error as grpc.ServiceError);
     } finally {
       clearTimeout(watchdog);
-      this.signal.removeEventListener('abort', cut);
-      cut();
+      call.cancel();
     }
   }
 
   /** Throws what a StreamEnd says, unless the stream is complete (section 6.5). */
-  ended({ reason, detail, retry_after_ms }: Message): void {
+  private ended({ reason, detail, retry_after_ms }: Message): void {
     this.hold(Number(retry_after_ms)); // WATCH-040
     const name = reasonOf(reason), action = name === 'NO_ACCESS' ? 'resync' : REASONS[name] ?? 'retry'; // WATCH-039
     if (reason !== 'REASON_UNSPECIFIED') throw new Failure(action, name, detail);
@@ -116,7 +127,7 @@ export class Wire {
         if (detail.retry_delay) this.hold(Number(detail.retry_delay.seconds) * 1000 + detail.retry_delay.nanos / 1e6);
       }
     } catch { /* details that cannot be decoded say nothing */ }
-    if (!REASONS[reason]) reason = '';
-    return new Failure(REASONS[reason] ?? STATUSES[error.code] ?? 'retry', reason, error.details ?? error.message);
+    const action = REASONS[reason] ?? STATUSES[grpc.status[error.code]] ?? 'retry';
+    return new Failure(action, REASONS[reason] ? reason : '', error.details ?? error.message);
   }
 }
