@@ -6,7 +6,7 @@ mod verify;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use futures::StreamExt;
 use gosync_conformance::client::{self, Launch, Listener};
-use gosync_conformance::mutants::{self, Fate};
+use gosync_conformance::mutants;
 use gosync_conformance::net::Wire;
 use gosync_conformance::process::Format;
 use gosync_conformance::report::{self, Form};
@@ -109,17 +109,22 @@ enum ReportCommand {
 #[derive(Args)]
 struct MutantsOptions {
     /// The command of a control adapter or a driver.
-    #[arg(long, value_name = "CMD")]
-    exec: String,
+    #[arg(long, value_name = "CMD", required_unless_present = "missing")]
+    exec: Option<String>,
     /// What the adapter wraps.
     #[arg(long, value_enum)]
     side: SideName,
     /// How it is spoken to.
     #[arg(long, value_enum, default_value = "protobuf")]
     format: FormatName,
-    /// Also write the table to FILE, as Markdown.
+    /// Also write the table to FILE, as Markdown: under the side's heading,
+    /// where FILE has such, and, of some mutants, beside the rows of others.
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
+    /// Run nothing: list what no mutant of the table guards, which are MUSTs
+    /// that none breaks, and checks that fail for none.
+    #[arg(long, requires = "table")]
+    missing: bool,
     /// Only each Nth mutant, from the Kth on; the first is the 0th.
     #[arg(long, value_name = "K/N", default_value = "0/1")]
     share: mutants::Share,
@@ -467,19 +472,26 @@ async fn mutants_mode(options: MutantsOptions) -> ExitCode {
         SideName::Server => mutants::Side::Server,
         SideName::Client => mutants::Side::Client,
     };
+    let file = options.table.as_deref();
+    let old = file.map(std::fs::read_to_string).and_then(Result::ok);
+    let Some(exec) = options.exec.filter(|_| !options.missing) else {
+        return match old {
+            Some(text) => missing(&mutants::Table::read(side, &text).missing(side)),
+            None => usage("the table cannot be read"),
+        };
+    };
+    let old = old.unwrap_or_default();
     let format = options.format.into();
-    let listed = match mutants::list(side, &options.exec, format).await {
+    let listed = match mutants::list(side, &exec, format).await {
         Ok(listed) => listed,
         Err(problem) => return fault(&problem),
     };
     let named: Vec<_> = listed
-        .into_iter()
+        .iter()
         .filter(|m| options.only.is_empty() || options.only.iter().any(|p| glob(p, &m.name)))
+        .cloned()
         .collect();
     let chosen = options.share.take(named);
-    let whole = options.only.is_empty() && options.share == mutants::Share::WHOLE;
-    let mut table =
-        String::from("| mutant | what it does wrong | breaks | fate |\n|---|---|---|---|\n");
     if chosen.is_empty() {
         return usage("the adapter lists no such mutant; mutants are in test builds only");
     }
@@ -487,41 +499,26 @@ async fn mutants_mode(options: MutantsOptions) -> ExitCode {
     let (mut bad, total) = (0, chosen.len());
     let mut over = Vec::new();
     let mut rows = futures::stream::iter(chosen)
-        .map(|mutant| mutants::run(side, &options.exec, format, seed, mutant))
+        .map(|mutant| mutants::run(side, &exec, format, seed, mutant))
         .buffered(options.jobs.max(1));
     while let Some(row) = rows.next().await {
         let mark = if row.good() { "ok  " } else { "BAD " };
         bad += usize::from(!row.good());
-        let fate = match &row.fate {
-            Fate::Caught(by) => format!("caught by {by}"),
-            Fate::CaughtElsewhere(by) => format!("caught, but not by its own check: {by}"),
-            Fate::Survived => "survived".to_owned(),
-            Fate::Inconclusive(why) => format!("inconclusive: {why}"),
-        };
-        table.push_str(&format!(
-            "| `{}` | {} | {} | {fate} |\n",
-            row.mutant.name,
-            row.mutant.about,
-            row.mutant.breaks.join(", ")
-        ));
         println!(
-            "{mark} {:<34} {:<20} {fate}",
+            "{mark} {:<34} {:<20} {}",
             row.mutant.name,
-            row.mutant.breaks.join(",")
+            row.mutant.breaks.join(","),
+            row.fate
         );
         over.push(row);
     }
-    // a part of them leaves most checks without one
-    if whole {
-        let left = mutants::unguarded(side, &over);
-        println!("{} checks fail for none of them", left.len());
-        table.push_str("\nChecks of the suite that fail for none of these:\n\n");
-        for name in left {
-            table.push_str(&format!("- `{name}`\n"));
-        }
+    let table = mutants::Table::read(side, &old).with(&listed, &over);
+    // a part of them leaves most without one
+    if over.len() == listed.len() {
+        missing(&table.missing(side));
     }
-    if let Some(file) = &options.table
-        && let Err(e) = std::fs::write(file, table)
+    if let Some(file) = file
+        && let Err(e) = std::fs::write(file, table.write_into(side, &old))
     {
         return fault(&format!("{}: {e}", file.display()));
     }
@@ -534,6 +531,28 @@ async fn mutants_mode(options: MutantsOptions) -> ExitCode {
     } else {
         ExitCode::SUCCESS
     }
+}
+
+/// Says what no mutant guards.
+fn missing(missing: &mutants::Missing) -> ExitCode {
+    for id in &missing.requirements {
+        println!("no mutant breaks {id}");
+    }
+    for name in &missing.checks {
+        println!("no mutant fails {name}");
+    }
+    if missing.partial > 0 {
+        println!(
+            "{} rows tell the first check that fails only: there are fewer than listed",
+            missing.partial
+        );
+    }
+    println!(
+        "{} requirements and {} checks without a mutant",
+        missing.requirements.len(),
+        missing.checks.len()
+    );
+    ExitCode::SUCCESS
 }
 
 fn crude_driver(kind: &str) -> ExitCode {

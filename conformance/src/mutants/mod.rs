@@ -1,12 +1,16 @@
 //! Runs the deliberately broken variants that an adapter lists. Knows none of
 //! their code: only names, and which requirements they break.
 
+mod table;
+
+pub use table::{Missing, Table};
+
 use crate::client::{self, Launch};
 use crate::net::Wire;
 use crate::process::Format;
 use crate::schema::driver::Mutant;
 use crate::server::{self, Adapter};
-use crate::suite::{Check, RunResult, Verdict};
+use crate::suite::{RunResult, Verdict};
 use std::collections::BTreeSet;
 
 /// What an adapter wraps.
@@ -157,26 +161,6 @@ impl std::str::FromStr for Share {
     }
 }
 
-/// The checks of a side's cases of which none of these mutants made any fail.
-pub fn unguarded(side: Side, rows: &[Row]) -> Vec<String> {
-    let declared: Vec<(&str, &[Check])> = match side {
-        Side::Server => {
-            let cases = server::cases::all();
-            cases.into_iter().map(|c| (c.name, c.checks)).collect()
-        }
-        Side::Client => {
-            let cases = client::cases::all();
-            cases.into_iter().map(|c| (c.name, c.checks)).collect()
-        }
-    };
-    let failed = |name: &String| rows.iter().any(|row| row.failed.contains(name));
-    declared
-        .into_iter()
-        .flat_map(|(case, checks)| checks.iter().map(move |c| format!("{case} {}", c.name)))
-        .filter(|name| !failed(name))
-        .collect()
-}
-
 fn failed(run: &RunResult) -> BTreeSet<String> {
     let checks = run
         .cases
@@ -245,14 +229,6 @@ mod tests {
         for bad in ["3/3", "1", "/", "0/0", "-1/2", "a/b"] {
             assert!(bad.parse::<Share>().is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_check_that_no_mutant_fails_is_told() {
-        let mut caught = row(&["A-001"], Fate::Survived);
-        let all = unguarded(Side::Server, &[]);
-        caught.failed.insert(all[0].clone());
-        assert_eq!(unguarded(Side::Server, &[caught]), all[1..]);
     }
 
     #[test]
