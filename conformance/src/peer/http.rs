@@ -313,10 +313,10 @@ async fn respond(
         } else {
             "no such call"
         };
-        return Ok(refuse(
-            &turn,
-            &Status::refused(Code::Unimplemented, "", text),
-        ));
+        let mut refused = refuse(&turn, &Status::refused(Code::Unimplemented, "", text));
+        let own = HeaderValue::from_static("gzip");
+        refused.headers_mut().insert("grpc-accept-encoding", own);
+        return Ok(refused);
     }
     if let Some(problem) = problems.first() {
         let status = Status::refused(Code::Internal, "", problem);

@@ -97,7 +97,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "right",
-                &["HELLO-006"],
+                &["HELLO-006", "HELLO-007"],
                 "with gosync-version 1 the push is applied",
             ),
             negative(
