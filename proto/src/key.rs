@@ -27,12 +27,16 @@ impl Key {
                 "key",
                 "is empty; a key has 1 to 512 bytes",
             )),
-            n if n > Key::MAX_BYTES && !mutant!(LongKeysTaken) => Err(Invalid::limit(
-                "key",
-                "max_key_bytes",
-                Key::MAX_BYTES as u64,
-                n as u64,
-            )),
+            n if n > Key::MAX_BYTES - usize::from(mutant!(LongestKeyRefused))
+                && !mutant!(LongKeysTaken) =>
+            {
+                Err(Invalid::limit(
+                    "key",
+                    "max_key_bytes",
+                    Key::MAX_BYTES as u64,
+                    n as u64,
+                ))
+            }
             _ => Ok(Key(bytes)),
         }
     }
@@ -225,7 +229,9 @@ impl RangeSet {
     pub fn new(ranges: Vec<KeyRange>) -> Result<RangeSet, Invalid> {
         let sorted = ranges
             .windows(2)
-            .all(|w| w[0].end().is_some_and(|e| e <= w[1].start()));
+            .all(|w| w[0].end().is_some_and(|e| e <= w[1].start()))
+            && !(mutant!(TouchingRangesRefused)
+                && ranges.windows(2).any(|w| w[0].end() == Some(w[1].start())));
         if sorted {
             Ok(RangeSet(ranges))
         } else {
@@ -311,7 +317,10 @@ impl SpaceId {
     /// # Errors
     /// [`Reason::Malformed`].
     pub fn new(id: &str) -> Result<SpaceId, Invalid> {
-        let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        let legal = |b: u8| match b {
+            b'.' | b'_' => !mutant!(DotsInSpacesRefused),
+            b => b.is_ascii_alphanumeric() || b == b'-',
+        };
         let proper = (1..=Self::MAX_BYTES).contains(&id.len()) && id.bytes().all(legal);
         if proper || mutant!(AnySpaceId) {
             Ok(SpaceId(id.into()))

@@ -102,7 +102,8 @@ impl Limits {
     /// [`crate::Reason::LimitExceeded`] naming the field.
     pub fn check_record(&self, record: &Record) -> Result<(), Invalid> {
         let value = record.content.value().len() as u64;
-        if value > self.max_value_bytes && !mutant!(ValueSizeUnchecked) {
+        let most = self.max_value_bytes - u64::from(mutant!(LargestValueRefused));
+        if value > most && !mutant!(ValueSizeUnchecked) {
             return Err(Invalid::limit(
                 "value",
                 "max_value_bytes",

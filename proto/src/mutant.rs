@@ -115,7 +115,7 @@ mutants! {
 
     // ---- the server's tree ----
     Server TombstonesOutOfTree "tombstones-out-of-tree" ["MERKLE-001"] "Fingerprints leave every tombstone out.";
-    Server OldTombstonesInTree "old-tombstones-in-tree" ["HIST-029"] "Fingerprints count tombstones below the horizon.";
+    Server OldTombstonesInTree "old-tombstones-in-tree" ["HIST-029", "MERKLE-003"] "Fingerprints count tombstones below the horizon.";
     Server TreeNotUpdated "tree-not-updated" ["MERKLE-005"] "The kept tree is not brought up to date.";
     Server AlwaysEqual "always-equal" ["HELLO-026"] "Hello calls every range equal.";
     Server OtherHorizonCompared "other-horizon-compared" ["HELLO-025"] "Hello compares fingerprints of another horizon.";
@@ -160,7 +160,7 @@ mutants! {
     Server PingsResented "pings-resented" ["TRANS-019"] "A third ping ends the connection.";
     Server DeadlineIgnored "deadline-ignored" ["TRANS-027"] "The deadline of a call is not looked at.";
     Server NoGzip "no-gzip" ["TRANS-014"] "Compressed requests are refused.";
-    Server RetiredToldToAll "retired-told-to-all" ["SEC-006"] "Who has no grant in a space is told that it was deleted.";
+    Server RetiredToldToAll "retired-told-to-all" ["SEC-006", "ERR-007"] "Who has no grant in a space is told that it was deleted.";
     Server OneRateForAll "one-rate-for-all" ["SEC-006"] "All callers share one rate.";
     Server GuessesUnlimited "guesses-unlimited" ["SEC-010"] "Tokens may be guessed at any rate.";
     Server UnknownFeatureRefused "unknown-feature-refused" ["EXT-004", "HELLO-009"] "Features of later versions are malformed.";
@@ -259,6 +259,109 @@ mutants! {
     Server PostForbidden "post-forbidden" ["TRANS-024"] "Pages may not post.";
     Server StatusHidden "status-hidden" ["TRANS-025"] "Pages do not see the status.";
     Server StreamsUntold "streams-untold" ["TRANS-016"] "The connection promises other streams than Hello.";
+
+    // ---- the server: something legal is refused, or not done ----
+    Server ChosenUntold "chosen-untold" ["HELLO-003"] "Hello does not say which version it chose.";
+    Server HighestOffered "highest-offered" ["HELLO-003"] "The highest offered version is chosen, spoken or not.";
+    Server NoVersionSpoken "no-version-spoken" ["HELLO-007"] "Calls after Hello are refused whatever version they name.";
+    Server UnwrittenRefused "unwritten-refused" ["MODEL-002"] "Hello is refused for a space that was never written to.";
+    Server OneSpace "one-space" ["MODEL-002"] "All spaces are one.";
+    Server DotsInSpacesRefused "dots-in-spaces-refused" ["MODEL-001"] "A space's name may have no dot and no underscore.";
+    Server LimitBelowFloor "limit-below-floor" ["LIMIT-001"] "Hello advertises a limit below its floor.";
+    Server WatchdogTooShort "watchdog-too-short" ["WATCH-028"] "The watchdog is no longer than the heartbeat interval.";
+    Server LoneFeatureUntold "lone-feature-untold" ["EXT-002", "EXT-003"] "A feature that is named alone is not answered.";
+    Server FingerprintsRefused "fingerprints-refused" ["HELLO-023"] "A Hello with fingerprints is malformed.";
+    Server ShortFingerprintsTaken "short-fingerprints-taken" ["HELLO-023"] "Fingerprints may be shorter than 32 bytes.";
+    Server StatusUnasked "status-unasked" ["HELLO-018"] "Who holds nothing is told a status.";
+    Server NewestCommitDoubted "newest-commit-doubted" ["HIST-016"] "Every newest commit is unknown.";
+    Server TagsForgotten "tags-forgotten" ["HIST-005"] "Tags are not kept.";
+    Server AllBehind "all-behind" ["HIST-015"] "Every cursor is behind the compaction.";
+    Server TouchingRangesRefused "touching-ranges-refused" ["MODEL-011"] "Ranges that touch are malformed.";
+    Server StartExcluded "start-excluded" ["MODEL-006", "MERKLE-002"] "A range does not hold the key that equals its start.";
+    Server EndIncluded "end-included" ["MODEL-006", "MERKLE-002"] "A range holds the key that equals its end.";
+    Server EndlessRangesEnd "endless-ranges-end" ["MODEL-006"] "A range without end ends at the byte ff.";
+    Server EmptyIsNotZero "empty-is-not-zero" ["MERKLE-001", "SNAP-013"] "The fingerprint of no records is a hash.";
+
+    // ---- the server: the most that limits allow ----
+    Both LongestKeyRefused "longest-key-refused" ["LIMIT-010", "SNAP-014"] "Keys of 512 bytes are too long.";
+    Server LargestValueRefused "largest-value-refused" ["LIMIT-002"] "A value of max_value_bytes is too large.";
+    Server MostRecordsRefused "most-records-refused" ["LIMIT-002"] "A push of max_push_records is too large.";
+    Server MostRangesRefused "most-ranges-refused" ["LIMIT-002"] "max_ranges ranges are too many.";
+    Server MostEntriesRefused "most-entries-refused" ["LIMIT-002"] "max_reconcile_entries entries are too many.";
+    Server FullAtQuota "full-at-quota" ["LIMIT-002"] "A space is full before its quota.";
+    Server ReplacedStillCounts "replaced-still-counts" ["PUSH-012"] "What a write replaces still counts for the quota.";
+    Server NoSkewAllowed "no-skew-allowed" ["CLOCK-005", "LIMIT-002"] "No version may be ahead of the clock.";
+    Server MessagesHalf "messages-half" ["LIMIT-002"] "Half of max_message_bytes is too large.";
+    Server MessagesUnbounded "messages-unbounded" ["LIMIT-003", "LIMIT-004"] "Messages may have any size.";
+    Server RateIgnored "rate-ignored" ["LIMIT-014"] "A caller may call at any rate.";
+
+    // ---- the server: records and verdicts ----
+    Both KeysFolded "keys-folded" ["MODEL-007"] "Keys are put into lower case.";
+    Both ValuesAsText "values-as-text" ["MODEL-016"] "Values are taken for UTF-8.";
+    Both SmallerReplicaWins "smaller-replica-wins" ["MODEL-017"] "At equal times the smaller replica id wins.";
+    Server SameVersionIsSame "same-version-is-same" ["MODEL-019"] "Records of one key and version are the same.";
+    Server DeletedForGood "deleted-for-good" ["MODEL-018"] "A deleted key takes no newer record.";
+    Server DamageStands "damage-stands" ["PUSH-011", "MODEL-023"] "Damaged content wins the merge.";
+    Server AppliedCalledUnchanged "applied-called-unchanged" ["PUSH-010"] "Applied records are called unchanged.";
+    Server VerdictsWithoutReason "verdicts-without-reason" ["PUSH-016"] "A rejection has no reason.";
+    Server GapsInCommit "gaps-in-commit" ["HIST-001", "HIST-002"] "The sequences of a push are not consecutive.";
+    Server OldTombstonesNotStored "old-tombstones-not-stored" ["MODEL-018"] "A tombstone below the horizon is called applied, and not stored.";
+    Server BelowHorizonRefused "below-horizon-refused" ["HIST-042"] "Records below the horizon are refused whoever sends them.";
+
+    // ---- the server: history ----
+    Server OneEpoch "one-epoch" ["HIST-010"] "Every new store has the same epoch.";
+    Server RestorePointsForgotten "restore-points-forgotten" ["HIST-012"] "The point at which an epoch was left is not remembered.";
+    Server HorizonFromTheStart "horizon-from-the-start" ["HIST-021"] "A new space has a horizon.";
+    Server HorizonNotStored "horizon-not-stored" ["HIST-022"] "Compaction does not store the horizon.";
+    Server HorizonFalls "horizon-falls" ["HIST-023"] "A further compaction lowers the horizon.";
+    Server PutsCompacted "puts-compacted" ["HIST-025"] "Compaction removes old records that are no tombstones.";
+
+    // ---- the server: streams ----
+    Server WatchUnserved "watch-unserved" ["WATCH-003", "WATCH-018"] "Watch is not served.";
+    Server WatchRepeatsLast "watch-repeats-last" ["WATCH-003"] "A watch begins with the record at its cursor.";
+    Server WatchHearsNothing "watch-hears-nothing" ["WATCH-027"] "A watch that has caught up brings nothing more.";
+    Server WatchTellsOtherTags "watch-tells-other-tags" ["WATCH-006", "HIST-005"] "The tags in a watch are not those of the commits.";
+    Server CheckpointTooEarly "checkpoint-too-early" ["WATCH-021"] "The checkpoint comes before the changes.";
+    Server CancelEndsAll "cancel-ends-all" ["WATCH-041"] "A reader that leaves ends the other streams.";
+    Server SlowReadersSkipped "slow-readers-skipped" ["WATCH-032"] "What a slow reader has no room for is dropped.";
+    Server EndsInError "ends-in-error" ["WATCH-037"] "A stream does not end with the status OK.";
+    Server SnapshotStartUnsaid "snapshot-start-unsaid" ["SNAP-002"] "A snapshot has no first message.";
+    Server SnapshotCompleteUnsaid "snapshot-complete-unsaid" ["SNAP-012"] "A snapshot does not say that it is complete.";
+    Server StatesReadLater "states-read-later" ["SNAP-001", "SNAP-013", "HIST-019"] "A snapshot's fingerprints are of a later state than its records.";
+    Server RecordsReadLater "records-read-later" ["SNAP-001", "HIST-019"] "Each chunk of a snapshot is of the state of its time.";
+    Server SnapshotBySignedBytes "snapshot-by-signed-bytes" ["MODEL-006", "SNAP-009"] "The records of a chunk come in the order of signed bytes.";
+    Server WantedTwice "wanted-twice" ["SNAP-031"] "Each range in wanted comes twice.";
+    Server TotalsUntold "totals-untold" ["SNAP-011"] "A snapshot does not tell its total.";
+    Server SnapshotNeverResumed "snapshot-never-resumed" ["SNAP-014"] "A resumed snapshot begins at the start.";
+    Server EmptyAfterKeyRefused "empty-after-key-refused" ["SNAP-014"] "An empty after_key is malformed.";
+    Server FirstRangeOnly "first-range-only" ["SNAP-007"] "A snapshot brings the first range only.";
+
+    // ---- the server: descents ----
+    Server NothingIsEqual "nothing-is-equal" ["RECON-017"] "No fingerprint counts as equal.";
+    Server AllIsEqual "all-is-equal" ["RECON-017"] "Every fingerprint counts as equal.";
+    Server EmptyIsEqual "empty-is-equal" ["RECON-017", "RECON-020"] "Where the server has nothing, all counts as equal.";
+    Server ItemsCalledEqual "items-called-equal" ["RECON-018"] "A part of which the items were told is called equal.";
+    Server BoundsRepeated "bounds-repeated" ["RECON-022"] "The inner bounds of a split do not ascend.";
+    Server NothingProcessed "nothing-processed" ["RECON-027"] "An answer breaks off before the first part.";
+    Server UnknownKindsTaken "unknown-kinds-taken" ["RECON-008"] "Parts of an unknown kind are passed over.";
+    Server MissingDigestsTaken "missing-digests-taken" ["RECON-008"] "Digests that are missing count as zeros.";
+    Server LowBoundsTaken "low-bounds-taken" ["RECON-003"] "A bound may be at or below the lower one.";
+    Server HorizonNeverRight "horizon-never-right" ["RECON-013"] "Every descent is computed at another horizon.";
+    Server ReconcileUnserved "reconcile-unserved" ["RECON-049", "RECON-017"] "Reconcile is offered and not served.";
+
+    // ---- the server: transport, callers and refusals ----
+    Server ReasonsMadeUp "reasons-made-up" ["ERR-004"] "Refusals name a reason that there is not.";
+    Server ExistingTold "existing-told" ["ERR-007"] "Who has no grant is told whether there is such a space.";
+    Server NoTokenValid "no-token-valid" ["HELLO-014", "TRANS-011"] "No token is valid.";
+    Server UnknownMethodsMissing "unknown-methods-missing" ["TRANS-001"] "A method that there is not is answered as a missing page.";
+    Server UnknownMetadataRefused "unknown-metadata-refused" ["TRANS-010"] "Metadata that nobody knows is refused.";
+    Server LongContentTypeRefused "long-content-type-refused" ["TRANS-003"] "Content types that name the encoding are refused.";
+    Server PlainRefused "plain-refused" ["TRANS-012"] "Uncompressed requests are refused.";
+    Server CompressedUnasked "compressed-unasked" ["TRANS-013"] "Answers are compressed for those who do not ask for it.";
+    Server EncodingsUntold "encodings-untold" ["TRANS-015"] "The refusal of a compression does not say which are known.";
+    Server DeadlineAtOnce "deadline-at-once" ["TRANS-027"] "A call with a deadline is given up at once.";
+    Server NoWeb "no-web" ["TRANS-002"] "gRPC-web is not served.";
+    Server VersionHeaderForbidden "version-header-forbidden" ["TRANS-024"] "Pages may not send their version.";
 
     // ---- the client's clock and writes ----
     Client FloorForgotten "floor-forgotten" ["CLOCK-003"] "The clock's floor is not kept.";

@@ -138,12 +138,19 @@ impl Record {
             order if mutant!(SmallerHashWins) => order.reverse(),
             order => order,
         };
-        let order = (self.version.cmp(&held.version))
-            .then_with(by_kind)
-            .then_with(|| match self.content == held.content {
-                true => Ordering::Equal,
-                false => by_hash(),
-            });
+        let by_version = match self.version.cmp(&held.version) {
+            order if mutant!(SmallerReplicaWins) && self.version.time == held.version.time => {
+                order.reverse()
+            }
+            order => order,
+        };
+        let order =
+            by_version
+                .then_with(by_kind)
+                .then_with(|| match self.content == held.content {
+                    true => Ordering::Equal,
+                    false => by_hash(),
+                });
         match order {
             Ordering::Greater => Merge::Wins,
             Ordering::Equal => Merge::Same,

@@ -63,6 +63,9 @@ impl TryFrom<Record> for crate::Record {
             .or(mutant!(VersionOptional).then(Default::default))
             .ok_or_else(|| Invalid::malformed("version", "is missing"))?;
         let content = match r.flags {
+            0 if mutant!(ValuesAsText) => {
+                Content::Put(String::from_utf8_lossy(&r.value).into_owned().into())
+            }
             0 => Content::Put(r.value),
             FLAG_TOMBSTONE if r.value.is_empty() || mutant!(TombstonesWithValue) => {
                 Content::Tombstone
@@ -79,7 +82,10 @@ impl TryFrom<Record> for crate::Record {
             }
         };
         Ok(Self {
-            key: Key::new(r.key)?,
+            key: Key::new(match mutant!(KeysFolded) {
+                false => r.key,
+                true => r.key.to_ascii_lowercase(),
+            })?,
             version: version.into(),
             content,
         })
@@ -103,7 +109,13 @@ impl TryFrom<&Range> for KeyRange {
         if inverted && mutant!(InvertedRangesTaken) {
             return Ok(KeyRange::all());
         }
-        KeyRange::new(&r.start, r.end.as_deref())
+        let above = |bound: &[u8]| [bound, &[0]].concat();
+        match &r.end {
+            _ if mutant!(StartExcluded) => KeyRange::new(&above(&r.start), r.end.as_deref()),
+            Some(end) if mutant!(EndIncluded) => KeyRange::new(&r.start, Some(&above(end))),
+            None if mutant!(EndlessRangesEnd) => KeyRange::new(&r.start, Some(&[0xff])),
+            end => KeyRange::new(&r.start, end.as_deref()),
+        }
     }
 }
 
@@ -148,7 +160,8 @@ impl Held {
     /// [`crate::Reason::Malformed`] or [`crate::Reason::LimitExceeded`].
     pub fn list_from_wire(list: &[HeldRanges], max_ranges: u64) -> Result<Vec<Held>, Invalid> {
         let total = list.iter().map(|h| h.ranges.len() as u64).sum();
-        if total > max_ranges && !mutant!(RangesUncounted) {
+        let most = max_ranges - u64::from(mutant!(MostRangesRefused));
+        if total > most && !mutant!(RangesUncounted) {
             return Err(Invalid::limit("held", "max_ranges", max_ranges, total));
         }
         let held = list

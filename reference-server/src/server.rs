@@ -263,7 +263,11 @@ impl Server {
         let max_message = usize::try_from(limits.max_message_bytes).unwrap_or(usize::MAX);
         let mut calls = SyncServiceServer::new(api)
             .send_compressed(CompressionEncoding::Gzip)
-            .max_decoding_message_size(max_message);
+            .max_decoding_message_size(match max_message {
+                _ if mutant!(MessagesUnbounded) => usize::MAX,
+                most if mutant!(MessagesHalf) => most / 2,
+                most => most,
+            });
         if !mutant!(NoGzip) {
             calls = calls.accept_compressed(CompressionEncoding::Gzip);
         }
@@ -292,9 +296,11 @@ impl Server {
         });
         let mut app = routes
             .into_axum_router()
-            .layer(from_fn_with_state(guarded, guard))
-            .layer(GrpcWebLayer::new())
-            .merge(probes(readiness.clone()));
+            .layer(from_fn_with_state(guarded, guard));
+        if !mutant!(NoWeb) {
+            app = app.layer(GrpcWebLayer::new());
+        }
+        app = app.merge(probes(readiness.clone()));
         app = match &self.config.static_files {
             Some(folder) => app.fallback_service(
                 Router::new()
@@ -330,7 +336,10 @@ fn readers() -> usize {
 pub fn open_store(db: &Database, clock: &WallClock) -> Result<Arc<dyn Store>, StartError> {
     let mut epoch = [0; 8];
     getrandom::fill(&mut epoch).map_err(StartError::Entropy)?;
-    let epoch = u64::from_ne_bytes(epoch);
+    let epoch = match mutant!(OneEpoch) {
+        false => u64::from_ne_bytes(epoch),
+        true => 1,
+    };
     Ok(match db {
         Database::Sqlite(path) => {
             let options = SqliteOptions {

@@ -37,7 +37,10 @@ pub fn cors(config: &CorsConfig, open_to_all: bool) -> CorsLayer {
         .allow_headers([
             header::AUTHORIZATION,
             header::CONTENT_TYPE,
-            header("gosync-version"),
+            header(match mutant!(VersionHeaderForbidden) {
+                false => "gosync-version",
+                true => "gosync-other",
+            }),
             header("grpc-timeout"),
             header("grpc-accept-encoding"),
             header("grpc-encoding"),

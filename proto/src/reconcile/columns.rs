@@ -259,7 +259,7 @@ pub(super) fn get_bound(column: &mut &[u8], lower: &[u8]) -> Result<Arc<[u8]>, F
     };
     *column = rest;
     // bytes that are kept are equal: what was added or dropped decides
-    if *added <= lower[kept..] {
+    if *added <= lower[kept..] && !mutant!(LowBoundsTaken) {
         return Err(flaw("are not ascending"));
     }
     let mut bound = [0; KeyRange::MAX_BOUND_BYTES];
@@ -275,6 +275,10 @@ pub(super) fn get_shorts<'a>(column: &mut &'a [u8], n: u64, len: usize) -> Resul
         .and_then(|n| n.checked_mul(len))
         .and_then(|bytes| column.split_at_checked(bytes));
     let Some((shorts, rest)) = taken else {
+        if mutant!(MissingDigestsTaken) {
+            *column = &[];
+            return Ok(&[0; 32][..len]);
+        }
         return Err(Flaw::new("digests", "has fewer digests than parts need"));
     };
     *column = rest;
@@ -328,7 +332,10 @@ impl<'a> Asked<'a> {
                 self.run.1 -= 1;
                 (self.run.0, 0)
             } else {
-                let (kind, n) = get_run(&mut self.parts)?;
+                let (kind, n) = match get_run(&mut self.parts)? {
+                    (3, n) if mutant!(UnknownKindsTaken) => (FINGERPRINT, n),
+                    run => run,
+                };
                 match (kind, n) {
                     (SKIP | FINGERPRINT, 0) if mutant!(EmptyRunsTaken) => continue,
                     (SKIP | FINGERPRINT, 0) => {
@@ -368,8 +375,10 @@ impl<'a> Asked<'a> {
         } else {
             Some(get_bound(&mut self.bounds, &self.lower)?)
         };
-        let range = KeyRange::of_bounds(self.lower.clone(), end.clone())
-            .map_err(|_| Flaw::new("bounds", "are not ascending"))?;
+        let range = match KeyRange::of_bounds(self.lower.clone(), end.clone()) {
+            Err(_) if mutant!(LowBoundsTaken) => KeyRange::all(),
+            range => range.map_err(|_| Flaw::new("bounds", "are not ascending"))?,
+        };
         match end {
             Some(end) => self.lower = end,
             None => self.ended = true,

@@ -137,7 +137,8 @@ fn check(
         if let Spoken::Items(shorts) = spoken {
             entries += (shorts.len() / digest_len) as u64;
         }
-        if entries > budget.max_entries && !mutant!(EntriesUncounted) {
+        let most = budget.max_entries - u64::from(mutant!(MostEntriesRefused));
+        if entries > most && !mutant!(EntriesUncounted) {
             return Err(Invalid::limit(
                 "parts",
                 "max_reconcile_entries",
@@ -205,6 +206,8 @@ impl<V: View, L, F: FnMut(&Key) -> Result<Option<Record>, L>> Answer<'_, V, F> {
             let own = self.view.summaries(&ranges).map_err(RespondError::View)?;
             compared.extend(own.iter().zip(shorts).map(|(own, short)| {
                 let equal = self.shortener.matches(&own.fingerprint, short)
+                    && !mutant!(NothingIsEqual)
+                    || mutant!(AllIsEqual)
                     || mutant!(FirstByteCompared)
                         && self.shortener.padded(&own.fingerprint)[0] == short[0];
                 (!equal).then_some(own.count)
@@ -221,6 +224,10 @@ impl<V: View, L, F: FnMut(&Key) -> Result<Option<Record>, L>> Answer<'_, V, F> {
     ) -> Result<(), RespondError<V::Error, L>> {
         let mut compared = compared.into_iter();
         while let Some((range, spoken)) = asked.next().map_err(Invalid::from)? {
+            if mutant!(NothingProcessed) {
+                self.resume_at = Some(range.start().to_vec());
+                return Ok(());
+            }
             match spoken {
                 Spoken::Items(items) => self.resolve(&range, items)?,
                 Spoken::Fingerprint(_) => match compared.next() {
@@ -232,7 +239,10 @@ impl<V: View, L, F: FnMut(&Key) -> Result<Option<Record>, L>> Answer<'_, V, F> {
                     // the server has nothing there, and says so
                     Some(Some(0)) => {
                         self.want(&range);
-                        self.runs.extend(RESOLVED);
+                        self.runs.extend(match mutant!(EmptyIsEqual) {
+                            false => RESOLVED,
+                            true => EQUAL,
+                        });
                         self.moved = true;
                     }
                     Some(Some(count)) => self.split(&range, count, differences, splits_left)?,
@@ -267,6 +277,10 @@ impl<V: View, L, F: FnMut(&Key) -> Result<Option<Record>, L>> Answer<'_, V, F> {
         let before = self.bounds.len() + self.digests.len();
         for (piece, own) in &pieces {
             if let Some(end) = piece.end().filter(|&end| range.end() != Some(end)) {
+                let end = match mutant!(BoundsRepeated) {
+                    false => end,
+                    true => piece.start(),
+                };
                 put_bound(&mut self.bounds, piece.start(), end);
             }
             self.shortener.append(&own.fingerprint, &mut self.digests);
@@ -327,7 +341,10 @@ impl<V: View, L, F: FnMut(&Key) -> Result<Option<Record>, L>> Answer<'_, V, F> {
         // a part of which nothing was processed has no answer
         if let Some(processed) = processed.filter(|_| here || cut.is_none()) {
             self.want(&processed);
-            self.runs.extend(RESOLVED);
+            self.runs.extend(match mutant!(ItemsCalledEqual) {
+                false => RESOLVED,
+                true => EQUAL,
+            });
             self.moved = true;
             for &found in &items.found {
                 self.lacking.add(!found && !mutant!(LackingUntold));

@@ -46,6 +46,9 @@ const DETAILS: &str = "grpc-status-details-bin";
 /// is read.
 pub async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     let Some(method) = method_name(request.uri().path()) else {
+        if mutant!(UnknownMethodsMissing) {
+            return axum::response::IntoResponse::into_response(http::StatusCode::NOT_FOUND);
+        }
         // health and reflection
         return guard.in_time(request, next).await;
     };
@@ -57,6 +60,10 @@ pub async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: 
     let mut response = match guard.let_in(method, request.headers(), peer) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
+            if mutant!(CompressedUnasked) {
+                let gzip = HeaderValue::from_static("gzip");
+                request.headers_mut().insert("grpc-accept-encoding", gzip);
+            }
             guard.refine(guard.in_time(request, next).await)
         }
         Err(refusal) => guard.refused(&refusal),
@@ -67,6 +74,9 @@ pub async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: 
             header::CACHE_CONTROL,
             HeaderValue::from_static("no-store, no-transform"),
         );
+    }
+    if mutant!(EncodingsUntold) {
+        response.headers_mut().remove("grpc-accept-encoding");
     }
     let code = status_code(response.headers()).unwrap_or(Code::Ok);
     let took = begun.elapsed();
@@ -90,11 +100,22 @@ impl Guard {
             });
         }
         let text = |name| headers.get(name).and_then(|v| v.to_str().ok());
+        let legal_refused = mutant!(UnknownMetadataRefused)
+            && headers.keys().any(|k| k.as_str().starts_with("x-any"))
+            || mutant!(LongContentTypeRefused)
+                && text("content-type").is_some_and(|t| t.ends_with("+proto"))
+            || mutant!(PlainRefused) && !headers.contains_key("grpc-encoding");
+        if legal_refused {
+            return Err(Refusal::new(Reason::Malformed, "this is not taken here"));
+        }
         let mut shown = text("authorization");
         if mutant!(TokenAnywhere) {
             shown = shown.or(text("x-authorization"));
         }
         let caller = self.identify(shown, peer)?;
+        if method != "Hello" && mutant!(NoVersionSpoken) {
+            check_version(None)?;
+        }
         if method != "Hello" && !mutant!(AnyVersionSpoken) {
             check_version(text("gosync-version"))?;
         }
@@ -133,6 +154,10 @@ impl Guard {
     /// The answer, or DEADLINE_EXCEEDED.
     async fn in_time(&self, request: Request, next: Next) -> Response {
         let asked = grpc_timeout(request.headers()).filter(|_| !mutant!(DeadlineIgnored));
+        let asked = asked.map(|asked| match mutant!(DeadlineAtOnce) {
+            false => asked,
+            true => Duration::ZERO,
+        });
         let limit = asked.map_or(self.request_timeout, |asked| {
             asked.min(self.request_timeout)
         });

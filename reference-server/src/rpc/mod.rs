@@ -83,9 +83,14 @@ impl Shell {
         let space = SpaceId::new(space)?;
         let access = caller.access(&space);
         if let Err(refusal) = access.check_any() {
-            return Err(match mutant!(RetiredToldToAll) && self.is_retired(&space) {
-                false => refusal,
-                true => Refusal::new(Reason::SpaceRetired, "the space was deleted for good"),
+            return Err(match self.known_as(&space) {
+                Some(SpaceStatus::Retired) if mutant!(RetiredToldToAll) => {
+                    Refusal::new(Reason::SpaceRetired, "the space was deleted for good")
+                }
+                Some(SpaceStatus::Active) if mutant!(ExistingTold) => {
+                    Refusal::new(refusal.reason, "the token grants no such access here")
+                }
+                _ => refusal,
             });
         }
         let bucket = match mutant!(OneRateForAll) {
@@ -94,6 +99,10 @@ impl Shell {
         };
         self.rate
             .take(bucket, Instant::now())
+            .or_else(|wait| match mutant!(RateIgnored) {
+                false => Err(wait),
+                true => Ok(()),
+            })
             .map_err(|wait| Refusal {
                 retry_after_ms: (wait.as_millis() as u64).max(1),
                 limit: Some(wire::LimitDetail {
@@ -116,14 +125,17 @@ impl Shell {
         })
     }
 
-    /// What nobody has to know before it is known who asks: for a mutant.
-    fn is_retired(&self, space: &SpaceId) -> bool {
+    /// What nobody has to know before it is known who asks: for mutants.
+    fn known_as(&self, space: &SpaceId) -> Option<SpaceStatus> {
+        if !(mutant!(RetiredToldToAll) || mutant!(ExistingTold)) {
+            return None;
+        }
         let state = self
             .service
             .store()
             .read(space)
             .and_then(|mut tx| tx.state());
-        state.is_ok_and(|state| state.status == SpaceStatus::Retired)
+        state.ok().map(|state| state.status)
     }
 
     /// Runs request logic on a thread that may block.
@@ -257,6 +269,9 @@ impl SyncService for SyncApi {
         &self,
         request: Request<wire::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
+        if mutant!(WatchUnserved) {
+            return Err(Status::unimplemented("no Watch"));
+        }
         self.0.answer(watch::run(&self.0, request).await)
     }
 
@@ -264,6 +279,9 @@ impl SyncService for SyncApi {
         &self,
         request: Request<wire::ReconcileRequest>,
     ) -> Result<Response<wire::ReconcileResponse>, Status> {
+        if mutant!(ReconcileUnserved) {
+            return Err(Status::unimplemented("no Reconcile"));
+        }
         self.0.answer(reconcile::run(&self.0, request).await)
     }
 

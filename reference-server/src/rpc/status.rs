@@ -91,6 +91,7 @@ pub fn to_status(refusal: &Refusal, limits: &Limits, now_ms: u64) -> Status {
         "google.rpc.ErrorInfo",
         &google::ErrorInfo {
             reason: match mutant!(ReasonsUnnamed) {
+                false if mutant!(ReasonsMadeUp) => "SOMETHING_ELSE".to_owned(),
                 false => refusal.reason.as_str().to_owned(),
                 true => String::new(),
             },

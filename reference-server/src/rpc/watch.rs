@@ -88,7 +88,12 @@ async fn follow(
             Some(message) => message,
             None => {
                 tokio::select! {
-                    () = outlet.gone() => return None,
+                    () = outlet.gone() => {
+                        if mutant!(CancelEndsAll) {
+                            shell.drain.cancel();
+                        }
+                        return None;
+                    }
                     changed = feed.changed(), if !mutant!(WatchWakesLate) => match changed {
                         Ok(()) => continue,
                         Err(_) => return Some(internal().to_stream_end()),

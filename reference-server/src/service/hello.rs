@@ -3,6 +3,7 @@
 
 use super::{Access, Asked, Refusal, Service, Standing};
 use crate::store::ReadTx;
+use gosync_proto::limits::Limits;
 use gosync_proto::wire;
 use gosync_proto::{Digest, Invalid, PROTOCOL_VERSION, Reason, Time, mutant};
 
@@ -39,11 +40,14 @@ impl Service {
         let offered = request
             .fingerprints
             .iter()
-            .map(|f| Digest::try_from(&f[..]))
+            .map(|f| match Digest::try_from(&f[..]) {
+                Err(_) if mutant!(ShortFingerprintsTaken) => Ok(Digest::ZERO),
+                digest => digest,
+            })
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| e.within("fingerprints"))?;
         let each = offered.len() == asked.ranges().count() || mutant!(FingerprintsUncounted);
-        if !offered.is_empty() && !each {
+        if !offered.is_empty() && (!each || mutant!(FingerprintsRefused)) {
             return Err(Invalid::malformed(
                 "fingerprints",
                 "are not as many as the ranges of held",
@@ -84,18 +88,26 @@ impl Service {
         if mutant!(HelloNeedsOrder) {
             standing.check_in_order()?;
         }
+        if mutant!(UnwrittenRefused) && standing.state.head() == 0 {
+            return Err(Refusal::no_access());
+        }
         Ok(wire::HelloResponse {
-            version: PROTOCOL_VERSION,
+            version: match request.versions.iter().max() {
+                _ if mutant!(ChosenUntold) => 0,
+                Some(highest) if mutant!(HighestOffered) => *highest,
+                _ => PROTOCOL_VERSION,
+            },
             features: FEATURES
                 .iter()
                 .map(|&f| f as i32)
                 .filter(|f| request.features.contains(f) || mutant!(FeaturesUnasked))
+                .filter(|_| !(mutant!(LoneFeatureUntold) && request.features.len() == 1))
                 .collect(),
             server_time_ms: match mutant!(HelloWithoutTime) {
                 false => standing.state.told_time(now_ms),
                 true => 0,
             },
-            limits: (!mutant!(LimitsUntold)).then(|| self.limits().to_wire()),
+            limits: (!mutant!(LimitsUntold)).then(|| told(self.limits())),
             grants: match mutant!(GrantsUntold) {
                 false => access.to_wire(),
                 true => Vec::new(),
@@ -110,4 +122,16 @@ impl Service {
             total_records,
         })
     }
+}
+
+/// The limits as they are told.
+fn told(limits: &Limits) -> wire::Limits {
+    let mut told = limits.to_wire();
+    if mutant!(LimitBelowFloor) {
+        told.max_push_records = 99;
+    }
+    if mutant!(WatchdogTooShort) {
+        told.watchdog_ms = told.heartbeat_interval_ms;
+    }
+    told
 }

@@ -260,5 +260,9 @@ fn wanted<'a>(
 }
 
 fn ranges_to_wire(ranges: &[KeyRange]) -> Vec<wire::Range> {
-    ranges.iter().map(Into::into).collect()
+    let mut told: Vec<wire::Range> = ranges.iter().map(Into::into).collect();
+    if mutant!(WantedTwice) {
+        told.extend_from_within(..);
+    }
+    told
 }

@@ -95,7 +95,8 @@ impl Batch {
         let space = SpaceId::new(&request.space)?;
         access.check_any()?;
         let count = request.records.len() as u64;
-        if count > limits.max_push_records && !mutant!(PushCountUnchecked) {
+        let most = limits.max_push_records - u64::from(mutant!(MostRecordsRefused));
+        if count > most && !mutant!(PushCountUnchecked) {
             let e = Invalid::limit(
                 "records",
                 "max_push_records",
@@ -197,8 +198,12 @@ impl Batch {
                         digest,
                         replaces,
                     });
+                    let outcome = match mutant!(AppliedCalledUnchanged) {
+                        false => wire::Outcome::Applied,
+                        true => wire::Outcome::Unchanged,
+                    };
                     wire::Verdict {
-                        outcome: wire::Outcome::Applied as i32,
+                        outcome: outcome as i32,
                         sequence: match mutant!(SequenceOfHead) {
                             false => head + applied.len() as u64,
                             true => head,
@@ -237,7 +242,10 @@ impl Batch {
                 }
                 (Fate::Reject(r), _) | (Fate::Apply { .. }, Err(r)) => wire::Verdict {
                     outcome: wire::Outcome::Rejected as i32,
-                    reason: r.reason.to_wire() as i32,
+                    reason: match mutant!(VerdictsWithoutReason) {
+                        false => r.reason.to_wire() as i32,
+                        true => 0,
+                    },
                     detail: r.detail,
                     ..Default::default()
                 },
@@ -246,6 +254,10 @@ impl Batch {
         let before = standing.state.position;
         if mutant!(AckWithoutStoring) {
             applied.pop();
+        }
+        if mutant!(OldTombstonesNotStored) {
+            let old = |a: &Applied| a.record.version.time < before.horizon;
+            applied.retain(|a| !(a.record.is_tombstone() && old(a)));
         }
         let stored = tx.commit(&applied, tag, now_ms);
         if !mutant!(FailureAcknowledged) {
@@ -288,7 +300,11 @@ impl Batch {
         if mutant!(ClockFollowsRecords) {
             clock_ms = clock_ms.max(standing.state.newest_time.millis());
         }
-        let newest_time = skew_bound(clock_ms, self.limits.max_clock_skew_ms);
+        let allowed = match mutant!(NoSkewAllowed) {
+            false => self.limits.max_clock_skew_ms,
+            true => 0,
+        };
+        let newest_time = skew_bound(clock_ms, allowed);
         self.records
             .iter()
             .map(|checked| match checked {
@@ -336,7 +352,8 @@ impl Batch {
         }
         let status = standing.for_key(&self.held, &record.key);
         let behind = behind_for(status, record.version, horizon) && !mutant!(BehindAccepted)
-            || mutant!(BehindRefusesAll) && status.behind_compaction;
+            || mutant!(BehindRefusesAll) && status.behind_compaction
+            || mutant!(BelowHorizonRefused) && time < horizon;
         if behind {
             return Some(Rejection::new(
                 Reason::BehindCompaction,
@@ -374,26 +391,34 @@ fn merge(
 ) -> Result<Fate, Refusal> {
     let apply = Fate::Apply { replaces: kept };
     let stands = |k: &Kept| {
-        record.version < k.version || record.version == k.version && !mutant!(TieByArrival)
+        record.version < k.version
+            || record.version == k.version && !mutant!(TieByArrival)
+            || mutant!(DeletedForGood) && k.tombstone
     };
     let Some(kept) = kept.filter(|k| stands(k) && !mutant!(LastArrivalWins)) else {
         return Ok(apply);
     };
     // damaged content counts as absent, also where its digest is the same
     let Some(stored) = tx.get(&record.key)? else {
-        return Ok(apply);
+        return Ok(match mutant!(DamageStands) {
+            false => apply,
+            true => Fate::Unchanged {
+                sequence: kept.sequence,
+            },
+        });
     };
-    Ok(if stored.digest == *digest {
+    let same = mutant!(SameVersionIsSame) && record.version == kept.version;
+    Ok(if stored.digest == *digest || same {
         Fate::Unchanged {
             sequence: kept.sequence,
         }
     } else {
         match record.merge_against(&stored.record) {
-            Merge::Wins => apply,
+            Merge::Wins if !mutant!(DeletedForGood) => apply,
             Merge::Same => Fate::Unchanged {
                 sequence: kept.sequence,
             },
-            Merge::Loses => Fate::Superseded {
+            Merge::Wins | Merge::Loses => Fate::Superseded {
                 sequence: kept.sequence,
                 winner: stored.record,
             },
@@ -422,7 +447,11 @@ impl Room {
     fn take(&mut self, record: &Record, replaces: Option<Kept>) -> Option<Rejection> {
         let old = replaces.map_or((0, 0), |k| (1, k.size));
         let records = (self.records + 1).saturating_sub(old.0);
-        let bytes = (self.bytes + record.size() as u64).saturating_sub(old.1);
+        let freed = match mutant!(ReplacedStillCounts) {
+            false => old.1,
+            true => 0,
+        };
+        let bytes = (self.bytes + record.size() as u64).saturating_sub(freed);
         for (name, quota, before, after) in [
             (
                 "max_space_records",
@@ -438,7 +467,8 @@ impl Room {
             ),
         ] {
             let grows = after > before || mutant!(QuotaOnShrink);
-            if quota != 0 && after > quota && grows && !mutant!(QuotaIgnored) {
+            let full = after > quota || mutant!(FullAtQuota) && after == quota;
+            if quota != 0 && full && grows && !mutant!(QuotaIgnored) {
                 return Some(Rejection::new(
                     Reason::QuotaExceeded,
                     format!("the space is full: {name} is {quota}, this would make it {after}"),

@@ -6,7 +6,7 @@ use crate::store::{ReadTx, StoreError};
 use gosync_proto::limits::Limits;
 use gosync_proto::wire;
 use gosync_proto::wire::snapshot_response::Event;
-use gosync_proto::{Key, KeyRange, Reason, Record, Time, mutant};
+use gosync_proto::{Key, KeyRange, Reason, Record, SpaceId, Time, mutant};
 use std::ops::ControlFlow;
 
 /// The messages of the stream go through this, one by one; it may block, and
@@ -32,7 +32,8 @@ impl Service {
         let asked = Asked::check_ranges(self, access, &request.space, &request.held)?;
         // the empty string is below every key and excludes nothing
         let after = match request.after_key.as_deref() {
-            None | Some([]) => None,
+            None => None,
+            Some([]) if !mutant!(EmptyAfterKeyRefused) => None,
             Some(key) => Some(Key::new(key).map_err(|e| e.within("after_key"))?),
         };
         let newest = request.newest_commit.map(Into::into);
@@ -51,6 +52,9 @@ impl Service {
         }
         // the entries of the request may come in any order
         let mut scope: Vec<&KeyRange> = asked.ranges().collect();
+        if mutant!(FirstRangeOnly) {
+            scope.truncate(1);
+        }
         scope.sort();
         let rest: Vec<KeyRange> = scope
             .iter()
@@ -67,18 +71,27 @@ impl Service {
             position: (!mutant!(SnapshotNowhere)).then(|| standing.state.position.to_wire()),
             held: standing.held_to_wire(),
             restore_points: standing.ancestry.to_wire(),
-            total_records,
+            total_records: match mutant!(TotalsUntold) {
+                false => total_records,
+                true => 0,
+            },
             total_bytes,
             wanted: ranges_to_wire(&wanted(&mut *tx, scope.into_iter())?),
         };
         let mut emit = |event| emit(wire::SnapshotResponse { event: Some(event) });
-        if emit(Event::Start(start)).is_break() {
+        if !mutant!(SnapshotStartUnsaid) && emit(Event::Start(start)).is_break() {
             return Ok(());
         }
         let budget = self.message_bytes(request.max_response_bytes);
         let sent = send_records(&mut *tx, &rest, horizon, budget, &mut |mut records| {
             if mutant!(SnapshotBackwards) {
                 records.reverse();
+            }
+            if mutant!(SnapshotBySignedBytes) {
+                records.sort_by_key(|r| r.key.iter().map(|b| *b as i8).collect::<Vec<_>>());
+            }
+            if mutant!(RecordsReadLater) {
+                self.read_anew(&asked.space, &mut records);
             }
             emit(Event::Chunk(wire::SnapshotChunk { records }))
         })?;
@@ -94,11 +107,34 @@ impl Service {
             });
         }
         if sent.is_continue() {
+            let states = match mutant!(StatesReadLater) {
+                false => states,
+                true => {
+                    let later =
+                        self.with_tree(&asked.space, |tree, _| range_states(tree, asked.ranges()));
+                    later?.0
+                }
+            };
             let complete = Event::Complete(wire::SnapshotComplete { ranges: states });
-            let _ =
-                emit(complete).is_continue() && emit(Event::End(Default::default())).is_continue();
+            let _ = (mutant!(SnapshotCompleteUnsaid) || emit(complete).is_continue())
+                && emit(Event::End(Default::default())).is_continue();
         }
         Ok(())
+    }
+}
+
+impl Service {
+    /// The records as they are now: for a mutant.
+    fn read_anew(&self, space: &SpaceId, records: &mut [wire::Record]) {
+        let Ok(mut now) = self.store().read(space) else {
+            return;
+        };
+        for record in records {
+            let key = Key::new(&record.key[..]);
+            if let Some(Ok(Some(stored))) = key.ok().map(|key| now.get(&key)) {
+                *record = stored.record.into();
+            }
+        }
     }
 }
 
@@ -106,6 +142,7 @@ impl Service {
 fn rest_of(range: &KeyRange, after: Option<&Key>) -> Option<KeyRange> {
     match after {
         None => Some(range.clone()),
+        Some(_) if mutant!(SnapshotNeverResumed) => Some(range.clone()),
         Some(key) if mutant!(SnapshotAfterInclusive) => KeyRange::new(key.as_bytes(), None)
             .ok()
             .and_then(|above| above.intersect(range)),

@@ -43,10 +43,14 @@ impl Standing {
         let judge = Judge {
             ancestry: &ancestry,
             head: state.head(),
-            compacted_through: state.compacted_through,
+            compacted_through: match mutant!(AllBehind) {
+                false => state.compacted_through,
+                true => u64::MAX,
+            },
         };
         let mut place = |cursor: Option<Cursor>| -> Result<HistoryStatus, Refusal> {
             let tag = match cursor {
+                Some(_) if mutant!(TagsForgotten) => None,
                 Some(c) => tx.tag_at(c.point.sequence)?,
                 None => None,
             };
@@ -63,6 +67,10 @@ impl Standing {
             }
         };
         let newest = newest_commit.map(|c| place(Some(c))).transpose()?;
+        let newest = newest.map(|status| match mutant!(NewestCommitDoubted) {
+            false => status,
+            true => judge.unknown(),
+        });
         let newest = newest.filter(|_| !mutant!(NewestCommitIgnored));
         let worst = |status: HistoryStatus| newest.map_or(status, |n| status.worse(n));
         let outside = worst(place(None)?);
@@ -114,6 +122,9 @@ impl Standing {
     /// The statuses as answers carry them.
     pub fn held_to_wire(&self) -> Vec<wire::HistoryStatus> {
         let mut held: Vec<_> = self.held.iter().map(|s| s.to_wire()).collect();
+        if mutant!(StatusUnasked) && held.is_empty() {
+            held.push(self.outside.to_wire());
+        }
         if mutant!(StatusesBackwards) {
             held.reverse();
         }

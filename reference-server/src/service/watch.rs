@@ -53,6 +53,7 @@ impl Service {
         let starts: Vec<u64> = held
             .iter()
             .map(|h| h.cursor.map_or(0, |c| c.point.sequence))
+            .map(|s| s.saturating_sub(u64::from(mutant!(WatchRepeatsLast))))
             .collect();
         let mut watch = Watch {
             service: self.clone(),
@@ -136,7 +137,8 @@ impl Watch {
             if self.finished {
                 return Ok(None);
             }
-            if let Some(page) = self.read_page(now_ms)? {
+            let early = mutant!(CheckpointTooEarly) && self.checkpoint_due;
+            if !early && let Some(page) = self.read_page(now_ms)? {
                 self.read_until = page.read_until;
                 if let Some(cursor) = page.cursor {
                     self.advance(cursor);
@@ -144,7 +146,7 @@ impl Watch {
                 if !page.records.is_empty() {
                     return Ok(Some(event(Event::Changes(wire::Changes {
                         records: page.records.into_iter().map(Into::into).collect(),
-                        cursor: page.cursor.or(self.untimely()).map(Cursor::to_wire),
+                        cursor: page.cursor.or(self.untimely()).map(told),
                     }))));
                 }
             } else if self.checkpoint_due && !mutant!(NoCheckpoint) {
@@ -187,7 +189,8 @@ impl Watch {
             self.generation = state.generation;
             self.checkpoint_due = true;
         }
-        if self.delivered == Some(head) {
+        let deaf = mutant!(WatchHearsNothing) && self.delivered.is_some() && !self.checkpoint_due;
+        if self.delivered == Some(head) || deaf {
             return Ok(None);
         }
         let mut found: Vec<(u64, Record)> = Vec::new();
@@ -279,7 +282,7 @@ impl Watch {
         let (answer, _) = self.service.with_tree(&self.space, |tree, tx| {
             let state = self.judge(tx)?.state;
             let position = state.position;
-            if self.delivered != Some(position.head) {
+            if self.delivered != Some(position.head) && !mutant!(CheckpointTooEarly) {
                 return Ok(None);
             }
             let ranges = self.held.iter().flat_map(|h| &h.ranges);
@@ -294,6 +297,15 @@ impl Watch {
         })?;
         answer
     }
+}
+
+/// The end of a commit as the stream tells it.
+fn told(end: Cursor) -> wire::Cursor {
+    let mut told = end.to_wire();
+    if mutant!(WatchTellsOtherTags) {
+        told.tag ^= 1;
+    }
+    told
 }
 
 fn event(event: Event) -> wire::WatchResponse {

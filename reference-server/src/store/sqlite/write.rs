@@ -25,6 +25,9 @@ impl Session<&Connection> {
         let id = self.conn.last_insert_rowid();
         self.id = Some(id);
         self.state.status = SpaceStatus::Active;
+        if mutant!(HorizonFromTheStart) {
+            self.state.position.horizon = Time(1);
+        }
         Ok(id)
     }
 
@@ -87,7 +90,10 @@ impl WriteTx for Session<&Connection> {
         for applied in records {
             let record = &applied.record;
             let size = record.size() as u64;
-            sequence += 1;
+            sequence += match mutant!(GapsInCommit) {
+                false => 1,
+                true => 2,
+            };
             if let Some(old) = &applied.replaces {
                 delete_row(&mut delete, row_id(space, old.sequence)?)?;
                 state.records -= 1;
@@ -213,10 +219,16 @@ impl WriteTx for Session<&Connection> {
         };
         let rows = self
             .conn
-            .prepare_cached(
-                "SELECT sequence, size FROM records INDEXED BY tombstones
-                 WHERE space = ?1 AND flags = 1 AND time < ?2 AND arrived_ms <= ?3 LIMIT ?4",
-            )
+            .prepare_cached(match mutant!(PutsCompacted) {
+                false => {
+                    "SELECT sequence, size FROM records INDEXED BY tombstones
+                     WHERE space = ?1 AND flags = 1 AND time < ?2 AND arrived_ms <= ?3 LIMIT ?4"
+                }
+                true => {
+                    "SELECT sequence, size FROM records
+                     WHERE space = ?1 AND time < ?2 AND arrived_ms <= ?3 LIMIT ?4"
+                }
+            })
             .and_then(|mut s| {
                 s.query_map(
                     (
@@ -241,7 +253,14 @@ impl WriteTx for Session<&Connection> {
             state.bytes = state.bytes.saturating_sub(*size);
         }
         let state = &mut self.state;
-        state.position.horizon = state.position.horizon.max(step.horizon);
+        state.position.horizon = match state.position.horizon {
+            Time::ZERO => step.horizon,
+            before if mutant!(HorizonFalls) => Time(before.0 - 1),
+            before => before.max(step.horizon),
+        };
+        if mutant!(HorizonNotStored) {
+            state.position.horizon = Time::ZERO;
+        }
         self.save_state()?;
         Ok(rows.len())
     }
@@ -300,8 +319,16 @@ pub(super) fn begin_epoch(conn: &Connection, epoch: Epoch, now_ms: u64) -> Resul
         return Ok(());
     }
     conn.execute(
-        "INSERT INTO restore_points (space, ordinal, sequence)
-         SELECT id, (SELECT max(ordinal) FROM epochs), head FROM spaces WHERE head > 0",
+        match mutant!(RestorePointsForgotten) {
+            false => {
+                "INSERT INTO restore_points (space, ordinal, sequence)
+                 SELECT id, (SELECT max(ordinal) FROM epochs), head FROM spaces WHERE head > 0"
+            }
+            true => {
+                "INSERT INTO restore_points (space, ordinal, sequence)
+                 SELECT id, (SELECT max(ordinal) FROM epochs), 0 FROM spaces WHERE head > 0"
+            }
+        },
         [],
     )
     .map_err(failed)?;
