@@ -14,8 +14,8 @@ const ranges = (wanted: Message[]): Range[] =>
 export async function heal(s: Session): Promise<void> {
   const { replica, store } = s;
   replica.healed = true;
-  const anew = !s.heals || replica.partial || store.data.clean.size === 0 || replica.unequal >= 2; // RECON-045
-  settle(s, (anew ? undefined : await reconcile(s)) ?? (await snapshot(s)));
+  const byReconcile = s.heals && !replica.partial && store.data.clean.size > 0 && replica.unequal < 2; // RECON-045
+  settle(s, (byReconcile ? await reconcile(s) : undefined) ?? (await snapshot(s)));
 }
 
 /** Finds nothing where it is better given up for a Snapshot. */

@@ -27,6 +27,7 @@ export class Session {
     const equal = await this.hello(), { here } = this, { cursor, damaged } = this.store.data;
     if (equal) settle(this, { at: here, received: new Map(), lacks: new Set(), wanted: [] }); // HELLO-029
     else if (!cursor || damaged || here.lineage !== LINEAGES[0] || here.behind) await heal(this); // HIST-020
+    else this.replica.partial = undefined; // what a Snapshot left is of no use where Watch goes on
     for (let round = 0; round < 4; round++) {
       await push.all();
       if (await watch(this, push, live)) await heal(this);
