@@ -440,7 +440,6 @@ mutants! {
     Client PartsOverruleWhole "parts-overrule-whole" ["RECON-037"] "A range that differs is closed when all of its parts are equal.";
     Client MovedIsContradiction "moved-is-contradiction" ["RECON-052"] "A server that changed between two answers counts as one that contradicts itself.";
     Client ContradictionBorne "contradiction-borne" ["RECON-030"] "A server may contradict itself with digests of full length.";
-    Client BulkNotSeen "bulk-not-seen" ["RECON-047"] "A session goes on whatever its first answer shows.";
     Client LongSessionFirst "long-session-first" ["CLIENT-030"] "Nothing is pushed before a long reconciliation.";
     Client VerifyLooksAtNothing "verify-looks-at-nothing" ["CLIENT-043"] "A verification does not hash what is stored.";
     Client SaltPerRequest "salt-per-request" ["RECON-005"] "Each request of a session has another salt.";

@@ -20,13 +20,8 @@ const TYPESCRIPT: &[&str] = &[
     "grpc",
 ];
 
-/// What is only recommended (RECON-047, CLIENT-030: SHOULD), and what small clients do without.
-const WITHOUT: &[&str] = &[
-    "--skip",
-    "reconcile/most-parts-differ",
-    "--skip",
-    "snapshot/push-first",
-];
+/// What is only recommended (CLIENT-030: SHOULD), and what small clients do without.
+const WITHOUT: &[&str] = &["--skip", "snapshot/push-first"];
 
 /// What the example server claims.
 const SERVER: &[&str] = &["--profile", "core", "--transport", "grpc"];

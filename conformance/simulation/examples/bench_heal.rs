@@ -157,6 +157,7 @@ struct Bench {
     space: SpaceId,
     ledger: Ledger,
     chance: Chance,
+    value_bytes: usize,
 }
 
 impl Bench {
@@ -202,6 +203,7 @@ impl Bench {
             space,
             ledger,
             chance,
+            value_bytes: args.bytes,
         };
         bench.device.open();
         bench.rest()?;
@@ -333,7 +335,7 @@ impl Bench {
                     time: Time::from_millis(EPOCH_MS + self.executor.now_ms()),
                     replica: ReplicaId(self.chance.bits()),
                 },
-                content: Content::Put(vec![b'+'; 219].into()),
+                content: Content::Put(vec![b'+'; self.value_bytes].into()),
             }),
         };
         if let Some(record) = &record {

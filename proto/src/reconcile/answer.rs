@@ -43,9 +43,6 @@ pub struct Step {
     pub different: Vec<KeyRange>,
     /// Where the server's content is damaged.
     pub wanted: RangeSet,
-    /// The session's first answer shows that most of many records lie in parts
-    /// that differ: a Snapshot costs less than going on (RECON-047).
-    pub bulk: bool,
 }
 
 /// A key of the replica's that the server has no record under.
@@ -146,9 +143,6 @@ pub(super) struct Findings {
     pub differing: Vec<(KeyRange, Digest)>,
     /// Keys under which something differs.
     pub keys: Vec<Key>,
-    /// The replica's own records in parts, as fine as they are told, that are
-    /// equal, and that differ.
-    pub weights: (u64, u64),
 }
 
 fn wanted_ranges(wanted: &[wire::Range]) -> Result<RangeSet, PeerMisbehaved> {
@@ -202,7 +196,6 @@ pub(super) fn read<V: View>(
         match answer.next_part()? {
             (EQUAL, _) => {
                 answer.check_compared(asked)?;
-                found.weights.0 += asked.open.records;
                 step.resolved.push(asked.open.range.clone());
             }
             (SPLIT, n) => answer.split(asked, n)?,
@@ -344,7 +337,6 @@ impl<'a> Answer<'a> {
                 if differs && mutant!(DifferingPartsLeft) {
                     passed_over = true;
                 } else if differs {
-                    found.weights.1 += own.count;
                     found.differing.push((piece.clone(), own.fingerprint));
                     let repeated = mutant!(SplitRepeated) && piece == *range;
                     open.push(Open {
@@ -359,7 +351,6 @@ impl<'a> Answer<'a> {
                         full: *full,
                     });
                 } else {
-                    found.weights.0 += own.count;
                     step.resolved.push(piece);
                 }
                 if i + 1 == end {
@@ -413,9 +404,6 @@ impl<'a> Answer<'a> {
                 .map_err(TurnError::View)?,
         }
         let keys = lacking.finish();
-        let differing = asked.open.records.min(keys.len() as u64);
-        found.weights.0 += asked.open.records - differing;
-        found.weights.1 += differing;
         if !keys.is_empty() {
             step.different.push(processed.clone());
             found.keys.extend(keys);

@@ -382,7 +382,6 @@ impl Initiator {
         let shortener = Shortener::new(self.keys, self.digest_len);
         let head = response.position.as_ref().and_then(|p| p.head);
         let (mut step, found) = read(view, &self.asked, shortener, response)?;
-        step.bulk = self.rounds == 1 && !found.open.is_empty() && plan::bulk_pays(found.weights);
         let cut = found.cut.clone();
         self.doubt(view, &mut step, found, &head)?;
         self.asked.clear();

@@ -10,8 +10,6 @@
 //! like δ parts of m/δ records with one difference each, so
 //! k = δ·(m/δ·q/p)^(1/(s+1)).
 
-use crate::mutant;
-
 /// Bytes of a coded bound, typically.
 const BOUND_BYTES: f64 = 3.0;
 
@@ -42,13 +40,6 @@ pub(super) fn parts(records: u64, differences: f64, splits_left: u32, digest_len
     let alone = records as f64 / differences;
     let k = differences * (alone / price).powf(1.0 / f64::from(splits_left + 1));
     (k.round() as u64).clamp(2, records.max(2)) as usize
-}
-
-/// Whether most of a replica's own records, `same` and `different` by the parts
-/// that they lie in, lie in parts that differ. Of few records it does not matter:
-/// one more request lists them.
-pub(super) fn bulk_pays((same, different): (u64, u64)) -> bool {
-    same + different > LIST_AT_LAST && different > same && !mutant!(BulkNotSeen)
 }
 
 /// Expected differences in a part that differs, when `differing` of `named`

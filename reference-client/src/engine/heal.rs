@@ -31,8 +31,6 @@ pub(super) struct Healing {
     stale: u32,
     /// Both sides were seen to be equal at the end.
     pub equal: bool,
-    /// A Snapshot costs less than going on.
-    bulk: bool,
 }
 
 /// How many answers from a state that the replica is ahead of are asked again
@@ -64,7 +62,6 @@ impl Healing {
             healed: Healed::default(),
             stale: 0,
             equal: false,
-            bulk: false,
         }
     }
 }
@@ -281,7 +278,6 @@ impl Engine {
             }
             Err(e) => return Err(CallError::misbehaved(e.to_string())),
         };
-        healing.bulk = step.bulk && healing.strays.is_empty();
         healing.healed.rounds = descent.rounds();
         let found: BTreeSet<&Key> = step
             .records
@@ -362,9 +358,6 @@ impl Engine {
             healing.ahead.extend(merged.ahead);
         }
         self.publish(merged.outcome);
-        if self.healing.as_ref().is_some_and(|h| h.bulk) {
-            return self.take_snapshot_instead();
-        }
         self.ask();
     }
 

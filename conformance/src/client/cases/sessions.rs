@@ -2,7 +2,7 @@
 //! progress, answers that contradict one another, and what is better done by a
 //! Snapshot, or before.
 
-use super::tools::{calls, from_hello, held_of, reconciles, reply, runs, server_loses};
+use super::tools::{calls, from_hello, held_of, reply, runs, server_loses};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::context::pushed;
 use crate::client::{Cx, Replica};
@@ -84,21 +84,6 @@ pub const CASES: &[Case<Cx>] = &[
             positive("done", &["RECON-050"], "the next session ends well"),
         ],
         run: |cx| Box::pin(contradiction(cx)),
-    },
-    Case {
-        name: "reconcile/most-parts-differ",
-        profile: Profile::Heal,
-        needs: &[Need::Reconcile],
-        about: "Two thousand records, all of which differ.",
-        checks: &[
-            positive(
-                "snapshot",
-                &["RECON-047"],
-                "after its first answer the session makes way for a Snapshot",
-            ),
-            positive("done", &["RECON-032"], "both sides end equal"),
-        ],
-        run: |cx| Box::pin(most_differ(cx)),
     },
     Case {
         name: "snapshot/push-first",
@@ -407,37 +392,6 @@ async fn contradiction(cx: Cx) -> Result<(), Stop> {
         "the cursor that it had",
         format!("{old:x?}, then {new:x?}"),
     );
-    same_as_server(&cx, "done", &replica).await
-}
-
-async fn most_differ(cx: Cx) -> Result<(), Stop> {
-    let replica = settled(&cx, &many()).await?;
-    restored(&cx).await;
-    let space = cx.space().to_owned();
-    cx.server(|p| {
-        p.service.with_space(&space, |s| {
-            for stored in s.records.values_mut() {
-                // too much for one answer
-                stored.record.value = vec![b'v'; 200];
-                stored.record.time = time(8_000);
-            }
-        });
-    })
-    .await;
-    let before = cx.seen().await.len();
-    sync_patiently(&replica, &cx).await?;
-    let seen = cx.seen().await.split_off(before);
-    let first = seen.iter().position(|s| s.method == "Reconcile");
-    let after = first.map_or(&seen[..], |at| &seen[at + 1..]);
-    let next = after.first().map(|s| s.method.clone());
-    cx.check(
-        "snapshot",
-        next.as_deref() == Some("Snapshot")
-            || first.is_none() && !calls(&seen, "Snapshot").is_empty(),
-        "a Snapshot after the first answer",
-        format!("{next:?}, {} Reconcile", reconciles(&seen).len()),
-    );
-    sync_patiently(&replica, &cx).await?;
     same_as_server(&cx, "done", &replica).await
 }
 

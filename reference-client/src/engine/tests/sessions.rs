@@ -160,20 +160,6 @@ fn healing() -> Rig {
 }
 
 #[test]
-fn most_parts_differ_so_a_snapshot_takes_the_place_of_the_session() {
-    let mut rig = healing();
-    let others: Vec<Record> = many(2_000, "other");
-    rig.reconcile(&others, position(2, 9, 0), status(Rewound, false));
-    assert_eq!(rig.phase(), Phase::Bootstrapping);
-    assert_eq!(snapshot(&rig).held.len(), 1);
-    let mut rig = healing();
-    let mut others = many(2_000, "v");
-    others[700] = record("k00700", 2, Some("other"));
-    rig.reconcile(&others, position(2, 9, 0), status(Rewound, false));
-    assert_eq!(rig.phase(), Phase::Healing);
-}
-
-#[test]
 fn a_session_that_leads_nowhere_is_given_up_for_a_snapshot() {
     let mut rig = healing();
     for i in 1..=64 {
