@@ -296,9 +296,9 @@ mutants! {
     Server RateIgnored "rate-ignored" ["LIMIT-014"] "A caller may call at any rate.";
 
     // ---- the server: records and verdicts ----
-    Both KeysFolded "keys-folded" ["MODEL-007"] "Keys are put into lower case.";
-    Both ValuesAsText "values-as-text" ["MODEL-016"] "Values are taken for UTF-8.";
-    Both SmallerReplicaWins "smaller-replica-wins" ["MODEL-017"] "At equal times the smaller replica id wins.";
+    Server KeysFolded "keys-folded" ["MODEL-007"] "Keys are sent in lower case.";
+    Both ValuesAsText "values-as-text" ["MODEL-016"] "Values are sent as if they were UTF-8.";
+    Server SmallerReplicaWins "smaller-replica-wins" ["MODEL-017"] "At equal times the smaller replica id wins.";
     Server SameVersionIsSame "same-version-is-same" ["MODEL-019"] "Records of one key and version are the same.";
     Server DeletedForGood "deleted-for-good" ["MODEL-018"] "A deleted key takes no newer record.";
     Server DamageStands "damage-stands" ["PUSH-011", "MODEL-023"] "Damaged content wins the merge.";
@@ -373,7 +373,7 @@ mutants! {
     Client BatchTornApart "batch-torn-apart" ["PUSH-024"] "A batch is pushed without `atomic`.";
     Client TwoOfOneKey "two-of-one-key" ["PUSH-006"] "Two writes of one key go into one push.";
     Client VerdictNotAwaited "verdict-not-awaited" ["CLIENT-014"] "A write overtakes the open verdict on an earlier one.";
-    Client RejectedForgotten "rejected-forgotten" ["CLIENT-010", "PUSH-027"] "A rejected write is dropped.";
+    Client RejectedForgotten "rejected-forgotten" ["CLIENT-010", "PUSH-027", "LIMIT-009", "ERR-009"] "A rejected write is dropped.";
     Client BeatenWritesStay "beaten-writes-stay" ["CLIENT-015"] "A write stays when a record arrives that beats it.";
     Client ValueLimitUnchecked "value-limit-unchecked" ["LIMIT-008"] "The application may write values of any size.";
     Client FloorNotAssumed "floor-not-assumed" ["LIMIT-007"] "A limit below the floor is believed.";
@@ -384,11 +384,11 @@ mutants! {
     Client DamageOffered "damage-offered" ["MODEL-022"] "Damaged records are offered to the server.";
     Client CursorFirst "cursor-first" ["HIST-009", "WATCH-009"] "The cursor is stored before the records.";
     Client CommitTorn "commit-torn" ["WATCH-010"] "Records of a commit are stored before its end has come.";
-    Client CursorGoesBack "cursor-goes-back" ["WATCH-014"] "A cursor may go back within a stream.";
-    Client ForeignEpochFollowed "foreign-epoch-followed" ["WATCH-013"] "A cursor of another epoch is followed.";
+    Client CursorGoesBack "cursor-goes-back" ["WATCH-014", "WATCH-011"] "A cursor may go back within a stream.";
+    Client ForeignEpochFollowed "foreign-epoch-followed" ["WATCH-013", "HIST-006"] "A cursor of another epoch is followed.";
     Client StrangersAccepted "strangers-accepted" ["WATCH-015", "SNAP-023"] "Records outside of the asked ranges are taken.";
     Client PushMovesCursor "push-moves-cursor" ["PUSH-029"] "The position of a push becomes the cursor.";
-    Client CheckpointBelieved "checkpoint-believed" ["WATCH-023", "WATCH-026"] "Fingerprints are not compared.";
+    Client CheckpointBelieved "checkpoint-believed" ["WATCH-023", "WATCH-026", "RECON-038"] "Fingerprints are not compared.";
     Client DifferenceIgnored "difference-ignored" ["WATCH-024"] "A checkpoint that differs leads to nothing.";
     Client SilenceBorne "silence-borne" ["WATCH-031"] "A silent stream is never given up.";
 
@@ -398,9 +398,9 @@ mutants! {
     Client PointsBelieved "points-believed" ["HIST-014"] "Points of an unknown history count as present.";
     Client MissingDropped "missing-dropped" ["HIST-035", "HIST-037"] "What the server lacks is always dropped.";
     Client MissingOffered "missing-offered" ["HIST-034", "HIST-036"] "What the server lacks is always offered again.";
-    Client WantedIgnored "wanted-ignored" ["MODEL-028"] "Absence in a wanted range counts as deletion.";
-    Client OfferRestamped "offer-restamped" ["HIST-037", "RECON-044"] "Lost records are offered with a new version.";
-    Client QuarantineDropped "quarantine-dropped" ["HIST-038"] "Lost records that may not be written are deleted.";
+    Client WantedIgnored "wanted-ignored" ["MODEL-028", "MODEL-027"] "Absence in a wanted range counts as deletion.";
+    Client OfferRestamped "offer-restamped" ["HIST-037", "RECON-044", "CLIENT-025", "CLIENT-017"] "Lost records are offered with a new version.";
+    Client QuarantineDropped "quarantine-dropped" ["HIST-038", "HIST-041"] "Lost records that may not be written are deleted.";
     Client OldWritesKept "old-writes-kept" ["CLIENT-022"] "Unsent writes below the horizon are not re-stamped.";
     Client DoubtUntold "doubt-untold" ["CLIENT-024"] "A write in doubt is not marked as such.";
     Client OldTombstonesKept "old-tombstones-kept" ["HIST-031"] "Tombstones below the horizon are not deleted.";
@@ -410,7 +410,7 @@ mutants! {
     Client LastPositionAdopted "last-position-adopted" ["RECON-041"] "The cursor of a session is that of its last answer.";
     Client PointsNotConfirmed "points-not-confirmed" ["RECON-042", "HELLO-030", "SNAP-026"] "A session does not confirm the records that it found equal.";
     Client SnapshotLastPosition "snapshot-last-position" ["SNAP-017"] "A resumed snapshot's cursor is that of its last stream.";
-    Client SnapshotUncompared "snapshot-uncompared" ["SNAP-021"] "A snapshot is taken for equal without a comparison.";
+    Client SnapshotUncompared "snapshot-uncompared" ["SNAP-021", "SNAP-022"] "A snapshot is taken for equal without a comparison.";
 
     // ---- documents ----
     Client ExistenceLast "existence-last" ["DOC-013"] "The existence record is written after the fields.";
@@ -468,6 +468,16 @@ mutants! {
     Client EndIsComplete "end-is-complete" ["WATCH-038"] "A stream that ends without its last message is taken for complete.";
     Client UnknownEndFatal "unknown-end-fatal" ["WATCH-039"] "An end for a reason of a later version is the end for good.";
     Client SkewSkipped "skew-skipped" ["CLOCK-012"] "A record that is dated too far ahead is passed over, and the cursor with it.";
+
+    // ---- the client: openings, answers and documents ----
+    Client ReasonsIgnored "reasons-ignored" ["ERR-008"] "Whatever the reason of a refusal, it is tried again.";
+    Client UnknownReasonsStop "unknown-reasons-stop" ["ERR-011"] "A refusal for a reason that is not known is the end for good.";
+    Client MisbehaviourStops "misbehaviour-stops" ["ERR-013"] "An answer that breaks a rule is the end for good.";
+    Client TokenNotShown "token-not-shown" ["TRANS-008"] "The token is not sent.";
+    Client EmptyStatesRefused "empty-states-refused" ["EXT-001"] "Checkpoints need fingerprints, also of a server that has none.";
+    Client BatchSizeUnchecked "batch-size-unchecked" ["PUSH-025"] "A batch may have any number of records.";
+    Client ExistenceValueRead "existence-value-read" ["DOC-009"] "A document whose existence record has a value does not show.";
+    Client EmptyNamesRead "empty-names-read" ["DOC-005"] "Keys with an empty collection or id are read as documents.";
 
     // ---- the client's manners ----
     Client VarintsPadded "varints-padded" ["RECON-001"] "Varints are a byte longer than they have to be.";

@@ -42,11 +42,17 @@ impl From<crate::Record> for Record {
     fn from(r: crate::Record) -> Self {
         let flags = r.content.flags();
         let value = match r.content {
+            Content::Put(value) if mutant!(ValuesAsText) => {
+                String::from_utf8_lossy(&value).into_owned().into()
+            }
             Content::Put(value) => value,
             Content::Tombstone => Default::default(),
         };
         Self {
-            key: r.key.as_bytes().to_vec(),
+            key: match mutant!(KeysFolded) {
+                false => r.key.as_bytes().to_vec(),
+                true => r.key.as_bytes().to_ascii_lowercase(),
+            },
             version: Some(r.version.into()),
             flags,
             value,
@@ -63,9 +69,6 @@ impl TryFrom<Record> for crate::Record {
             .or(mutant!(VersionOptional).then(Default::default))
             .ok_or_else(|| Invalid::malformed("version", "is missing"))?;
         let content = match r.flags {
-            0 if mutant!(ValuesAsText) => {
-                Content::Put(String::from_utf8_lossy(&r.value).into_owned().into())
-            }
             0 => Content::Put(r.value),
             FLAG_TOMBSTONE if r.value.is_empty() || mutant!(TombstonesWithValue) => {
                 Content::Tombstone
@@ -82,10 +85,7 @@ impl TryFrom<Record> for crate::Record {
             }
         };
         Ok(Self {
-            key: Key::new(match mutant!(KeysFolded) {
-                false => r.key,
-                true => r.key.to_ascii_lowercase(),
-            })?,
+            key: Key::new(r.key)?,
             version: version.into(),
             content,
         })

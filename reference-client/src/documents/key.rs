@@ -99,7 +99,8 @@ pub fn parse(key: &Key) -> Option<(DocumentId, &str)> {
     let first = bytes.iter().position(|b| *b == SEPARATOR)?;
     let length = bytes[first + 1..].iter().position(|b| *b == SEPARATOR)?;
     let end = first + 1 + length + 1;
-    let text = |b| std::str::from_utf8(b).ok().filter(|s| !s.is_empty());
+    let proper = |s: &&str| !s.is_empty() || mutant!(EmptyNamesRead);
+    let text = |b| std::str::from_utf8(b).ok().filter(proper);
     text(&bytes[..first])?;
     text(&bytes[first + 1..end - 1])?;
     let field = std::str::from_utf8(&bytes[end..]).ok()?;

@@ -178,6 +178,9 @@ pub fn assemble(rows: &[Row]) -> Vec<Document> {
         let Some((document, field)) = parse(&row.key) else {
             continue;
         };
+        if mutant!(ExistenceValueRead) && field.is_empty() && !row.value.is_empty() {
+            continue;
+        }
         let known = current.as_ref().is_some_and(|(d, _)| *d == document);
         if field.is_empty() || (mutant!(LateFieldRevives) && !known) {
             // the shortest key of the document comes first

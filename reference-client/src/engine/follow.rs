@@ -203,7 +203,8 @@ impl Engine {
     /// Whether there is nothing to compare: a server that does not offer
     /// Reconcile may keep no fingerprints (EXT-001).
     pub(super) fn tells_nothing(&self, ranges: &[wire::RangeState]) -> bool {
-        ranges.is_empty() && self.session.as_ref().is_some_and(|s| !s.reconcile)
+        let nothing = ranges.is_empty() && !mutant!(EmptyStatesRefused);
+        nothing && self.session.as_ref().is_some_and(|s| !s.reconcile)
     }
 
     /// Compares the fingerprints of all held ranges with the replica's own.

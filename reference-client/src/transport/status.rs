@@ -2,7 +2,7 @@
 //! `google.rpc` messages packed into it. Knows no gRPC library.
 
 use gosync_proto::reason::{Action, ERROR_DOMAIN};
-use gosync_proto::{Reason, wire};
+use gosync_proto::{Reason, mutant, wire};
 use prost::Message;
 
 /// Why a call or a stream failed.
@@ -134,6 +134,9 @@ impl CallError {
     /// an unknown status may pass, so it is tried again.
     pub fn action(&self) -> Action {
         match self.cause {
+            Cause::Refused(_) if mutant!(ReasonsIgnored) => Action::Retry,
+            Cause::Status(_) if mutant!(UnknownReasonsStop) => Action::Stop,
+            Cause::Misbehaved if mutant!(MisbehaviourStops) => Action::Stop,
             Cause::Refused(reason) => reason.action(),
             Cause::Status(UNAUTHENTICATED) => Action::Authenticate,
             Cause::Status(PERMISSION_DENIED) => Action::Report,
