@@ -30,7 +30,7 @@ async fn crude_drivers_pass_no_case_and_no_negative_check() {
         let passed: Vec<&str> = result
             .cases
             .iter()
-            .filter(|c| c.verdict == Verdict::Passed)
+            .filter(|c| matches!(c.verdict, Verdict::Passed | Verdict::NonStrict))
             .map(|c| c.name.as_str())
             .collect();
         assert!(passed.is_empty(), "{name} passes {passed:?}");

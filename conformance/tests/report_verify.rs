@@ -2,6 +2,7 @@
 //! it can be; whatever was changed in it by hand is noticed.
 
 use gosync_conformance::client::cases;
+use gosync_conformance::report::{self, Form};
 use gosync_conformance::suite::{CaseResult, CheckResult, Kind, Provenance, RunResult, Verdict};
 use std::process::Command;
 use std::time::Duration;
@@ -88,6 +89,57 @@ fn a_report_that_tells_of_a_failure_is_consistent_and_not_conformant() {
     });
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("consistent"), "{said}");
+}
+
+/// Makes each check that expects a recommendation to be followed non-strict.
+fn depart(run: &mut RunResult) -> usize {
+    let advised = |k: &&mut CheckResult| k.failure() == Verdict::NonStrict;
+    for case in &mut run.cases {
+        for check in case.checks.iter_mut().filter(advised) {
+            check.verdict = Verdict::NonStrict;
+        }
+        case.verdict = case.conclusion();
+    }
+    run.count(Verdict::NonStrict)
+}
+
+#[test]
+fn recommendations_that_are_not_followed_stand_in_the_way_of_no_claim() {
+    let (code, said) = changed(|run| assert!(depart(run) > 0));
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("non-strict"), "{said}");
+}
+
+#[test]
+fn every_form_of_report_shows_what_is_non_strict() {
+    let dir = tempfile::tempdir().unwrap();
+    let shown = |run: &RunResult, form, file: &str| {
+        report::write(form, run, dir.path()).unwrap();
+        std::fs::read_to_string(dir.path().join(file)).unwrap()
+    };
+    let mut run = whole();
+    for departs in [false, true] {
+        if departs {
+            assert!(depart(&mut run) > 0);
+        }
+        assert!(report::earns_badge(&run));
+        assert!(report::summary(&run).ends_with("CONFORMANT\n"));
+        let line = run.cases.iter().map(report::case_line).max();
+        assert_eq!(line.unwrap().starts_with('~'), departs);
+        let junit = shown(&run, Form::Junit, "junit.xml");
+        assert!(junit.contains("failures=\"0\" errors=\"0\" skipped=\"0\""));
+        assert_eq!(junit.contains("<system-out>non-strict: "), departs);
+        let json = shown(&run, Form::Json, "report.json");
+        assert_eq!(json.contains("\"verdict\": \"non-strict\""), departs);
+        let html = shown(&run, Form::Html, "report.html");
+        assert!(html.contains("<span class=\"verdict b-passed\">conformant</span>"));
+        assert_eq!(
+            html.contains("<span class=\"non-strict\">non-strict</span>"),
+            departs
+        );
+        let badge = shown(&run, Form::Badge, "badge.svg");
+        assert_eq!(badge.contains("non-strict"), departs);
+    }
 }
 
 #[test]
@@ -191,6 +243,13 @@ fn a_report_that_was_changed_by_hand_is_noticed() {
             }),
         ),
         (
+            "makes it failed",
+            Box::new(|run| {
+                run.cases[3].checks[0].verdict = Verdict::NonStrict;
+                run.cases[3].verdict = Verdict::NonStrict;
+            }),
+        ),
+        (
             "not run for no reason",
             Box::new(|run| {
                 run.cases[3].verdict = Verdict::NotRun;
@@ -224,8 +283,9 @@ fn a_report_that_was_changed_by_hand_is_noticed() {
 fn what_is_no_report_of_this_suite_is_not_judged() {
     assert_eq!(verify("hello").0, 2);
     assert_eq!(verify("{}").0, 2);
-    assert_eq!(verify(r#"{"format": 1, "suite": "0.1.0"}"#).0, 2);
+    assert_eq!(verify(r#"{"format": 2, "suite": "0.1.0"}"#).0, 2);
     assert_eq!(verify(r#"{"format": 99}"#).0, 3);
+    assert_eq!(verify(r#"{"format": 1}"#).0, 3);
     let (code, said) = changed(|run| run.provenance.suite = "0.0.1".into());
     assert_eq!(code, 3, "{said}");
     assert_eq!(changed(|run| run.mode = "dinner".into()).0, 2);

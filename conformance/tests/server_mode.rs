@@ -14,7 +14,7 @@ const SEED: u64 = 7;
 fn explain(run: &RunResult) -> String {
     run.cases
         .iter()
-        .filter(|c| matches!(c.verdict, Verdict::Failed | Verdict::Inconclusive))
+        .filter(|c| c.verdict >= Verdict::NonStrict)
         .map(|c| {
             let checks: Vec<String> = c
                 .checks
@@ -40,6 +40,7 @@ async fn the_peer_of_the_suite_passes_every_case_that_can_run() {
     let plan = Plan::new(peer.url());
     let result = run(&plan, |_| {}).await.unwrap();
     assert_eq!(result.exit_code(), 0, "{}", explain(&result));
+    assert_eq!(result.count(Verdict::NonStrict), 0, "{}", explain(&result));
     assert!(result.count(Verdict::Passed) >= 80, "both transports");
 }
 
@@ -208,7 +209,7 @@ async fn each_one_rule_mutant_is_caught_by_its_named_check() {
         let caught = result.cases[0]
             .checks
             .iter()
-            .any(|c| c.name == *check && c.verdict == Verdict::Failed);
+            .any(|c| c.name == *check && c.missed());
         assert!(
             caught,
             "{} survives {case} {check}\n{}",
@@ -217,8 +218,39 @@ async fn each_one_rule_mutant_is_caught_by_its_named_check() {
         );
         // the same check lets the peer without a quirk pass
         let result = one_case(Quirk::Nothing, case).await;
+        assert_eq!(result.count(Verdict::Passed), 1, "{}", explain(&result));
         assert_eq!(result.exit_code(), 0, "{}", explain(&result));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_must_stands_in_the_way_of_a_claim() {
+    // HELLO-022 is a recommendation
+    let result = one_case(Quirk::TotalsOfSpace, "hello/totals").await;
+    assert_eq!(result.cases[0].verdict, Verdict::NonStrict);
+    assert_eq!(result.exit_code(), 0);
+    // PUSH-005 is none
+    let result = one_case(Quirk::VerdictsSorted, "push/batch").await;
+    assert_eq!(result.cases[0].verdict, Verdict::Failed);
+    assert_eq!(result.exit_code(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strict_run_counts_recommendations_too() {
+    let settings = Settings {
+        quirks: BTreeSet::from([Quirk::TotalsOfSpace]),
+        ..Settings::default()
+    };
+    let peer = Peer::start(settings, SEED).await.unwrap();
+    let judged = async |case: &str, more: &[&str]| {
+        let mut suite = tokio::process::Command::new(env!("CARGO_BIN_EXE_gosync-conformance"));
+        suite.args(["server", "--transport", "grpc", "--url", &peer.url()]);
+        let output = suite.args(["--only", case]).args(more).output();
+        output.await.unwrap().status.code()
+    };
+    assert_eq!(judged("hello/totals", &[]).await, Some(0));
+    assert_eq!(judged("hello/totals", &["--strict"]).await, Some(1));
+    assert_eq!(judged("hello/minimal", &["--strict"]).await, Some(0));
 }
 
 #[test]

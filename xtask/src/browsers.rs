@@ -42,8 +42,8 @@ const HEAD: &str = "# Browsers
 The reference client's WASM build in real browsers, judged by the suite: `cargo xtask browsers --write` made this. Each
 browser dials in as [`README.md`](README.md) says; a browser speaks gRPC-web only.
 
-| Browser | Verdict | Passed | Failed | Inconclusive | Not run |
-|---|---|---|---|---|---|
+| Browser | Verdict | Passed | Non-strict | Failed | Inconclusive | Not run |
+|---|---|---|---|---|---|---|
 ";
 
 /// Runs the command.
@@ -94,6 +94,7 @@ struct Run {
     browser: String,
     verdict: &'static str,
     passed: usize,
+    non_strict: usize,
     failed: usize,
     inconclusive: usize,
     not_run: Vec<String>,
@@ -115,6 +116,7 @@ impl Run {
                 _ => "inconclusive",
             },
             passed: count("passed"),
+            non_strict: count("non-strict"),
             failed: count("failed"),
             inconclusive: count("inconclusive"),
             not_run: not_run
@@ -129,8 +131,13 @@ impl Run {
             some => format!("{}: {}", some.len(), some.join(", ")),
         };
         format!(
-            "| {} | {} | {} | {} | {} | {not_run} |\n",
-            self.browser, self.verdict, self.passed, self.failed, self.inconclusive
+            "| {} | {} | {} | {} | {} | {} | {not_run} |\n",
+            self.browser,
+            self.verdict,
+            self.passed,
+            self.non_strict,
+            self.failed,
+            self.inconclusive
         )
     }
 }
@@ -292,12 +299,13 @@ mod tests {
         let report = json!({ "cases": [
             { "name": "a", "verdict": "passed" },
             { "name": "b", "verdict": "failed" },
+            { "name": "d", "verdict": "non-strict" },
             { "name": "c", "verdict": "not-run", "reason": "needs wings" },
         ] });
         let run = Run::read("Browser 1".into(), Some(1), &report).unwrap();
         assert_eq!(
             run.row(),
-            "| Browser 1 | not conformant | 1 | 1 | 0 | 1: `c` needs wings |\n"
+            "| Browser 1 | not conformant | 1 | 1 | 1 | 0 | 1: `c` needs wings |\n"
         );
         assert!(Run::read("Browser 1".into(), None, &json!({})).is_err());
     }

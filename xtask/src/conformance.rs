@@ -13,14 +13,14 @@ use crate::{build_wasm, files, process, test, workspace};
 pub fn server() -> Result<()> {
     test::programs()?;
     let adapter = workspace::program("debug", "gosync-adapter-server");
-    suite("server", &["--exec", &word(&adapter)], &[])
+    suite("server", &["--exec", &word(&adapter)], &["--strict"])
 }
 
 /// Judges the reference client as a native program.
 pub fn client() -> Result<()> {
     test::programs()?;
     let adapter = workspace::program("debug", "gosync-adapter-client");
-    suite("client", &["--exec", &word(&adapter)], &[])
+    suite("client", &["--exec", &word(&adapter)], &["--strict"])
 }
 
 /// Judges the reference client as the npm package has it, on Node.
@@ -30,7 +30,11 @@ pub fn wasm() -> Result<()> {
     test::programs()?;
     let driver = workspace::root().join("conformance/adapters/wasm/driver.mjs");
     let command = format!("node {}", word(&driver));
-    suite("client", &["--exec", &command], &["--format", "json"])
+    suite(
+        "client",
+        &["--exec", &command],
+        &["--format", "json", "--strict"],
+    )
 }
 
 /// A command of the suite, in an empty folder: that is where drivers keep their stores.

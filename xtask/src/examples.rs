@@ -20,9 +20,6 @@ const TYPESCRIPT: &[&str] = &[
     "grpc",
 ];
 
-/// What is only recommended (CLIENT-030: SHOULD), and what small clients do without.
-const WITHOUT: &[&str] = &["--skip", "snapshot/push-first"];
-
 /// What the example server claims.
 const SERVER: &[&str] = &["--profile", "core", "--transport", "grpc"];
 
@@ -33,13 +30,11 @@ pub fn run() -> Result<()> {
     let python = python.interpreter();
     process::run(Command::new(python).arg(folder().join("python/vectors.py")))?;
     let of_python = driver(python, "python/driver.py");
-    let claims = [PYTHON, WITHOUT].concat();
-    conformance::suite("client", &["--exec", &of_python], &claims)?;
+    conformance::suite("client", &["--exec", &of_python], PYTHON)?;
     let server = Serving::start(example_server(python))?;
     conformance::suite("server", &["--url", &server.url], SERVER)?;
     let of_typescript = typescript()?;
-    let claims = [TYPESCRIPT, WITHOUT].concat();
-    conformance::suite("client", &["--exec", &of_typescript], &claims)?;
+    conformance::suite("client", &["--exec", &of_typescript], TYPESCRIPT)?;
     let reference = workspace::program("debug", "gosync-adapter-client");
     let drivers = [of_python, of_typescript, conformance::word(&reference)];
     together(python, example_server(python), &drivers)?;

@@ -1,7 +1,7 @@
 //! `list` and `explain`: what cases there are.
 
 use super::{Selection, usage};
-use gosync_conformance::suite::{Case, Kind, glob, requirement};
+use gosync_conformance::suite::{Case, Kind, glob, only_advice, requirement};
 use gosync_conformance::{client, server};
 use std::process::ExitCode;
 
@@ -72,6 +72,9 @@ fn explain_case<C>(mode: &str, case: &Case<C>) {
         println!("\n  {}: {}", check.name, check.expects);
         if let Kind::Negative { twin } = check.kind {
             println!("      counts only when {twin:?} passes too");
+        }
+        if only_advice(check.cites.iter().copied()) {
+            println!("      only recommended: departing from it is non-strict, and no failure");
         }
         for id in check.cites {
             match requirement(id) {

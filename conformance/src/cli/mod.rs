@@ -18,6 +18,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+/// Also of a run that is to be strict and is not.
+const NOT_CONFORMANT: u8 = 1;
 /// Usage error, or no case selected.
 const USAGE: u8 = 2;
 /// The suite could not find out.
@@ -28,7 +30,7 @@ const STALE: u8 = 4;
 /// Does a GoSync server or client follow the specification? If not, which
 /// sentence does it break, and what went over the wire?
 ///
-/// Exit code: 0 conformant; 1 not; 2 usage, or no case selected; 3
+/// Exit code: 0 conformant; 1 not, or not strict with --strict; 2 usage, or no case selected; 3
 /// inconclusive, or the suite's own fault; 4 stale baseline.
 #[derive(Parser)]
 #[command(name = "gosync-conformance", version)]
@@ -219,6 +221,10 @@ struct Reporting {
     /// Do not show cases as they pass.
     #[arg(long, short)]
     quiet: bool,
+    /// Exit with 1 also where only a recommendation (SHOULD) is departed from.
+    /// The report stays the same.
+    #[arg(long)]
+    strict: bool,
 }
 
 #[derive(Args)]
@@ -568,7 +574,7 @@ fn crude_driver(kind: &str) -> ExitCode {
 }
 
 fn progress(case: &CaseResult, quiet: bool) {
-    if !quiet || matches!(case.verdict, Verdict::Failed | Verdict::Inconclusive) {
+    if !quiet || case.verdict >= Verdict::NonStrict {
         eprintln!("{}", report::case_line(case));
     }
 }
@@ -590,7 +596,7 @@ fn finish(mut run: RunResult, reporting: &Reporting) -> ExitCode {
             FormName::Junit => Form::Junit,
             FormName::Html => Form::Html,
             FormName::Badge if !report::earns_badge(&run) => {
-                eprintln!("no badge: it takes a whole run in which every case passed");
+                eprintln!("no badge: it takes a whole run in which every case ran and none failed");
                 continue;
             }
             FormName::Badge => Form::Badge,
@@ -600,6 +606,10 @@ fn finish(mut run: RunResult, reporting: &Reporting) -> ExitCode {
         }
     }
     match run.exit_code() {
+        0 if reporting.strict && run.count(Verdict::NonStrict) > 0 => {
+            eprintln!("--strict: there are non-strict cases");
+            ExitCode::from(NOT_CONFORMANT)
+        }
         0 if !stale.is_empty() => {
             for line in stale {
                 eprintln!("stale baseline: {line}");

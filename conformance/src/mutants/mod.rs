@@ -25,7 +25,8 @@ pub enum Side {
 /// What became of a mutant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// A check that cites a broken requirement failed: "case check".
+    /// A check that cites a broken requirement failed, or was non-strict where
+    /// it is a recommendation: "case check".
     Caught(String),
     /// Only checks that cite others failed.
     CaughtElsewhere(String),
@@ -167,7 +168,7 @@ fn failed(run: &RunResult) -> BTreeSet<String> {
         .iter()
         .flat_map(|case| case.checks.iter().map(move |check| (&case.name, check)));
     checks
-        .filter(|(_, check)| check.verdict == Verdict::Failed)
+        .filter(|(_, check)| check.missed())
         .map(|(case, check)| format!("{case} {}", check.name))
         .collect()
 }
@@ -175,7 +176,7 @@ fn failed(run: &RunResult) -> BTreeSet<String> {
 fn fate(run: &RunResult, breaks: &[String]) -> Fate {
     let mut elsewhere = None;
     for case in &run.cases {
-        for check in case.checks.iter().filter(|c| c.verdict == Verdict::Failed) {
+        for check in case.checks.iter().filter(|c| c.missed()) {
             let name = format!("{} {}", case.name, check.name);
             if check.cites.iter().any(|id| breaks.contains(id)) {
                 return Fate::Caught(name);

@@ -5,19 +5,19 @@ use crate::suite::{CaseResult, CheckResult, Exchange, Message, RunResult, Verdic
 use std::fmt::Write;
 
 const STYLE: &str = "
-:root { color-scheme: light dark; --line: #8884; --dim: #888; --ok: #2a9d4a; --bad: #d1382f; --odd: #c98a00 }
+:root { color-scheme: light dark; --line: #8884; --dim: #888; --ok: #2a9d4a; --bad: #d1382f; --odd: #c98a00; --soft: #2a7fbd }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem; margin: 0 } .sub { color: var(--dim); margin: .2rem 0 1.5rem }
 .verdict { display: inline-block; padding: .3rem .8rem; border-radius: .4rem; color: #fff; font-weight: 600 }
 .bar { display: flex; height: .7rem; border-radius: .35rem; overflow: hidden; margin: 1rem 0 }
-.passed { color: var(--ok) } .failed { color: var(--bad) } .inconclusive { color: var(--odd) } .not-run { color: var(--dim) }
-.b-passed { background: var(--ok) } .b-failed { background: var(--bad) } .b-inconclusive { background: var(--odd) } .b-not-run { background: #8886 }
+.passed { color: var(--ok) } .failed { color: var(--bad) } .inconclusive { color: var(--odd) } .non-strict { color: var(--soft) } .not-run { color: var(--dim) }
+.b-passed { background: var(--ok) } .b-failed { background: var(--bad) } .b-inconclusive { background: var(--odd) } .b-non-strict { background: var(--soft) } .b-not-run { background: #8886 }
 details { border-top: 1px solid var(--line); padding: .35rem 0 } details details { margin-left: 1rem }
 summary { cursor: pointer; display: flex; gap: .7rem } summary .name { font-family: ui-monospace, monospace; flex: 1 }
 summary::before { content: '▸'; color: var(--dim) } details[open] > summary::before { content: '▾' }
 summary .wire, .dim { color: var(--dim) }
 .check { margin: .5rem 0 .5rem 1rem; padding-left: .7rem; border-left: 3px solid var(--line) } .check.passed { color: inherit }
-.check.failed { border-color: var(--bad); color: inherit } .check.inconclusive { border-color: var(--odd); color: inherit }
+.check.failed { border-color: var(--bad); color: inherit } .check.inconclusive { border-color: var(--odd); color: inherit } .check.non-strict { border-color: var(--soft); color: inherit }
 blockquote { margin: .2rem 0; color: var(--dim); font-style: italic }
 pre { background: #8881; padding: .6rem; border-radius: .3rem; overflow-x: auto; font-size: 12.5px; margin: .3rem 0; white-space: pre-wrap; word-break: break-word }
 table { border-collapse: collapse } td { padding: .1rem .8rem .1rem 0; vertical-align: top }
@@ -48,6 +48,7 @@ pub fn report(run: &RunResult) -> String {
     );
     let all = [
         Verdict::Passed,
+        Verdict::NonStrict,
         Verdict::Failed,
         Verdict::Inconclusive,
         Verdict::NotRun,
@@ -84,6 +85,7 @@ fn class_of(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Passed => "passed",
         Verdict::NotRun => "not-run",
+        Verdict::NonStrict => "non-strict",
         Verdict::Inconclusive => "inconclusive",
         Verdict::Failed => "failed",
     }
@@ -118,7 +120,7 @@ fn case(page: &mut String, run: &RunResult, case: &CaseResult) {
             escape(violation)
         );
     }
-    if case.verdict >= Verdict::Inconclusive {
+    if case.verdict >= Verdict::NonStrict {
         let _ = writeln!(page, "<pre>{}</pre>", escape(&super::again(run, case)));
     }
     for seen in &case.exchanges {

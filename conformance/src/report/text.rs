@@ -11,6 +11,7 @@ pub fn case_line(case: &CaseResult) -> String {
     let mark = match case.verdict {
         Verdict::Passed => "ok  ",
         Verdict::NotRun => "-   ",
+        Verdict::NonStrict => "~   ",
         Verdict::Inconclusive => "?   ",
         Verdict::Failed => "FAIL",
     };
@@ -35,11 +36,12 @@ fn first_line(text: &str) -> String {
 /// The last lines: counts and the verdict.
 pub fn summary(run: &RunResult) -> String {
     let mut text = format!(
-        "{} cases of {} in {:.1} s: {} passed, {} failed, {} inconclusive, {} not run   (seed {})\n",
+        "{} cases of {} in {:.1} s: {} passed, {} non-strict, {} failed, {} inconclusive, {} not run   (seed {})\n",
         run.cases.len(),
         run.subject,
         run.took.as_secs_f32(),
         run.count(Verdict::Passed),
+        run.count(Verdict::NonStrict),
         run.count(Verdict::Failed),
         run.count(Verdict::Inconclusive),
         run.count(Verdict::NotRun),
@@ -61,7 +63,7 @@ pub fn summary(run: &RunResult) -> String {
 pub fn report(run: &RunResult) -> String {
     let mut text = String::new();
     for case in &run.cases {
-        if matches!(case.verdict, Verdict::Failed | Verdict::Inconclusive) {
+        if case.verdict >= Verdict::NonStrict {
             failure(&mut text, case, run);
         }
     }
@@ -127,10 +129,10 @@ fn failure(text: &mut String, case: &CaseResult, run: &RunResult) {
 }
 
 fn failed_check(text: &mut String, check: &CheckResult) {
-    let mark = if check.verdict == Verdict::Failed {
-        "✗"
-    } else {
-        "?"
+    let mark = match check.verdict {
+        Verdict::Failed => "✗",
+        Verdict::NonStrict => "~",
+        _ => "?",
     };
     let _ = writeln!(text, "  {mark} {}: {}", check.name, check.expects);
     for id in &check.cites {

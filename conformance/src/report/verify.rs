@@ -152,6 +152,14 @@ fn checks(case: &CaseResult, declared: &Declaration) -> Vec<String> {
         {
             found.push(format!("{}: not as it is declared", check.name));
         }
+        if result.missed() && result.verdict != result.failure() {
+            found.push(format!(
+                "{} is called {} where what it cites makes it {}",
+                check.name,
+                result.verdict.word(),
+                result.failure().word()
+            ));
+        }
         let passed = |name| {
             let mut all = case.checks.iter();
             all.any(|c| c.name == name && c.verdict == Verdict::Passed)

@@ -14,7 +14,9 @@ pub use choice::Choice;
 pub use exchange::{Exchange, Message};
 pub use monitor::Monitor;
 pub use recorder::Recorder;
-pub use requirements::{Requirement, fingerprint, requirement, requirements, text_hash};
+pub use requirements::{
+    Requirement, fingerprint, only_advice, requirement, requirements, text_hash,
+};
 pub use result::{CaseResult, CheckResult, Provenance, RunResult, Verdict, mutant_option, option};
 
 /// Whether a name matches a pattern in which `*` stands for anything.

@@ -121,13 +121,15 @@ impl Recorder {
                         result.verdict = if emitted.passed {
                             Verdict::Passed
                         } else {
-                            Verdict::Failed
+                            result.failure()
                         };
                     }
                     None => {
-                        result.verdict = match end {
-                            Err(Stop::Suite(_)) => Verdict::Inconclusive,
-                            _ => Verdict::Failed,
+                        result.verdict = match (end, result.failure()) {
+                            (Err(Stop::Suite(_)), _) => Verdict::Inconclusive,
+                            // what stopped the case need not be what was recommended
+                            (_, Verdict::NonStrict) => Verdict::Inconclusive,
+                            (_, failure) => failure,
                         };
                         result.got = match end {
                             Err(Stop::Peer(why)) => format!("never came to it: {why}"),
@@ -256,6 +258,32 @@ mod tests {
         assert_eq!(
             verdicts(&recorder, end),
             [Verdict::Inconclusive, Verdict::Inconclusive]
+        );
+    }
+
+    #[test]
+    fn only_a_requirement_that_binds_makes_a_failure() {
+        const ADVICE: &[Check] = &[
+            positive("advised", &["RECON-048"], ""),
+            positive("both", &["RECON-048", "PUSH-001"], ""),
+            negative("refused", "advised", &["PUSH-001"], ""),
+        ];
+        let recorder = Recorder::default();
+        for check in ADVICE {
+            recorder.check(check.name, check.name == "refused", "", "");
+        }
+        let verdicts = |recorder: &Recorder, end| -> Vec<Verdict> {
+            let results = recorder.judge(ADVICE, &end);
+            results.into_iter().map(|r| r.verdict).collect()
+        };
+        assert_eq!(
+            verdicts(&recorder, Ok(())),
+            [Verdict::NonStrict, Verdict::Failed, Verdict::Inconclusive]
+        );
+        // of a peer that hangs up, nobody knows what it would have done
+        assert_eq!(
+            verdicts(&Recorder::default(), Err(Stop::Peer("gone".into()))),
+            [Verdict::Inconclusive, Verdict::Failed, Verdict::Failed]
         );
     }
 

@@ -2,7 +2,7 @@
 
 use super::case::{Check, Kind};
 use super::exchange::Exchange;
-use super::requirements::fingerprint;
+use super::requirements::{fingerprint, only_advice};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ pub enum Verdict {
     Passed,
     /// Could not run here: something that it needs is missing.
     NotRun,
+    /// As every `MUST` says, and not as a `SHOULD` does. A check is so when it
+    /// cites nothing stronger; it stands in the way of no claim.
+    NonStrict,
     /// Nothing can be said; no pass.
     #[default]
     Inconclusive,
@@ -27,6 +30,7 @@ impl Verdict {
         match self {
             Verdict::Passed => "passed",
             Verdict::NotRun => "not run",
+            Verdict::NonStrict => "non-strict",
             Verdict::Inconclusive => "inconclusive",
             Verdict::Failed => "failed",
         }
@@ -62,6 +66,20 @@ impl CheckResult {
             expects: check.expects.to_owned(),
             ..CheckResult::default()
         }
+    }
+
+    /// What it is called when what it expects does not come.
+    pub fn failure(&self) -> Verdict {
+        if only_advice(self.cites.iter().map(String::as_str)) {
+            Verdict::NonStrict
+        } else {
+            Verdict::Failed
+        }
+    }
+
+    /// Whether what it expects did not come, binding or not.
+    pub fn missed(&self) -> bool {
+        matches!(self.verdict, Verdict::Failed | Verdict::NonStrict)
     }
 }
 
@@ -117,7 +135,7 @@ pub struct Provenance {
 
 impl Provenance {
     /// Rises when a report changes so that an older suite would misread it.
-    pub const FORMAT: u32 = 1;
+    pub const FORMAT: u32 = 2;
 
     /// This suite's.
     pub fn own() -> Provenance {
