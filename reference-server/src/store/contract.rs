@@ -78,6 +78,7 @@ every_store! {
     a_failed_write_leaves_nothing_behind
     a_read_sees_one_state_whatever_is_committed_meanwhile
     a_replaced_record_moves_to_its_new_place_in_the_history
+    lookups_find_keys_near_and_far_in_the_order_of_the_question
     scans_follow_key_order_and_respect_bounds
     changes_are_in_order_of_commit_and_only_of_the_ranges
     totals_count_what_is_there
@@ -298,6 +299,29 @@ fn a_replaced_record_moves_to_its_new_place_in_the_history(s: Subject) {
     assert_eq!((kept[0].unwrap().size, kept[1]), (2, None));
     assert_eq!(kept[2].unwrap().sequence, 2);
     assert_eq!(tx.get(&key("a")).unwrap().unwrap(), found[1]);
+}
+
+/// Every tenth, neighbours, the ends, what is not there; backwards.
+fn lookups_find_keys_near_and_far_in_the_order_of_the_question(subject: Subject) {
+    let (store, id) = (&*subject.store, space("s"));
+    let name = |i: usize| format!("k{i:03}");
+    let records = (0..100).map(|i| put(&name(i), 5, "v")).collect();
+    store_all(store, &id, records, 7, 1);
+    let others = vec![put("k0500", 5, "other space")];
+    store_all(store, &space("t"), others, 7, 1);
+    let mut asked: Vec<(Key, Option<u64>)> = [0, 1, 2, 10, 20, 21, 30, 50, 98, 99]
+        .map(|i| (key(&name(i)), Some(i as u64 + 1)))
+        .to_vec();
+    asked.extend(["a", "k0105", "k0500", "k0995", "z"].map(|k| (key(k), None)));
+    for _ in 0..2 {
+        asked.reverse();
+        let keys: Vec<&Key> = asked.iter().map(|(key, _)| key).collect();
+        let kept = store.read(&id).unwrap().lookup(&keys).unwrap();
+        let found: Vec<Option<u64>> = kept.iter().map(|k| k.map(|k| k.sequence)).collect();
+        let expected: Vec<Option<u64>> = asked.iter().map(|(_, at)| *at).collect();
+        assert_eq!(found, expected);
+        asked.rotate_left(4);
+    }
 }
 
 fn scans_follow_key_order_and_respect_bounds(s: Subject) {
