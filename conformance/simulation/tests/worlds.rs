@@ -1,7 +1,7 @@
 //! Runs of every world that are part of the tests.
 
 use gosync_simulation::run::{Options, run};
-use gosync_simulation::world::WORLDS;
+use gosync_simulation::world::{WORLDS, find};
 
 /// A run that cannot be repeated explains nothing.
 #[test]
@@ -10,4 +10,12 @@ fn equal_seeds_give_equal_traces() {
         let [first, second] = [0, 1].map(|_| run(world, 0, &Options::default()).unwrap().hash);
         assert_eq!(first, second, "{}", world.name);
     }
+}
+
+/// Regression: a replica that wrote much before it ever synced reconciles
+/// instead of taking a snapshot, and what came counted as healed.
+#[test]
+fn a_first_sync_by_reconciliation_is_no_healing() {
+    let outcome = run(find("flaky").unwrap(), 1697, &Options::default()).unwrap();
+    assert_eq!(outcome.violations, [""; 0]);
 }
