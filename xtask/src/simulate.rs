@@ -38,5 +38,16 @@ fn simulation(options: &[String]) -> Result<()> {
         .args(["run", "--release", "--quiet", "--manifest-path"])
         .arg(manifest);
     cargo.args(["--package", "gosync-simulation", "--"]);
-    process::run(cargo.args(options))
+    cargo.args(options);
+    if options.iter().any(|o| o.starts_with("--campaign")) {
+        cargo.args(["--build", &commit()?]);
+    }
+    process::run(&mut cargo)
+}
+
+/// The commit of the working copy, and whether it has changes.
+fn commit() -> Result<String> {
+    let mut git = Command::new("git");
+    git.current_dir(workspace::root());
+    process::output(git.args(["describe", "--always", "--dirty", "--exclude", "*"]))
 }

@@ -26,6 +26,18 @@ pub struct Summary {
     pub worlds: BTreeMap<String, Sums>,
     /// The first failures.
     pub failures: Vec<Failure>,
+    /// What was tried, the oldest first: a long campaign outlives builds.
+    #[serde(default)]
+    pub builds: Vec<Build>,
+}
+
+/// A build of client and server, and how many runs of a campaign tried it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Build {
+    /// The commit that it was made from.
+    pub commit: String,
+    /// Runs.
+    pub seeds: u64,
 }
 
 /// What came of the runs of one world.
@@ -74,6 +86,17 @@ impl Summary {
             from,
             next: from,
             ..Summary::default()
+        }
+    }
+
+    /// So many more runs were of this build.
+    pub fn tried(&mut self, commit: &str, seeds: u64) {
+        match self.builds.last_mut().filter(|b| b.commit == commit) {
+            Some(build) => build.seeds += seeds,
+            None => self.builds.push(Build {
+                commit: commit.to_owned(),
+                seeds,
+            }),
         }
     }
 
@@ -183,11 +206,15 @@ mod tests {
         let mut parts = Summary::new(3);
         for _ in 0..2 {
             go_on(&mut parts, &worlds, &options, 1, 1, &all).unwrap();
+            parts.tried("one", 1);
             let kept = serde_json::to_string(&parts).unwrap();
             parts = serde_json::from_str(&kept).unwrap();
         }
         let counted = |s: &Summary| (s.next, s.total().seeds, s.total().writes);
         assert_eq!(counted(&whole), counted(&parts));
         assert_eq!(whole.next, 5);
+        parts.tried("other", 7);
+        let builds = parts.builds.iter().map(|b| (&b.commit[..], b.seeds));
+        assert_eq!(builds.collect::<Vec<_>>(), [("one", 2), ("other", 7)]);
     }
 }

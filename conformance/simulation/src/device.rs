@@ -248,17 +248,28 @@ impl Device {
 
     /// Its clean records in the ranges that it holds, damaged ones apart.
     pub fn records(&self) -> BTreeMap<Key, Record> {
-        let disk = self.home.disk();
-        let ranges = self.home.ranges();
-        let all = KeyRange::all();
-        // a store in memory never waits
-        let page = disk.page(&all, None, usize::MAX).now_or_never();
-        let clean = page.and_then(Result::ok).unwrap_or_default().clean;
-        clean
-            .into_iter()
-            .filter(|s| s.intact() && ranges.contains(s.record.key.as_bytes()))
-            .map(|s| (s.record.key.clone(), s.record))
+        let sound = !self.home.was_damaged();
+        let held = self.held().into_iter();
+        held.filter(|(_, s)| sound || s.intact())
+            .map(|(key, s)| (key, s.record))
             .collect()
+    }
+
+    /// Its clean records in the ranges that it holds, damaged ones included.
+    pub fn held(&self) -> BTreeMap<Key, Stored> {
+        let ranges = self.home.ranges();
+        let mut held = self.stored();
+        held.retain(|key, _| ranges.contains(key.as_bytes()));
+        held
+    }
+
+    fn stored(&self) -> BTreeMap<Key, Stored> {
+        let disk = self.home.disk();
+        // a store in memory never waits
+        let page = disk.page(&KeyRange::all(), None, usize::MAX).now_or_never();
+        let clean = page.and_then(Result::ok).unwrap_or_default().clean;
+        let keyed = clean.into_iter().map(|s| (s.record.key.clone(), s));
+        keyed.collect()
     }
 
     /// What it follows, each range with its cursor; and all clean records.
@@ -274,17 +285,13 @@ impl Device {
             .unwrap_or_default();
         let ranges = meta.ranges.into_iter();
         let followed = ranges.filter_map(|h| Some((h.range, h.cursor?))).collect();
-        let page = disk.page(&KeyRange::all(), None, usize::MAX).now_or_never();
-        let clean = page.and_then(Result::ok).unwrap_or_default().clean;
-        let records = clean.into_iter().map(|s| (s.record.key.clone(), s.record));
+        let records = self.stored().into_iter().map(|(key, s)| (key, s.record));
         (followed, records.collect())
     }
 
     /// Spoils stored content under its digest.
     pub fn damage(&self, key: &Key) {
-        let disk = self.home.disk();
-        // a store in memory neither waits nor fails
-        let _ = disk.damage(std::slice::from_ref(key)).now_or_never();
+        self.home.damage(key);
     }
 
     /// Puts a clean record under a key, or nothing, past everything that would

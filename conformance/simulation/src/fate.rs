@@ -7,6 +7,7 @@ use crate::device::Device;
 use crate::net::{Cut, Weather};
 use crate::run::Stage;
 use crate::world::Faults;
+use gosync_client::store::Stored;
 use gosync_client::transport::{CallMetadata, Transport as _};
 use gosync_proto::{Content, Key, KeyRange, Record, wire};
 use std::collections::BTreeMap;
@@ -299,27 +300,30 @@ impl<'s> Fate<'s> {
         // worlds with rot have one space
         let (space, ledger) = &stage.spaces[0];
         let server = stage.server.records(space)?;
-        let held: Vec<BTreeMap<Key, Record>> = stage.devices.iter().map(Device::records).collect();
+        let held: Vec<BTreeMap<Key, Stored>> = stage.devices.iter().map(Device::held).collect();
         let victim = self.chance.between(0, held.len() as u64 - 1) as usize;
-        let place = match at_server {
-            true => &server,
-            false => &held[victim],
+        let keys: Vec<&Key> = match at_server {
+            true => server.keys().collect(),
+            false => held[victim].keys().collect(),
         };
-        let keys: Vec<&Key> = place.keys().collect();
         for _ in 0..self.chance.between(1, 8) {
             let Some(key) = self.chance.pick(&keys) else {
                 return Ok(());
             };
             let newest = ledger.newest(key);
-            let elsewhere = |records: &BTreeMap<Key, Record>| {
-                newest.is_some() && records.get(*key) == newest.as_ref()
+            let is_newest = |r: &Record| newest.as_ref() == Some(r);
+            let at_device = |records: &BTreeMap<Key, Stored>| {
+                let stored = records.get(*key);
+                stored.is_some_and(|s| is_newest(&s.record) && s.intact())
             };
-            let survives = (!at_server && elsewhere(&server))
-                || held
-                    .iter()
-                    .enumerate()
-                    .any(|(i, records)| (at_server || i != victim) && elsewhere(records));
-            if !survives {
+            let others = held.iter().enumerate();
+            let survives = (!at_server && server.get(*key).is_some_and(is_newest))
+                || others
+                    .filter(|(i, _)| at_server || *i != victim)
+                    .any(|(_, records)| at_device(records));
+            // what is damaged already would be mended
+            let whole = at_server || held[victim].get(*key).is_some_and(Stored::intact);
+            if !survives || !whole {
                 continue;
             }
             match at_server {

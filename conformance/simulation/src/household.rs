@@ -4,10 +4,11 @@
 
 use crate::executor::Process;
 use crate::store::SimStore;
+use futures::FutureExt as _;
 use gosync_client::Client;
 use gosync_client::client::Event;
-use gosync_client::store::MemoryStore;
-use gosync_proto::{KeyRange, RangeSet};
+use gosync_client::store::{MemoryStore, Store as _};
+use gosync_proto::{Key, KeyRange, RangeSet};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,6 +21,7 @@ struct State {
     /// The opening that syncs.
     lead: Option<usize>,
     ranges: RangeSet,
+    damaged: bool,
 }
 
 /// Clones are the same store.
@@ -39,6 +41,7 @@ impl Household {
                 openings: BTreeMap::new(),
                 lead: None,
                 ranges: RangeSet::all(),
+                damaged: false,
             })),
         }
     }
@@ -60,6 +63,20 @@ impl Household {
     /// All of it is gone. Nobody may have it open.
     pub fn lose(&self) {
         self.state().disk = MemoryStore::new();
+    }
+
+    /// Spoils stored content under its digest.
+    pub fn damage(&self, key: &Key) {
+        let mut state = self.state();
+        state.damaged = true;
+        // a store in memory neither waits nor fails
+        let _ = state.disk.damage(std::slice::from_ref(key)).now_or_never();
+    }
+
+    /// Whether content was ever damaged here: what is stored has to be hashed
+    /// before it counts.
+    pub fn was_damaged(&self) -> bool {
+        self.state().damaged
     }
 
     /// The ranges that it holds.

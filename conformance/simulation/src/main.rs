@@ -53,6 +53,9 @@ struct Args {
     /// Keep the sums in this file, and go on where it ended
     #[arg(long, value_name = "FILE")]
     campaign: Option<PathBuf>,
+    /// The commit that is tried, for the campaign's file
+    #[arg(long, value_name = "COMMIT", requires = "campaign")]
+    build: Option<String>,
     /// Make the implementations wrong on purpose, and tell after how many seeds it is noticed: this
     /// mutant of the list, or `all`
     #[arg(long, value_name = "NAME")]
@@ -134,6 +137,9 @@ fn simulate(args: &Args) -> Result<bool> {
         };
         go_on(&mut summary, &worlds, &options, count, jobs, &tell)?;
         if let Some(file) = &args.campaign {
+            if let Some(commit) = &args.build {
+                summary.tried(commit, count);
+            }
             keep(file, &summary)?;
         }
         if summary.total().failed > 0 && !keep_going {

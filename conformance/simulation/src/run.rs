@@ -329,13 +329,16 @@ impl Stage {
         ledger: &Ledger,
         retention_ms: u64,
     ) -> Result<(), StoreError> {
-        let before = self.server.records(space)?;
+        // damage that was met goes too, and a wrong clock says nothing
+        let faults = &self.world.faults;
+        let before = match faults.server_rot + faults.server_clock {
+            0 => Some(self.server.records(space)?),
+            _ => None,
+        };
         let done = self.server.compact(space, retention_ms)?;
         self.note(format_args!("{done:?}"));
         let until_ms = self.executor.now_ms().saturating_sub(retention_ms);
-        // damage that was met goes too, and a wrong clock says nothing
-        let faults = &self.world.faults;
-        if faults.server_rot + faults.server_clock == 0 {
+        if let Some(before) = before {
             let after = self.server.records(space)?;
             ledger.compacted(&before, &after, done.to, until_ms);
         }

@@ -6,7 +6,7 @@ use super::{
     StoreError, Stored, Work, WriteTx, intact,
 };
 use gosync_proto::history::{Ancestry, Cursor, Epoch, Point};
-use gosync_proto::{Key, KeyRange, RangeSet, Record, SpaceId, Time, Version, mutant};
+use gosync_proto::{Content, Key, KeyRange, RangeSet, Record, SpaceId, Time, Version, mutant};
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow, Deref};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,6 +32,17 @@ impl Row {
             &self.digest.0,
             &self.value,
         )
+    }
+
+    fn unchecked(&self, key: &Key) -> Record {
+        Record {
+            key: key.clone(),
+            version: self.version,
+            content: match self.flags {
+                0 => Content::Put(self.value.clone()),
+                _ => Content::Tombstone,
+            },
+        }
     }
 
     fn kept(&self, key: &Key) -> Kept {
@@ -170,6 +181,16 @@ impl MemoryStore {
     fn lock(&self) -> MutexGuard<'_, Database> {
         // only the work of a write can panic while it is held
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every record of a space with its sequence, in key order, damaged ones
+    /// included: nothing is hashed. For simulations, which look often and know
+    /// what they damaged.
+    pub fn unchecked(&self, space: &SpaceId) -> Vec<(Record, u64)> {
+        let db = self.lock();
+        let rows = db.spaces.get(space).into_iter().flat_map(|s| &s.rows);
+        rows.map(|(key, row)| (row.unchecked(key), row.sequence))
+            .collect()
     }
 
     /// Spoils the last byte of the stored value under `key`, or the digest of
