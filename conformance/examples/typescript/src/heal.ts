@@ -1,51 +1,29 @@
 /** Healing: Reconcile (chapter 7) or Snapshot (chapter 8), and what follows from what they found (chapter 2). */
-import { Descent, LENGTH } from './descent.js';
-import { check, compare, counts, fingerprint, fromKey, inside, LINEAGES, present, sequence, toKey } from './rules.js';
-import type { Cursor, Key, Point, Range, Rec, Standing } from './rules.js';
-import { CHUNK, historyChanged, type Session } from './session.js';
+import { reconcile } from './reconcile.js';
+import { check, compare, counts, fingerprint, fromKey, inside, LINEAGES, present, toKey } from './rules.js';
+import type { Key, Point, Range, Rec, Standing } from './rules.js';
+import { CHUNK, type Session } from './session.js';
 import { Failure, type Message } from './wire.js';
 
 /** What the server has, the keys where it has nothing, and where it wants everything again. */
 export interface Findings { at: Standing; received: Map<Key, Rec>; lacks: Set<Key>; wanted: Range[] }
-const findings = (at: Standing): Findings => ({ at, received: new Map(), lacks: new Set(), wanted: [] });
-const ranges = (wanted: Message[]): Range[] =>
+export const findings = (at: Standing): Findings => ({ at, received: new Map(), lacks: new Set(), wanted: [] });
+export const ranges = (wanted: Message[]): Range[] =>
   wanted.map(({ start, end }) => ({ start: toKey(start), end: end && toKey(end) }));
 
 export async function heal(s: Session): Promise<void> {
   const { replica, store } = s;
-  replica.healed = true;
-  const byReconcile = s.heals && !replica.partial && store.data.clean.size > 0 && replica.unequal < 2; // RECON-045
+  const byReconcile = s.heals && !replica.partial && store.data.clean.size > 0 && replica.inVain < 2; // RECON-045
   settle(s, (byReconcile ? await reconcile(s) : undefined) ?? (await snapshot(s)));
-}
-
-/** Finds nothing where it is better given up for a Snapshot. */
-async function reconcile(s: Session): Promise<Findings | undefined> {
-  const descent = new Descent(), { here, store } = s, found = findings(here);
-  let lowest: Cursor | undefined;
-  while (!descent.done) {
-    if (descent.stuck) return undefined; // section 7.10
-    const a = await s.wire.unary('Reconcile', {
-      ...s.place(), ...descent.next(store.covered()), horizon: String(here.horizon), digest_len: LENGTH,
-      salt: String(descent.salt.readBigUInt64BE()), max_response_bytes: CHUNK, turns_left: 2,
-    });
-    const now = s.standing(a), records = a.records.map((m: Message) => s.receive(m));
-    if (s.worse(now, here)) throw historyChanged(); // RECON-034
-    check(sequence(now.head) >= here.mapped, 'a server that lags'); // RECON-035
-    descent.take(a as any, records, now.head);
-    found.wanted.push(...ranges(a.wanted));
-    gather(s, found, records, now.head);
-    if (!lowest || sequence(now.head) < sequence(lowest)) lowest = now.head; // RECON-041
-  }
-  return { ...found, at: { ...here, head: lowest! }, lacks: descent.lacks };
+  replica.inVain++; // until a comparison shows otherwise
 }
 
 /** A Snapshot that broke off is resumed by the next session. */
 async function snapshot(s: Session): Promise<Findings> {
-  const { replica, wire } = s, partial = replica.partial;
-  let last = partial && [...partial.received.keys()].at(-1), at: Standing | undefined, whole = false;
-  let found = last === undefined ? undefined : partial;
-  const resumed = found !== undefined;
-  const request = { ...s.place(), after_key: resumed ? fromKey(last!) : null, max_response_bytes: CHUNK };
+  const { replica, wire } = s, resumed = replica.partial !== undefined;
+  let found = replica.partial, last = [...found?.received.keys() ?? []].at(-1) ?? '';
+  let at: Standing | undefined, whole = false;
+  const request = { ...s.place(), after_key: resumed ? fromKey(last) : null, max_response_bytes: CHUNK };
   try {
     for await (const m of wire.stream('Snapshot', request, replica.limit('watchdog_ms'))) {
       check(!whole && (m.event === 'start') === !at, 'messages out of order');
@@ -54,18 +32,19 @@ async function snapshot(s: Session): Promise<Findings> {
         found ??= findings(at);
         check(!s.worse(at, found.at), 'the history changed'); // SNAP-016
         found.wanted.push(...ranges(m.start.wanted));
-        replica.partial = found;
       } else if (m.event === 'chunk') {
         const records: Rec[] = m.chunk.records.map((r: Message) => s.receive(r));
         for (const { key } of records) {
-          check(last === undefined || key > last, 'records out of order'); // SNAP-023
+          check(key > last, 'records out of order'); // SNAP-023
           last = key;
         }
         gather(s, found!, records, at!.head);
+        replica.partial = found;
       } else {
         check(m.complete.ranges.length === (s.heals ? 1 : 0), 'fingerprints of other ranges');
         const same = resumed || !s.heals
           || fingerprint([...found!.received.values()]).equals(m.complete.ranges[0].fingerprint);
+        if (!same) replica.inVain++; // text behind RECON-046
         check(same, 'a Snapshot that is not what it says'); // SNAP-022
         whole = true;
       }
@@ -79,13 +58,9 @@ async function snapshot(s: Session): Promise<Findings> {
 }
 
 /** Stores what came. The cursor comes later (RECON-043). */
-function gather(s: Session, found: Findings, records: Rec[], at: Point): void {
-  s.store.tx(() => {
-    for (const r of records) {
-      s.store.merge(r, at);
-      found.received.set(r.key, r);
-    }
-  });
+export function gather(s: Session, found: Findings, records: Rec[], at: Point): void {
+  s.store.tx(() => records.forEach((r) => s.store.merge(r, at)));
+  for (const r of records) found.received.set(r.key, r);
 }
 
 /** The end of a reconciliation, in one transaction (RECON-040, SNAP-025). */

@@ -82,7 +82,7 @@ export class Push {
     const { s } = this, at = { epoch, sequence: v.sequence }, id = isWrite(r) ? r.number : r.key;
     if (v.outcome === 'OUTCOME_APPLIED' || v.outcome === 'OUTCOME_UNCHANGED') {
       s.store.merge(r, at); // and the write, or the offer, is settled
-      s.replica.wrote ||= isWrite(r);
+      if (isWrite(r)) s.replica.inVain = 0;
     } else if (v.outcome === 'OUTCOME_SUPERSEDED') {
       try {
         const winner = s.receive(v.winner ?? { key: '' });
@@ -110,9 +110,9 @@ export class Push {
 
   /** A new version for a write that was refused with CLOCK_SKEW, by the server's time (CLIENT-018, CLIENT-019). */
   private restamp(w: Write): void {
-    const { store, told, replica } = this.s, { floor, clean, outbox } = store.data, ahead = floor > latest(told.ms, 0);
+    const { store, serverMs, replica } = this.s, { floor, clean, outbox } = store.data;
     const before = store.unsent(w.key).filter((other) => other.number < w.number).at(-1) ?? clean.get(w.key);
-    const time = issue(told.ms, ahead ? BigInt(told.ms) << 16n : floor, before?.time);
+    const time = issue(serverMs, floor > latest(serverMs, 0) ? BigInt(serverMs) << 16n : floor, before?.time);
     if (!outbox.has(w.number)) return;
     this.restamped.add(w.number);
     if (time === undefined) return this.reject(w, 'CLOCK_SKEW');

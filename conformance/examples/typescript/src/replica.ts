@@ -39,12 +39,10 @@ export class Replica {
   /** Whether the server was followed up to its first checkpoint, and is followed still. */
   live = false;
   onWrite = () => {}; // set by the session that wants to know
-  // What one session leaves to the next: a Snapshot that broke off; whether a healing waits to be compared, whether an
-  // application wrote meanwhile, how many healings in a row were in vain, and until when none begins (section 9.9).
+  // What one session leaves to the next: a Snapshot that broke off; how many healings there were since the two sides
+  // were equal or an application wrote; and until when none begins (section 9.9).
   partial?: Findings;
-  healed = false;
-  wrote = false;
-  unequal = 0;
+  inVain = 0;
   healAfter = 0;
   private readonly pause = { until: 0 }; // until when the server wants no call
   private token?: string;
@@ -69,15 +67,14 @@ export class Replica {
     const sizes = entries.map((e) => e.value?.length ?? 0);
     const total = entries.reduce((sum, e, i) => sum + e.key.length + sizes[i] + 64, 1024);
     return entries.length <= this.limit('max_push_records') && total <= this.limit('max_message_bytes')
-      && sizes.every((size) => size <= this.limit('max_value_bytes'));
+      && sizes.every((size) => size <= this.limit('max_value_bytes')) && entries.every((e) => e.key.length <= 512);
   }
 
   /** Writes, all or nothing, and durably. Of two entries with one key the later counts. */
   write(...entries: Entry[]): void {
     const { store } = this, { data } = store, last = [...new Map(entries.map((e) => [e.key, e])).values()];
     if (last.some((e) => e.key === '')) throw new WriteRefused('MALFORMED', 'an empty key'); // MODEL-004
-    const over = last.some((e) => e.key.length > 512) || !this.fits(last);
-    if (over) throw new WriteRefused('LIMIT_EXCEEDED', 'too large or too many'); // LIMIT-008, PUSH-025
+    if (!this.fits(last)) throw new WriteRefused('LIMIT_EXCEEDED', 'too large or too many'); // LIMIT-008, PUSH-025
     store.tx(() => {
       const batch = last.length > 1 ? data.next : undefined;
       for (const { key, value } of last) {
@@ -114,9 +111,6 @@ export class Replica {
 
   /** Writes that have no verdict yet, and those that were rejected, in order (CLIENT-010). */
   pending = (): Write[] => [...this.store.data.outbox.values()];
-  /** Live, and nothing waits to be sent. */
-  idle = () => this.live && this.pending().every((w) => w.rejected)
-    && ![...this.store.data.clean.values()].some((r) => r.offer);
 
   /** Synchronises until both sides hold the same or, live, until aborted. Throws when only others can help. */
   async sync(signal: AbortSignal, live = false): Promise<void> {
@@ -145,7 +139,6 @@ export class Replica {
       if (last.action === 'resync' && !again) continue;
       const least = Math.max(delay, this.pause.until - Date.now());
       await sleep(least * (1 + Math.random()), undefined, { signal }).catch(() => {}); // CLIENT-032 to CLIENT-034
-      if (signal.aborted) throw last;
       delay = Math.min(delay * 2, 15_000);
     }
   }
@@ -155,9 +148,9 @@ export class Replica {
       await new Session(this, wire).run(live);
       return live ? new Failure('retry', '', 'the server ended the Watch') : undefined;
     } catch (error) {
-      if (wire.signal.aborted || error instanceof Failure) this.healed = false; // no healing that counts
-      else this.partial = undefined; // what the server got wrong begins anew (SNAP-022)
-      return error instanceof Failure ? error : new Failure('retry', '', (error as Error).message);
+      if (error instanceof Failure) return error;
+      if (!wire.signal.aborted) this.partial = undefined; // what the server got wrong begins anew (SNAP-022)
+      return new Failure('retry', '', (error as Error).message);
     } finally {
       wire.close();
     }

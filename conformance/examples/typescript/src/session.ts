@@ -9,11 +9,10 @@ import { watch } from './watch.js';
 import { Failure, type Message, type Wire } from './wire.js';
 
 export const CHUNK = 1 << 20; // what one message of the server's is to hold at most
-const HEALER = 'FEATURE_RECONCILE';
 export const historyChanged = () => new Failure('resync', '', 'the history changed');
 
 export class Session {
-  told = { ms: 0, at: 0 }; // the server's time, and when it told it
+  private ahead = 0; // the server's time, less the time that passes here
   heals = false; // FEATURE_RECONCILE is in force
   here!: Standing;
   private grants: Key[] = []; // prefixes of the keys that may be written
@@ -53,16 +52,16 @@ export class Session {
   private async hello(turns = 3): Promise<boolean> {
     const { store, replica } = this, { horizon } = store.data;
     const a = await this.wire.unary('Hello', {
-      ...this.place(), versions: [1], features: [HEALER, 'FEATURE_LIVE'], client: 'gosync-typescript/1.0',
+      ...this.place(), versions: [1], features: ['FEATURE_RECONCILE', 'FEATURE_LIVE'], client: 'gosync-typescript/1.0',
       horizon: String(horizon), fingerprints: [fingerprint(store.covered())],
     });
     check(a.version === 1, 'a version that was not offered'); // HELLO-008
     store.tx(() => (store.data.limits = a.limits ?? {}));
     const writable = a.grants.filter((grant: Message) => grant.access === 'ACCESS_WRITE'); // HELLO-017
     this.grants = writable.map((grant: Message) => toKey(grant.key_prefix));
-    this.heals = a.features.includes(HEALER);
+    this.heals = a.features.includes('FEATURE_RECONCILE');
     this.tell(a);
-    const off = Math.abs(this.told.ms - replica.now()) > replica.limit('max_clock_skew_ms') / 2;
+    const off = Math.abs(this.serverMs - replica.now()) > replica.limit('max_clock_skew_ms') / 2;
     if (off) replica.report('the clock is off'); // CLIENT-021
     this.here = this.standing(a);
     check(turns > 0, 'the horizon keeps changing');
@@ -79,15 +78,12 @@ export class Session {
     return { space: this.replica.options.space, held: [{ ranges: [{}], cursor }], newest_commit };
   }
 
-  tell({ server_time_ms }: Message): void {
-    this.told = { ms: Number(server_time_ms), at: performance.now() };
-  }
+  /** The server's time, as last told. */
+  tell = (m: Message) => (this.ahead = Number(m.server_time_ms) - performance.now());
+  get serverMs() { return Math.floor(this.ahead + performance.now()); }
 
   /** The greatest time that is taken from the server (CLOCK-011). */
-  private bound(): bigint {
-    const server = this.told.ms + performance.now() - this.told.at;
-    return latest(Math.max(this.replica.now(), server), this.replica.limit('max_clock_skew_ms'));
-  }
+  private bound = () => latest(Math.max(this.replica.now(), this.serverMs), this.replica.limit('max_clock_skew_ms'));
 
   /** Reads where an answer says that the replica stands, and forgets old tombstones (HIST-031, HIST-032). */
   standing({ position, held, restore_points: restorePoints }: Message): Standing {

@@ -93,14 +93,10 @@ function replace(file: string, bytes: Buffer): void {
 function lock(file: string): void {
   const mine = `${process.pid} ${performance.timeOrigin}`;
   const owner = fs.existsSync(file) ? fs.readFileSync(file, 'utf8') : '', pid = parseInt(owner);
-  if (owner === mine || (pid !== process.pid && running(pid))) throw new Error('the store is open already');
-  fs.writeFileSync(file, mine);
-}
-
-function running(pid: number): boolean {
+  let held = owner === mine;
   try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
-  }
+    held ||= pid !== process.pid && process.kill(pid, 0);
+  } catch { /* that process is gone */ }
+  if (held) throw new Error('the store is open already');
+  fs.writeFileSync(file, mine);
 }

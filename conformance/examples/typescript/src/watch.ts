@@ -23,13 +23,13 @@ export async function watch(s: Session, push: Push, live: boolean): Promise<bool
 
 async function follow(s: Session, live: boolean): Promise<boolean> {
   const { replica, store } = s, request = { ...s.place(), max_response_bytes: CHUNK, until_caught_up: !live };
-  let pending: Rec[] = [], before = 0n;
+  let pending: Rec[] = [];
   const reach = (cursor: Cursor) => {
-    if (cursor.epoch !== s.here.head.epoch || sequence(cursor) < before) throw historyChanged(); // WATCH-013, WATCH-014
-    before = sequence(cursor);
+    const lower = sequence(cursor) < sequence(store.data.cursor!);
+    if (lower || cursor.epoch !== s.here.head.epoch) throw historyChanged(); // WATCH-013, WATCH-014
     store.tx(() => {
-      for (const r of pending) if (store.merge(r, cursor)) replica.wrote = true;
-      if (before > sequence(store.data.cursor!)) store.data.cursor = cursor; // WATCH-011
+      for (const r of pending) if (store.merge(r, cursor)) replica.inVain = 0;
+      store.data.cursor = cursor;
     }); // WATCH-009
     if (replica.live && pending.length > 0) replica.options.changed?.(); // WATCH-016
     pending = [];
@@ -63,13 +63,11 @@ function differs({ store, replica }: Session, head: Point, theirs: Buffer): bool
   if ([...store.data.clean.values()].some((r) => newer(r.point))) return false;
   replica.proof = theirs;
   const { verified } = replica;
-  if (verified) replica.unequal = 0;
-  else if (replica.healed) replica.unequal = replica.wrote ? 1 : replica.unequal + 1;
-  replica.healed = replica.wrote = false;
+  if (verified) replica.inVain = 0;
   if (verified) return false;
   replica.report('the contents differ from the server\'s'); // CLIENT-042
-  if (replica.unequal > 2) { // neither two sessions nor a Snapshot helped (RECON-046)
-    replica.unequal = 1;
+  if (replica.inVain > 2) { // neither two sessions nor a Snapshot helped (RECON-046)
+    replica.inVain = 0;
     replica.healAfter = performance.now() + 30_000;
   }
   check(performance.now() >= replica.healAfter, 'the contents cannot be healed at present');

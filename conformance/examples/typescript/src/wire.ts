@@ -1,43 +1,36 @@
 /** Calls over gRPC (chapter 11), and what to do when one fails (chapter 12). */
 import * as grpc from '@grpc/grpc-js';
-import { loadSync, type MessageTypeDefinition, type ServiceDefinition } from '@grpc/proto-loader';
+import { loadSync } from '@grpc/proto-loader';
 import { addAbortSignal } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 const folder = (relative: string) => fileURLToPath(new URL(relative, import.meta.url));
-const definition = loadSync(['gosync/v1/sync.proto', 'status.proto'], {
+export const definition: Record<string, any> = loadSync(['gosync/v1/sync.proto', 'status.proto'], {
   includeDirs: [folder('../../../../proto'), folder('../src')],
   // 64-bit numbers are decimal texts, enums names, absent messages null; a oneof's name tells which arm is there.
   keepCase: true, longs: String, enums: String, defaults: true, oneofs: true,
 });
-const service = definition['gosync.v1.SyncService'] as ServiceDefinition;
-const decode = (type: string, bytes: Buffer): Message =>
-  (definition[type] as MessageTypeDefinition<object, object>).deserialize(bytes);
+const service = definition['gosync.v1.SyncService'];
 
 /** A message, as the .proto describes it. */
 export type Message = Record<string, any>;
+/** A value of the enum Reason without its prefix; '' for none and for one that is not known. */
+export const reasonOf = (value: unknown) => String(value).replace(/^REASON_(UNSPECIFIED)?|^\d+$/, '');
 export type Action = 'retry' | 'resync' | 'authenticate' | 'no-access' | 'upgrade' | 'stop';
 
-/** What the reasons of section 12.2 mean for a call. One that is only to be reported is tried again, as others are. */
-const REASONS: Record<string, Action> = {
-  UNSUPPORTED_VERSION: 'upgrade', MALFORMED: 'retry', LIMIT_EXCEEDED: 'retry', UNAUTHENTICATED: 'authenticate',
-  TOKEN_EXPIRED: 'authenticate', NO_ACCESS: 'no-access', CLOCK_SKEW: 'retry', BEHIND_COMPACTION: 'resync',
-  HISTORY_CHANGED: 'resync', HORIZON_CHANGED: 'resync', LAGGING: 'retry', BATCH_ABORTED: 'retry',
-  QUOTA_EXCEEDED: 'retry', RATE_LIMITED: 'retry', SPACE_RETIRED: 'stop', UNAVAILABLE: 'retry',
-  STREAM_EXPIRED: 'retry', SLOW_READER: 'retry', STORAGE: 'retry', INTERNAL: 'retry',
+/** What is not only tried again: reasons (section 12.2), and statuses of proxies or libraries (section 12.4). */
+const ACTIONS: Record<string, Action> = {
+  UNSUPPORTED_VERSION: 'upgrade', UNIMPLEMENTED: 'upgrade', UNAUTHENTICATED: 'authenticate',
+  TOKEN_EXPIRED: 'authenticate', NO_ACCESS: 'no-access', PERMISSION_DENIED: 'no-access', SPACE_RETIRED: 'stop',
+  BEHIND_COMPACTION: 'resync', HISTORY_CHANGED: 'resync', HORIZON_CHANGED: 'resync',
 };
-/** What a status means that comes without a reason, from a proxy or a library (section 12.4). */
-const STATUSES: Record<string, Action> =
-  { UNAUTHENTICATED: 'authenticate', PERMISSION_DENIED: 'no-access', UNIMPLEMENTED: 'upgrade' };
+const REASONS: string[] = definition['gosync.v1.Reason'].type.value.map((value: Message) => reasonOf(value.name));
 
 /** A call failed, or the history changed; and what is to be done. */
 export class Failure extends Error {
   constructor(readonly action: Action, readonly reason: string, detail: string) { super(detail); }
 }
-/** A value of the enum Reason without its prefix; '' for none and for one that is not known. */
-export const reasonOf = (value: unknown) => String(value).replace(/^REASON_(UNSPECIFIED)?|^\d+$/, '');
-
 export class Wire {
   readonly signal: AbortSignal; // cuts all calls
   private readonly end = new AbortController();
@@ -107,7 +100,7 @@ export class Wire {
   /** Throws what a StreamEnd says, unless the stream is complete (section 6.5). */
   private ended({ reason, detail, retry_after_ms }: Message): void {
     this.hold(Number(retry_after_ms)); // WATCH-040
-    const name = reasonOf(reason), action = name === 'NO_ACCESS' ? 'resync' : REASONS[name] ?? 'retry'; // WATCH-039
+    const name = reasonOf(reason), action = name === 'NO_ACCESS' ? 'resync' : ACTIONS[name] ?? 'retry'; // WATCH-039
     if (reason !== 'REASON_UNSPECIFIED') throw new Failure(action, name, detail);
   }
 
@@ -120,14 +113,14 @@ export class Wire {
     let reason = '';
     try {
       const [bytes] = error.metadata.get('grpc-status-details-bin');
-      for (const { type_url, value } of bytes ? decode('google.rpc.Status', bytes as Buffer).details : []) {
+      for (const { type_url, value } of bytes ? definition['google.rpc.Status'].deserialize(bytes).details : []) {
         const [type] = type_url.match(/google\.rpc\.(ErrorInfo|RetryInfo)$/) ?? [];
-        const detail = type ? decode(type, value) : {}; // ERR-010
-        if (detail.domain === 'gosync') reason = detail.reason;
+        const detail = type ? definition[type].deserialize(value) : {}; // ERR-010
+        if (detail.domain === 'gosync' && REASONS.includes(detail.reason)) reason = detail.reason;
         if (detail.retry_delay) this.hold(Number(detail.retry_delay.seconds) * 1000 + detail.retry_delay.nanos / 1e6);
       }
     } catch { /* details that cannot be decoded say nothing */ }
-    const action = REASONS[reason] ?? STATUSES[grpc.status[error.code]] ?? 'retry';
-    return new Failure(action, REASONS[reason] ? reason : '', error.details ?? error.message);
+    const action = ACTIONS[reason || grpc.status[error.code]] ?? 'retry';
+    return new Failure(action, reason, error.details ?? error.message);
   }
 }
