@@ -401,6 +401,7 @@ mutants! {
     Client WantedIgnored "wanted-ignored" ["MODEL-028", "MODEL-027"] "Absence in a wanted range counts as deletion.";
     Client OfferRestamped "offer-restamped" ["HIST-037", "RECON-044", "CLIENT-025", "CLIENT-017"] "Lost records are offered with a new version.";
     Client QuarantineDropped "quarantine-dropped" ["HIST-038", "HIST-041"] "Lost records that may not be written are deleted.";
+    Client QuarantineOverwritten "quarantine-overwritten" ["HIST-046"] "Of two quarantined records of a key the later one stays.";
     Client OldWritesKept "old-writes-kept" ["CLIENT-022"] "Unsent writes below the horizon are not re-stamped.";
     Client DoubtUntold "doubt-untold" ["CLIENT-024"] "A write in doubt is not marked as such.";
     Client OldTombstonesKept "old-tombstones-kept" ["HIST-031"] "Tombstones below the horizon are not deleted.";

@@ -163,7 +163,10 @@ class Store:
         """Rejects a write; a clean record, as an offer is, goes into quarantine (CLIENT-048)."""
         kept.rejected = reason
         if self.clean.get(kept.record.key) is kept:
-            self.quarantine[kept.record.key] = replace(self.clean.pop(kept.record.key), offer=False)
+            del self.clean[kept.record.key]
+            aside = self.quarantine.get(kept.record.key)
+            if not aside or aside.record.rank < kept.record.rank:  # HIST-046
+                self.quarantine[kept.record.key] = replace(kept, offer=False)
 
     def stamp(self, kept: Kept, time: int, replica: int):
         """Gives an unsent write another version."""

@@ -22,7 +22,7 @@ pub mod upkeep;
 
 use crate::platform::MaybeSend;
 use crate::store::{Changes, Leaf, Meta, Reads, Store, StoreError, View, WriteId};
-use gosync_proto::{Key, Reason, ReplicaId};
+use gosync_proto::{Key, Merge, Reason, Record, ReplicaId, mutant};
 
 /// What became of a write.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,6 +51,18 @@ pub struct Settled {
     pub key: Key,
     /// What became of it.
     pub fate: Fate,
+}
+
+/// Puts a record into quarantine. Of two under one key the greater stays
+/// (HIST-046): the lesser one lost against it already.
+fn set_aside(view: &View, changes: &mut Changes, record: &Record) {
+    let greater = view
+        .quarantine
+        .get(&record.key)
+        .is_some_and(|q| record.merge_against(q) == Merge::Loses);
+    if !greater || mutant!(QuarantineOverwritten) {
+        changes.put_quarantine.push(record.clone());
+    }
 }
 
 /// What a transaction changed, for whoever keeps something that is derived
@@ -98,4 +110,55 @@ where
             (changes, Ok((result, meta)))
         })
         .await?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Held;
+    use gosync_proto::{Content, Time, Version};
+
+    fn record(time: u64) -> Record {
+        Record {
+            key: Key::new(&b"k"[..]).unwrap(),
+            version: Version {
+                time: Time(time),
+                replica: ReplicaId(1),
+            },
+            content: Content::Put(vec![time as u8].into()),
+        }
+    }
+
+    /// The later one replaced it, and what the device alone still had was gone.
+    #[test]
+    fn of_two_records_in_quarantine_the_greater_stays() {
+        for (there, comes, stays) in [(5, 9, 9), (9, 5, 9)] {
+            let mut view = View::default();
+            view.quarantine.insert(record(there).key, record(there));
+            let mut changes = Changes::default();
+            set_aside(&view, &mut changes, &record(comes));
+            let put = changes.put_quarantine.pop();
+            assert_eq!(put.unwrap_or(record(there)), record(stays));
+        }
+    }
+
+    #[test]
+    fn what_is_in_quarantine_is_seen_only_where_nothing_else_stands() {
+        let (older, newer) = (record(5), record(9));
+        let clean = crate::store::Stored::new(
+            older.clone(),
+            gosync_proto::history::Point {
+                epoch: gosync_proto::history::Epoch(1),
+                sequence: 1,
+            },
+            0,
+        );
+        let mut held = Held {
+            quarantined: Some(&newer),
+            ..Held::default()
+        };
+        assert_eq!(held.visible().map(|(r, _)| r), Some(&newer));
+        held.clean = Some(&clean);
+        assert_eq!(held.visible().map(|(r, _)| r), Some(&older));
+    }
 }

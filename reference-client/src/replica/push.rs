@@ -3,7 +3,7 @@
 use super::edit::{Author, restamp};
 use super::merge::Merger;
 use super::parcel::{Item, Parcel, Run, Wanted};
-use super::{Fate, Outcome, Settled, fenced};
+use super::{Fate, Outcome, Settled, fenced, set_aside};
 use crate::store::{Changes, Meta, Reads, Store, StoreError, View, Write, WriteId, WriteState};
 use futures::join;
 use gosync_proto::history::{Cursor, Point, Position};
@@ -260,7 +260,7 @@ fn refuse(
                 && !mutant!(RefusedOfferKept);
             if same {
                 changes.remove.push(key.clone());
-                changes.put_quarantine.push(item.record.clone());
+                set_aside(view, changes, &item.record);
                 outcome.leaves.push((key.clone(), None));
             }
         }

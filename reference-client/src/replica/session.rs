@@ -2,7 +2,7 @@
 //! server lost, which unsent writes are re-stamped, and the new cursor. All in
 //! one transaction; until it, the old status stands.
 
-use super::{Fate, Outcome, Settled, fenced};
+use super::{Fate, Outcome, Settled, fenced, set_aside};
 use crate::documents::is_existence;
 use crate::store::{
     Changes, Confirmed, Meta, Reads, Store, StoreError, Stored, View, Write, WriteId,
@@ -248,7 +248,7 @@ fn offer(
         changes.remove.push(key.clone());
         changes.remove_offers.push(key.clone());
         if !mutant!(QuarantineDropped) {
-            changes.put_quarantine.push(stored.record.clone());
+            set_aside(view, changes, &stored.record);
         }
         concluded.quarantined += 1;
         concluded.outcome.leaves.push((key.clone(), None));

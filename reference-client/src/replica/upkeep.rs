@@ -1,7 +1,7 @@
 //! Opening a store, following the horizon, and verification: what is not part
 //! of the exchange of records.
 
-use super::{Outcome, fenced};
+use super::{Outcome, fenced, set_aside};
 use crate::store::{Changes, HeldRange, Leaf, Meta, Reads, Store, StoreError, View};
 use gosync_proto::history::{Ancestry, HistoryStatus, Lineage};
 use gosync_proto::limits::Limits;
@@ -191,7 +191,7 @@ pub async fn follow_horizon<S: Store>(
                 changes.remove_offers.push(key.clone());
                 outcome.leaves.push((key.clone(), None));
                 if !known {
-                    changes.put_quarantine.push(s.record.clone());
+                    set_aside(view, &mut changes, &s.record);
                 }
             }
         }

@@ -386,22 +386,16 @@ pub enum Source<'a> {
 
 impl<'a> Held<'a> {
     /// The record that counts, and where it stands: the greatest version of
-    /// all that is intact.
+    /// all that is intact, or else what is in quarantine.
     pub fn visible(&self) -> Option<(&'a Record, Source<'a>)> {
         let clean = self.clean.filter(|s| s.intact()).map(|s| &s.record);
         let clean = clean.map(|r| (r, Source::Clean));
-        let quarantined = self.quarantined.map(|r| (r, Source::Quarantine));
         let writes = self.writes.iter().map(|w| (&w.record, Source::Write(w)));
         clean
             .into_iter()
-            .chain(quarantined)
             .chain(writes)
             .max_by_key(|(r, _)| r.version)
-    }
-
-    /// The version that a new write must exceed.
-    pub fn newest_version(&self) -> Option<Version> {
-        self.visible().map(|(r, _)| r.version)
+            .or(self.quarantined.map(|r| (r, Source::Quarantine)))
     }
 }
 

@@ -158,6 +158,18 @@ pub const CASES: &[Case<Cx>] = &[
         run: |cx| Box::pin(quarantine(cx)),
     },
     Case {
+        name: "history/two-aside",
+        profile: Profile::Heal,
+        needs: &[Need::Reconcile],
+        about: "A record goes into quarantine because the server went back to an older one, which it then lost as well.",
+        checks: &[positive(
+            "greater",
+            &["HIST-046", "HIST-041"],
+            "of the two in quarantine the greater stays, and is shown",
+        )],
+        run: |cx| Box::pin(two_aside(cx)),
+    },
+    Case {
         name: "history/damaged-and-lost",
         profile: Profile::Heal,
         needs: &[Need::Reconcile, Need::Damage],
@@ -446,7 +458,8 @@ async fn foreign_tombstone(cx: Cx) -> Result<(), Stop> {
     same_as_server(&cx, "gone", &replica).await
 }
 
-async fn quarantine(cx: Cx) -> Result<(), Stop> {
+/// Nothing may be written from here on.
+async fn read_only(cx: &Cx) {
     let reader = bend(|_, m: &mut v1::HelloResponse| {
         m.grants = vec![v1::Grant {
             key_prefix: vec![],
@@ -454,6 +467,38 @@ async fn quarantine(cx: Cx) -> Result<(), Stop> {
         }];
     });
     cx.server(|p| p.script(|s| s.always("Hello", reader))).await;
+}
+
+async fn two_aside(cx: Cx) -> Result<(), Stop> {
+    read_only(&cx).await;
+    let replica = settled(&cx, 20).await?;
+    let space = cx.space().to_owned();
+    cx.server(|p| {
+        p.service.with_space(&space, |s| {
+            if let Some(stored) = s.records.get_mut(b"k007".as_slice()) {
+                stored.record = Record::put("k007", time(3), 77, "older");
+            }
+        });
+    })
+    .await;
+    sync_patiently(&replica, &cx).await?;
+    sync_patiently(&replica, &cx).await?;
+    server_loses(&cx, &["k007"]).await;
+    sync_patiently(&replica, &cx).await?;
+    sync_patiently(&replica, &cx).await?;
+    let contents = replica.contents().await?;
+    let shown = contents.entries.into_iter().find(|e| e.key == b"k007");
+    let shown = shown.map(|e| String::from_utf8_lossy(&e.value).into_owned());
+    cx.equal(
+        "greater",
+        (1, Some("value 7".to_owned())),
+        (contents.quarantined, shown),
+    );
+    Ok(())
+}
+
+async fn quarantine(cx: Cx) -> Result<(), Stop> {
+    read_only(&cx).await;
     let replica = settled(&cx, 40).await?;
     server_loses(&cx, &["k007"]).await;
     for _ in 0..3 {
