@@ -156,7 +156,7 @@ mutants! {
     // ---- the server's connections and callers ----
     Server SilenceBorneHere "silence-borne-here" ["TRANS-017"] "Connections that say nothing are kept.";
     Server SlowHeadersBorne "slow-headers-borne" ["TRANS-017"] "A request's header may take any time.";
-    Server NoPings "no-pings" ["TRANS-018"] "Idle connections are not pinged.";
+    Server NoPings "no-pings" ["TRANS-018", "TRANS-017"] "Idle connections are not pinged.";
     Server PingsResented "pings-resented" ["TRANS-019"] "A third ping ends the connection.";
     Server DeadlineIgnored "deadline-ignored" ["TRANS-027"] "The deadline of a call is not looked at.";
     Server NoGzip "no-gzip" ["TRANS-014"] "Compressed requests are refused.";
@@ -306,6 +306,9 @@ mutants! {
     Server VerdictsWithoutReason "verdicts-without-reason" ["PUSH-016"] "A rejection has no reason.";
     Server GapsInCommit "gaps-in-commit" ["HIST-001", "HIST-002"] "The sequences of a push are not consecutive.";
     Server OldTombstonesNotStored "old-tombstones-not-stored" ["MODEL-018"] "A tombstone below the horizon is called applied, and not stored.";
+    Server UnknownRefusesAll "unknown-refuses-all" ["HIST-043"] "All records of a replica from an unknown history are refused.";
+    Server ClockOfTheStart "clock-of-the-start" ["CLOCK-005"] "Versions are judged by the time when the server started.";
+    Server DamageRemembered "damage-remembered" ["PUSH-011"] "What is under a damaged record's key is called unchanged.";
     Server BelowHorizonRefused "below-horizon-refused" ["HIST-042"] "Records below the horizon are refused whoever sends them.";
 
     // ---- the server: history ----
@@ -314,6 +317,10 @@ mutants! {
     Server HorizonFromTheStart "horizon-from-the-start" ["HIST-021"] "A new space has a horizon.";
     Server HorizonNotStored "horizon-not-stored" ["HIST-022"] "Compaction does not store the horizon.";
     Server HorizonFalls "horizon-falls" ["HIST-023"] "A further compaction lowers the horizon.";
+    Server HorizonWithoutEffect "horizon-without-effect" ["SNAP-008", "HIST-029"] "The horizon rises, and all tombstones stay.";
+    Server HorizonUnnamed "horizon-unnamed" ["HIST-030"] "Fingerprints come with horizon 0.";
+    Server NewestInvisible "newest-invisible" ["HIST-003"] "A watch that reads right after a commit gets its number, and not yet its record.";
+    Server FingerprintsOfSpace "fingerprints-of-space" ["MERKLE-001"] "Fingerprints are those of one space alone.";
     Server PutsCompacted "puts-compacted" ["HIST-025"] "Compaction removes old records that are no tombstones.";
 
     // ---- the server: streams ----
@@ -362,6 +369,14 @@ mutants! {
     Server DeadlineAtOnce "deadline-at-once" ["TRANS-027"] "A call with a deadline is given up at once.";
     Server NoWeb "no-web" ["TRANS-002"] "gRPC-web is not served.";
     Server VersionHeaderForbidden "version-header-forbidden" ["TRANS-024"] "Pages may not send their version.";
+
+    Server NoHttp2 "no-http2" ["TRANS-001"] "HTTP/2 is not spoken.";
+    Server GarbageWelcome "garbage-welcome" ["TRANS-001", "SEC-008"] "What is no message is answered with OK.";
+    Server GarbageStops "garbage-stops" ["SEC-008"] "What is no message stops the server.";
+    Server FewAtOnce "few-at-once" ["SEC-008"] "A ninth call at a time is refused.";
+    Server CredentialsForAll "credentials-for-all" ["TRANS-026", "TRANS-023"] "Pages from anywhere may call, with credentials.";
+    Server UnknownFieldsRefused "unknown-fields-refused" ["EXT-006", "TRANS-030"] "Fields that nobody knows are malformed.";
+    Server UnknownFieldsKept "unknown-fields-kept" ["EXT-008", "EXT-009"] "Unknown fields of a record are kept in its value.";
 
     // ---- the client's clock and writes ----
     Client FloorForgotten "floor-forgotten" ["CLOCK-003"] "The clock's floor is not kept.";

@@ -244,7 +244,10 @@ fn builder(config: &ConnectionConfig, max_streams: u32) -> Builder<TokioExecutor
         .max_pending_accept_reset_streams(20)
         .keep_alive_interval((!mutant!(NoPings)).then_some(config.keepalive_interval))
         .keep_alive_timeout(config.keepalive_timeout);
-    builder
+    match mutant!(NoHttp2) {
+        false => builder,
+        true => builder.http1_only(),
+    }
 }
 
 struct Shared {

@@ -24,9 +24,10 @@ pub fn cors(config: &CorsConfig, open_to_all: bool) -> CorsLayer {
         if mutant!(OriginsRefused) {
             return false;
         }
-        any || origin.to_str().is_ok_and(|o| {
-            allowed.iter().any(|a| a == o) || origin_host(o).is_some_and(is_loopback)
-        })
+        any || mutant!(CredentialsForAll)
+            || origin.to_str().is_ok_and(|o| {
+                allowed.iter().any(|a| a == o) || origin_host(o).is_some_and(is_loopback)
+            })
     });
     CorsLayer::new()
         .allow_origin(origins)
@@ -56,6 +57,7 @@ pub fn cors(config: &CorsConfig, open_to_all: bool) -> CorsLayer {
             header("grpc-status-details-bin"),
             header("grpc-encoding"),
         ])
+        .allow_credentials(mutant!(CredentialsForAll))
         .max_age(Duration::from_secs(600))
 }
 

@@ -142,6 +142,26 @@ impl Space {
         Ok(last)
     }
 
+    /// Pushes records that nobody has pushed yet, and emits a positive check
+    /// that all of them are APPLIED.
+    ///
+    /// # Errors
+    /// [`Stop::Peer`] when the call is refused.
+    pub async fn seed_as(&mut self, check: &'static str, records: &[Record]) -> Result<(), Stop> {
+        let answer = self.push(records).await;
+        let told = answer.message.iter().flat_map(|a| &a.verdicts);
+        let told: Vec<v1::Outcome> = told.map(v1::Verdict::outcome).collect();
+        self.cx.check(
+            check,
+            told == vec![v1::Outcome::Applied; records.len()],
+            format!("{} times APPLIED", records.len()),
+            format!("{told:?}, {}", answer.reply.summary()),
+        );
+        answer.good()?;
+        records.iter().for_each(|r| self.expect(r));
+        Ok(())
+    }
+
     /// The expected records of some ranges, in key order.
     pub fn inside(&self, ranges: &[v1::Range]) -> Vec<Record> {
         self.records

@@ -4,6 +4,7 @@
 
 use super::rate::RateLimit;
 use super::status::{refine_transport_code, to_status};
+use super::strangers;
 use crate::auth::{Auth, Caller};
 use crate::clock::WallClock;
 use crate::listen::Connection;
@@ -18,6 +19,7 @@ use http::{HeaderMap, HeaderValue, header};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
@@ -38,6 +40,8 @@ pub struct Guard {
     pub metrics: Arc<Metrics>,
     /// Cancelled when the server stops.
     pub drain: CancellationToken,
+    /// Calls that may run at once: of a mutant only.
+    pub places: Semaphore,
 }
 
 const DETAILS: &str = "grpc-status-details-bin";
@@ -57,14 +61,21 @@ pub async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: 
         .extensions()
         .get::<Connection>()
         .map(|c| c.peer.ip());
+    let place = mutant!(FewAtOnce).then(|| guard.places.try_acquire());
     let mut response = match guard.let_in(method, request.headers(), peer) {
+        Ok(_) if matches!(place, Some(Err(_))) => {
+            guard.refused(&Refusal::new(Reason::Unavailable, "others are calling"))
+        }
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             if mutant!(CompressedUnasked) {
                 let gzip = HeaderValue::from_static("gzip");
                 request.headers_mut().insert("grpc-accept-encoding", gzip);
             }
-            guard.refine(guard.in_time(request, next).await)
+            match strangers::met(request).await {
+                Ok(request) => guard.refine(guard.in_time(request, next).await),
+                Err(refusal) => guard.refused(&refusal),
+            }
         }
         Err(refusal) => guard.refused(&refusal),
     };
@@ -183,7 +194,11 @@ impl Guard {
             let status = Status::from_header_map(headers)?;
             refine_transport_code(code, status.message(), &self.limits)
         });
+        if mutant!(GarbageStops) && refused.is_some() {
+            self.drain.cancel();
+        }
         match refused {
+            Some(_) if mutant!(GarbageWelcome) => Status::ok("").into_http(),
             Some(refusal) => self.refused(&refusal),
             None => response,
         }

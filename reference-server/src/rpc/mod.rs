@@ -9,6 +9,7 @@ pub mod rate;
 mod reconcile;
 mod snapshot;
 pub mod status;
+mod strangers;
 mod stream;
 mod watch;
 
@@ -43,6 +44,8 @@ struct Shell {
     snapshots: Arc<Semaphore>,
     rate: RateLimit<(TokenId, SpaceId)>,
     drain: CancellationToken,
+    /// Its clock when it started: for a mutant only.
+    started_ms: u64,
 }
 
 /// A call that was let in.
@@ -63,6 +66,7 @@ impl SyncApi {
         drain: CancellationToken,
     ) -> SyncApi {
         SyncApi(Arc::new(Shell {
+            started_ms: clock.now_ms(),
             service,
             clock,
             limits: config.limits,

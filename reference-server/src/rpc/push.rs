@@ -2,6 +2,7 @@
 
 use super::Shell;
 use crate::service::Refusal;
+use gosync_proto::mutant;
 use gosync_proto::wire::{self, Outcome};
 use std::sync::Arc;
 use tonic::Request;
@@ -12,7 +13,10 @@ pub(super) async fn run(
 ) -> Result<wire::PushResponse, Refusal> {
     let admitted = shell.admit(&request, &request.get_ref().space)?;
     let request = request.into_inner();
-    let now_ms = shell.clock.now_ms();
+    let now_ms = match mutant!(ClockOfTheStart) {
+        false => shell.clock.now_ms(),
+        true => shell.started_ms,
+    };
     let answer = shell
         .blocking(move |service| service.push(&admitted.access, request, now_ms))
         .await?;

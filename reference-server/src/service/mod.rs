@@ -23,7 +23,7 @@ pub use standing::Standing;
 pub use watch::Watch;
 
 use crate::space::Spaces;
-use crate::store::{Damage, ReadTx, Store, StoreError};
+use crate::store::{Damage, ReadTx, SpaceState, Store, StoreError};
 use gosync_proto::limits::Limits;
 use gosync_proto::merkle::Tree;
 use gosync_proto::wire::{self, Held};
@@ -257,6 +257,15 @@ fn wanted<'a>(
         }
     }
     Ok(wanted)
+}
+
+/// The position that goes with fingerprints: it names their horizon.
+fn told_position(state: &SpaceState) -> wire::Position {
+    let mut told = state.position.to_wire();
+    if mutant!(HorizonUnnamed) {
+        told.horizon = 0;
+    }
+    told
 }
 
 fn ranges_to_wire(ranges: &[KeyRange]) -> Vec<wire::Range> {

@@ -3,12 +3,12 @@
 
 use super::{Access, Refusal, Service, Standing};
 use crate::store::{Applied, Kept, StoreError, WriteTx};
-use gosync_proto::history::{Cursor, behind_for};
+use gosync_proto::history::{Cursor, Lineage, behind_for};
 use gosync_proto::limits::Limits;
 use gosync_proto::record::Merge;
 use gosync_proto::version::skew_bound;
 use gosync_proto::wire::{self, Held};
-use gosync_proto::{Digest, Invalid, Key, Reason, Record, SpaceId, Time, mutant};
+use gosync_proto::{Digest, Invalid, Key, KeyRange, Reason, Record, SpaceId, Time, mutant};
 use prost::Message;
 use std::collections::HashSet;
 
@@ -315,6 +315,10 @@ impl Batch {
                         let detail = "the version is ahead of the server's clock";
                         return Ok(Fate::Reject(Rejection::new(Reason::ClockSkew, detail)));
                     }
+                    if mutant!(DamageRemembered) && set_aside(tx, &record.key)? {
+                        let sequence = standing.state.head();
+                        return Ok(Fate::Unchanged { sequence });
+                    }
                     match merge(tx, record, digest, kept)? {
                         Fate::Apply { replaces } => Ok(self
                             .refuse(record, standing, newest_time, replaces, &mut room)
@@ -353,7 +357,8 @@ impl Batch {
         let status = standing.for_key(&self.held, &record.key);
         let behind = behind_for(status, record.version, horizon) && !mutant!(BehindAccepted)
             || mutant!(BehindRefusesAll) && status.behind_compaction
-            || mutant!(BelowHorizonRefused) && time < horizon;
+            || mutant!(BelowHorizonRefused) && time < horizon
+            || mutant!(UnknownRefusesAll) && status.lineage == Lineage::Unknown;
         if behind {
             return Some(Rejection::new(
                 Reason::BehindCompaction,
@@ -379,6 +384,12 @@ fn check_record(limits: &Limits, access: &Access, record: wire::Record) -> Check
     }
     let digest = record.digest();
     Ok((record, digest))
+}
+
+/// Whether what stood under this key was found damaged: for a mutant.
+fn set_aside(tx: &mut dyn WriteTx, key: &Key) -> Result<bool, Refusal> {
+    let range = KeyRange::new(key.as_bytes(), Some(&key.successor()))?;
+    Ok(!tx.quarantined(&range, 1)?.is_empty())
 }
 
 /// How the record fares against what stands under its key. Values are read

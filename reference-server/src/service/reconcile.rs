@@ -1,7 +1,7 @@
 //! Reconcile: one turn of a descent, answered from one state of the store.
 //! The descent itself is the protocol library's.
 
-use super::{Access, Asked, Refusal, Service, Standing, wanted};
+use super::{Access, Asked, Refusal, Service, Standing, told_position, wanted};
 use crate::store::{ReadTx, StoreError};
 use gosync_proto::merkle::Tree;
 use gosync_proto::reconcile::{Budget, RespondError, respond};
@@ -70,7 +70,7 @@ impl Service {
         });
         match answer {
             Ok(answer) => Ok(wire::ReconcileResponse {
-                position: (!mutant!(AnswerFromNowhere)).then(|| standing.state.position.to_wire()),
+                position: (!mutant!(AnswerFromNowhere)).then(|| told_position(&standing.state)),
                 held: match mutant!(AnswerWithoutStatus) {
                     false => standing.held_to_wire(),
                     true => Vec::new(),

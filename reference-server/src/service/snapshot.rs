@@ -1,7 +1,9 @@
 //! Snapshot: all records of the ranges in key order, from one state of the
 //! store, cut into messages.
 
-use super::{Access, Asked, Refusal, Service, Standing, range_states, ranges_to_wire, wanted};
+use super::{
+    Access, Asked, Refusal, Service, Standing, range_states, ranges_to_wire, told_position, wanted,
+};
 use crate::store::{ReadTx, StoreError};
 use gosync_proto::limits::Limits;
 use gosync_proto::wire;
@@ -68,7 +70,7 @@ impl Service {
         };
         let (total_records, total_bytes) = totals(&mut *tx, &counted, horizon)?;
         let start = wire::SnapshotStart {
-            position: (!mutant!(SnapshotNowhere)).then(|| standing.state.position.to_wire()),
+            position: (!mutant!(SnapshotNowhere)).then(|| told_position(&standing.state)),
             held: standing.held_to_wire(),
             restore_points: standing.ancestry.to_wire(),
             total_records: match mutant!(TotalsUntold) {
@@ -107,7 +109,7 @@ impl Service {
             });
         }
         if sent.is_continue() {
-            let states = match mutant!(StatesReadLater) {
+            let mut states = match mutant!(StatesReadLater) {
                 false => states,
                 true => {
                     let later =
@@ -115,11 +117,24 @@ impl Service {
                     later?.0
                 }
             };
+            if mutant!(FingerprintsOfSpace) {
+                salt(&mut states, &asked.space);
+            }
             let complete = Event::Complete(wire::SnapshotComplete { ranges: states });
             let _ = (mutant!(SnapshotCompleteUnsaid) || emit(complete).is_continue())
                 && emit(Event::End(Default::default())).is_continue();
         }
         Ok(())
+    }
+}
+
+/// Fingerprints that no other space has: for a mutant.
+fn salt(states: &mut [wire::RangeState], space: &SpaceId) {
+    for state in states {
+        let bytes = state.fingerprint.iter_mut();
+        bytes
+            .zip(space.as_str().bytes().rev())
+            .for_each(|(byte, salt)| *byte ^= salt);
     }
 }
 
@@ -185,7 +200,8 @@ fn send_records(
     for range in ranges {
         tx.scan(range, None, &mut |stored| {
             let record: Record = stored.record;
-            let old = record.version.time < horizon && !mutant!(SnapshotWithOldTombstones);
+            let old = record.version.time < horizon
+                && !(mutant!(SnapshotWithOldTombstones) || mutant!(HorizonWithoutEffect));
             if record.is_tombstone() && (old || mutant!(SnapshotWithoutTombstones)) {
                 return ControlFlow::Continue(());
             }

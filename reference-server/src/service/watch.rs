@@ -5,7 +5,7 @@
 //! The shell owns the stream: it waits on the feed, keeps the timers, and ends
 //! the stream with the refusal that a step returns.
 
-use super::{Access, Asked, Refusal, Service, Standing, range_states};
+use super::{Access, Asked, Refusal, Service, Standing, range_states, told_position};
 use crate::store::ReadTx;
 use gosync_proto::history::{Cursor, Epoch};
 use gosync_proto::limits::Limits;
@@ -235,6 +235,10 @@ impl Watch {
         if mutant!(WatchOmits) {
             found.pop();
         }
+        let newest = cursor.is_some_and(|c| c == head && c.point.sequence.is_multiple_of(2));
+        if mutant!(NewestInvisible) && newest && last == read_until {
+            found.pop();
+        }
         if mutant!(ChangesBackwards) {
             found.reverse();
         }
@@ -287,7 +291,7 @@ impl Watch {
             }
             let ranges = self.held.iter().flat_map(|h| &h.ranges);
             Ok::<_, Refusal>(Some(event(Event::Checkpoint(wire::Checkpoint {
-                position: Some(position.to_wire()),
+                position: Some(told_position(&state)),
                 ranges: match mutant!(CheckpointOfEmpty) {
                     false => range_states(tree, ranges),
                     true => range_states(&Default::default(), ranges),

@@ -206,7 +206,8 @@ pub struct KeyDigest<'a> {
 impl KeyDigest<'_> {
     /// Whether fingerprints at `horizon` count this record.
     pub fn counts_at(&self, horizon: Time) -> bool {
-        let old = self.time < horizon && !mutant!(OldTombstonesInTree);
+        let old =
+            self.time < horizon && !(mutant!(OldTombstonesInTree) || mutant!(HorizonWithoutEffect));
         !(self.tombstone && (old || mutant!(TombstonesOutOfTree)))
     }
 }

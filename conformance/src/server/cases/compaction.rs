@@ -1,7 +1,7 @@
 //! Compaction: what the horizon may and may not do, and what is left of
 //! tombstones below it. Needs a server that compacts on demand.
 
-use crate::oracle::{Record, reason_name};
+use crate::oracle::{Record, range_state, reason_name};
 use crate::schema::v1;
 use crate::server::{Cx, Space, everything, held, key_range, time};
 use crate::suite::{Case, Need, Profile, Stop, positive};
@@ -87,6 +87,23 @@ pub const CASES: &[Case<Cx>] = &[
             ),
         ],
         run: |cx| Box::pin(behind_is_served(cx)),
+    },
+    Case {
+        name: "compaction/horizon-named",
+        profile: Profile::Heal,
+        needs: &[Need::Compact, Need::Reconcile],
+        about: "After a compaction, all answers that carry fingerprints.",
+        checks: &[
+            positive("raised", &["HIST-022"], "Hello tells a horizon above 0"),
+            positive(
+                "snapshot",
+                &["HIST-030"],
+                "Snapshot names the horizon for which its fingerprint is right",
+            ),
+            positive("checkpoint", &["HIST-030"], "so does a checkpoint"),
+            positive("reconcile", &["HIST-030"], "so does Reconcile"),
+        ],
+        run: |cx| Box::pin(horizon_named(cx)),
     },
     Case {
         name: "compaction/retention",
@@ -254,7 +271,7 @@ async fn old_tombstone(cx: Cx) -> Result<(), Stop> {
     );
     // only "b" is left to be counted
     let kept = [Record::put("b", time(9_000), 1, "v")];
-    let (count, fingerprint) = crate::oracle::range_state(kept.iter(), &everything(), 0);
+    let (count, fingerprint) = range_state(kept.iter(), &everything(), 0);
     let states = vec![v1::RangeState {
         count,
         fingerprint: fingerprint.to_vec(),
@@ -307,6 +324,47 @@ async fn behind_is_served(cx: Cx) -> Result<(), Stop> {
     ask(&mut request, &[part], &space.records);
     let answer = super::session::call(&space, &request).await?;
     cx.equal("reconcile", vec![true], told(&answer.held));
+    Ok(())
+}
+
+async fn horizon_named(cx: Cx) -> Result<(), Stop> {
+    use crate::oracle::descent::{Ask, Part, ask};
+    let mut space = Space::fresh(&cx);
+    deleted(&mut space).await?;
+    cx.compact(&space.id, time(5_000) >> 16).await?;
+    let h = horizon_of(&space).await?;
+    cx.check("raised", h > 0, "a horizon above 0", h);
+    let (count, fingerprint) = range_state(space.records.values(), &everything(), h);
+    let states = vec![v1::RangeState {
+        count,
+        fingerprint: fingerprint.to_vec(),
+    }];
+    let named = |position: Option<v1::Position>| position.map_or(0, |p| p.horizon);
+    let seen = cx
+        .snapshot(&space.snapshot_request(vec![everything()]))
+        .await?;
+    let told = (named(seen.start.position), &seen.complete.ranges);
+    cx.equal("snapshot", (h, &states), told);
+    let cursor = seen.start.position.and_then(|p| p.head);
+    let seen = cx.catch_up(&space.catch_up_request(cursor)).await?;
+    let checkpoint = seen.checkpoints.first().cloned().unwrap_or_default();
+    let told = (named(checkpoint.position), &checkpoint.ranges);
+    cx.equal("checkpoint", (h, &states), told);
+    let mut request = v1::ReconcileRequest {
+        space: space.id.clone(),
+        held: vec![held(vec![everything()], cursor)],
+        horizon: h,
+        salt: cx.random(),
+        turns_left: 2,
+        ..v1::ReconcileRequest::default()
+    };
+    let part = Part {
+        range: everything(),
+        ask: Ask::Fingerprint,
+    };
+    ask(&mut request, &[part], &space.records);
+    let answer = super::session::call(&space, &request).await?;
+    cx.equal("reconcile", h, named(answer.position));
     Ok(())
 }
 

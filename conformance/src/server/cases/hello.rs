@@ -216,7 +216,7 @@ pub const CASES: &[Case<Cx>] = &[
             ),
             positive(
                 "other-horizon",
-                &["HELLO-025", "HIST-030"],
+                &["HELLO-025"],
                 "equal is empty when the horizons differ",
             ),
             positive(

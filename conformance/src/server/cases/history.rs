@@ -300,7 +300,12 @@ async fn wiped(cx: Cx) -> Result<(), Stop> {
         format!("{epoch:x?}"),
     );
     cx.equal("unknown", v1::Lineage::Unknown, status.lineage());
-    let answer = space.push(&records).await.good()?;
+    // as the replica that followed the old store sends them
+    let request = v1::PushRequest {
+        held: vec![held(vec![everything()], Some(cursor))],
+        ..space.push_request(&records)
+    };
+    let answer = cx.push(&request).await.good()?;
     let applied = answer.verdicts.iter().all(|v| v.outcome() == Applied);
     let state = space.as_expected().await;
     cx.check(

@@ -49,7 +49,7 @@ pub const CASES: &[Case<Cx>] = &[
         needs: &[Need::Tokens, Need::Stop],
         about: "Thousands of tokens are tried, one after the other.",
         checks: &[
-            positive("valid", &["TRANS-008"], "a valid token is let in"),
+            positive("valid", &["HELLO-014"], "a valid token is let in"),
             negative(
                 "limited",
                 "valid",

@@ -242,6 +242,10 @@ impl WriteTx for Session<&Connection> {
                 .collect::<rusqlite::Result<Vec<_>>>()
             })
             .map_err(failed)?;
+        let rows = match mutant!(HorizonWithoutEffect) {
+            false => rows,
+            true => Vec::new(),
+        };
         let mut delete = self.conn.prepare_cached(DELETE).map_err(failed)?;
         for (sequence, size) in &rows {
             delete_row(&mut delete, row_id(space, *sequence)?)?;
