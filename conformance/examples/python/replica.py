@@ -295,14 +295,14 @@ class Replica:
             for key, kept in list(store.clean.items()):
                 theirs, wanted = findings.received.get(key), any(inside(key, *area) for area in findings.wanted)
                 beaten = theirs is not None and theirs.rank < kept.record.rank
-                if not (beaten or wanted or key in lost):
+                if not (beaten or key in lost):
                     kept.point = kept.point if kept.offer else history.head[:2]  # RECON-042
                 elif (history.holds(kept.point) and history.behind and kept.record.time < history.horizon
                         and not (beaten or wanted)):
                     del store.clean[key]  # HIST-034: it was deleted
                 elif key.startswith(self.writable):
-                    kept.offer = True  # HIST-035: it was lost
-                elif beaten or key in lost:
+                    kept.offer = True  # HIST-035, MODEL-027: it was lost
+                else:
                     report(f"the record under {key!r} goes into quarantine")
                     store.reject(kept, "NO_ACCESS")  # HIST-038
                     if beaten:

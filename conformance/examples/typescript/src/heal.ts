@@ -68,12 +68,11 @@ export function settle(s: Session, { at, received, lacks, wanted }: Findings): v
   const { store } = s, { data } = store, { epoch, sequence } = at.head;
   store.tx(() => {
     for (const r of [...data.clean.values()]) {
-      const theirs = received.get(r.key), asked = wanted.some((range) => inside(r.key, range)); // MODEL-027
-      const old = at.behind && r.time < at.horizon && present(r.point, at);
-      if (lacks.has(r.key) && old && !asked) {
+      const theirs = received.get(r.key), old = at.behind && r.time < at.horizon && present(r.point, at);
+      if (lacks.has(r.key) && old && !wanted.some((range) => inside(r.key, range))) {
         data.clean.delete(r.key); // HIST-034, MODEL-028
-      } else if (lacks.has(r.key) || asked || (theirs && compare(r, theirs) > 0)) {
-        s.lost(r); // HIST-035, RECON-033, SNAP-032
+      } else if (lacks.has(r.key) || (theirs && compare(r, theirs) > 0)) {
+        s.lost(r); // HIST-035, MODEL-027, RECON-033, SNAP-032
         if (theirs) store.merge(theirs, at.head);
       } else if (!r.offer || counts(r, at.horizon)) {
         Object.assign(r, { offer: false, point: { epoch, sequence } }); // RECON-042
