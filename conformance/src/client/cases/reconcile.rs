@@ -166,6 +166,22 @@ pub const CASES: &[Case<Cx>] = &[
         run: |cx| Box::pin(wanted(cx)),
     },
     Case {
+        name: "reconcile/wanted-read-only",
+        profile: Profile::Heal,
+        needs: &[Need::Reconcile],
+        about: "The same, with a token that may only read.",
+        checks: &[
+            positive("deleted", &["HIST-034"], "what was deleted is dropped"),
+            positive(
+                "kept-aside",
+                &["MODEL-028", "HIST-038"],
+                "what is wanted is kept and shown, in quarantine",
+            ),
+            positive("not-sent", &["HIST-038"], "and not pushed"),
+        ],
+        run: |cx| Box::pin(wanted_read_only(cx)),
+    },
+    Case {
         name: "reconcile/read-only",
         profile: Profile::Heal,
         needs: &[Need::Reconcile],
@@ -561,9 +577,8 @@ async fn malformed_answers(cx: Cx) -> Result<(), Stop> {
     same_as_server(&cx, "done", &replica).await
 }
 
-async fn wanted(cx: Cx) -> Result<(), Stop> {
-    let replica = settled(&cx, 20).await?;
-    let before = cx.server_records().await;
+/// k001 is deleted and its tombstone compacted away, the content of k005 rots.
+async fn compacted_and_rotten(cx: &Cx) {
     cx.server_writes(&[Record::tombstone("k001", time(1_000), 77)])
         .await;
     cx.server_writes(&[Record::put("later", time(9_000), 77, "v")])
@@ -571,7 +586,7 @@ async fn wanted(cx: Cx) -> Result<(), Stop> {
     let space = cx.space().to_owned();
     cx.server(|p| p.service.with_space(&space, |s| s.compact(time(5_000))))
         .await;
-    server_loses(&cx, &["k005"]).await;
+    server_loses(cx, &["k005"]).await;
     cx.server(|p| {
         p.script(|s| {
             s.always(
@@ -586,13 +601,19 @@ async fn wanted(cx: Cx) -> Result<(), Stop> {
         });
     })
     .await;
+}
+
+async fn keys_of(replica: &crate::client::Replica) -> Result<Vec<String>, Stop> {
+    let entries = replica.entries().await?.into_iter();
+    Ok(entries.map(|(key, _)| key).collect())
+}
+
+async fn wanted(cx: Cx) -> Result<(), Stop> {
+    let replica = settled(&cx, 20).await?;
+    let before = cx.server_records().await;
+    compacted_and_rotten(&cx).await;
     heal(&cx, &replica).await?;
-    let keys: Vec<String> = replica
-        .entries()
-        .await?
-        .into_iter()
-        .map(|(k, _)| k)
-        .collect();
+    let keys = keys_of(&replica).await?;
     let has = |key: &str| keys.iter().any(|k| k == key);
     cx.check("deleted", !has("k001"), "no k001", "k001");
     cx.check("not-dropped", has("k005"), "k005", "no k005");
@@ -607,7 +628,22 @@ async fn wanted(cx: Cx) -> Result<(), Stop> {
     Ok(())
 }
 
-async fn read_only(cx: Cx, access: i32) -> Result<(), Stop> {
+async fn wanted_read_only(cx: Cx) -> Result<(), Stop> {
+    granted(&cx, v1::Access::Read as i32).await;
+    let replica = settled(&cx, 20).await?;
+    compacted_and_rotten(&cx).await;
+    heal(&cx, &replica).await?;
+    let keys = keys_of(&replica).await?;
+    let has = |key: &str| keys.iter().any(|k| k == key);
+    cx.check("deleted", !has("k001"), "no k001", "k001");
+    let aside = replica.contents().await?.quarantined;
+    cx.equal("kept-aside", (true, 1), (has("k005"), aside));
+    cx.equal("not-sent", 0, pushed(&cx.seen().await).len());
+    Ok(())
+}
+
+/// Hello grants this access to all keys, and nothing else.
+async fn granted(cx: &Cx, access: i32) {
     cx.server(|p| {
         p.script(|s| {
             s.always(
@@ -622,6 +658,10 @@ async fn read_only(cx: Cx, access: i32) -> Result<(), Stop> {
         });
     })
     .await;
+}
+
+async fn read_only(cx: Cx, access: i32) -> Result<(), Stop> {
+    granted(&cx, access).await;
     let replica = settled(&cx, 40).await?;
     server_loses(&cx, &["k007"]).await;
     heal(&cx, &replica).await?;
