@@ -471,6 +471,7 @@ mutants! {
     Client DamageForgotten "damage-forgotten" ["CLIENT-047"] "Damage that is known leads to no reconciliation.";
     Client FewRounds "few-rounds" ["LIMIT-012"] "A session is given up after twenty rounds.";
     Client CallsCutShort "calls-cut-short" ["LIMIT-013"] "A call without an answer is given up after three seconds.";
+    Client CallsNeverGivenUp "calls-never-given-up" ["LIMIT-013"] "A call without an answer is never given up.";
     Client SmallMessagesOnly "small-messages-only" ["LIMIT-011"] "Messages over 100,000 bytes are refused.";
 
     Client SplitRepeated "split-repeated" ["RECON-051"] "What was split into one part is asked again as it was.";

@@ -100,6 +100,10 @@ pub async fn run(
     })
 }
 
+/// What a case takes at most with a client that does all in time, however long it
+/// chooses to wait.
+const LONGEST: Duration = Duration::from_secs(90);
+
 async fn run_case(case: &'static Case<Cx>, wire: Wire, plan: &Plan, offers: &[Need]) -> CaseResult {
     let began = Instant::now();
     let mut result = CaseResult {
@@ -156,7 +160,7 @@ async fn run_case(case: &'static Case<Cx>, wire: Wire, plan: &Plan, offers: &[Ne
         peer,
         plan.choice.patience,
     );
-    let limit = plan.choice.patience * 8;
+    let limit = (plan.choice.patience * 8).max(LONGEST);
     let end = match tokio::time::timeout(limit, (case.run)(cx.clone())).await {
         Ok(end) => end,
         Err(_) => Err(Stop::Peer(format!("the case did not end within {limit:?}"))),

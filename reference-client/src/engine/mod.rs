@@ -469,9 +469,10 @@ impl Engine {
         let id = self.start(request);
         let patience = match mutant!(CallsCutShort) {
             true => 3_000,
+            false if mutant!(CallsNeverGivenUp) => u64::MAX,
             false => CALL_TIMEOUT_MS,
         };
-        self.call = Some((id, self.now.mono_ms + patience));
+        self.call = Some((id, self.now.mono_ms.saturating_add(patience)));
     }
 
     /// Opens a stream; there is at most one at a time.

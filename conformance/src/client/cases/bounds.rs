@@ -3,13 +3,13 @@
 
 use super::tools::{calls, server_loses, until};
 use super::{others, same_as_server, sync_patiently, time};
-use crate::client::Cx;
+use crate::client::{Cx, Outcome};
 use crate::oracle::Record;
-use crate::peer::{Action, Quirk};
+use crate::peer::{Action, Quirk, Seen};
 use crate::schema::v1;
 use crate::suite::{Case, Need, Profile, Stop, negative, positive};
 use prost::Message;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The cases of this area.
 pub const CASES: &[Case<Cx>] = &[
@@ -75,6 +75,26 @@ pub const CASES: &[Case<Cx>] = &[
             "the session succeeds with one of each",
         )],
         run: |cx| Box::pin(slow_answer(cx)),
+    },
+    Case {
+        name: "bounds/no-answer",
+        profile: Profile::Core,
+        needs: &[],
+        about: "A Push is never answered; the next one is.",
+        checks: &[
+            positive(
+                "given-up",
+                &["LIMIT-013"],
+                "a minute later the replica has given it up, and its second Push is answered",
+            ),
+            positive("awaited", &["LIMIT-013"], "it waited 10 seconds"),
+            positive(
+                "unchanged",
+                &["PUSH-031"],
+                "the second one has the same record, version included",
+            ),
+        ],
+        run: |cx| Box::pin(no_answer(cx)),
     },
     Case {
         name: "extension/fields-of-records",
@@ -211,6 +231,55 @@ async fn slow_answer(cx: Cx) -> Result<(), Stop> {
         format!("{count:?}, {outcome:?}"),
     );
     same_as_server(&cx, "awaited", &replica).await
+}
+
+/// The longest time of LIMIT-013, and a pause before the next try.
+const TRIED_AGAIN: Duration = Duration::from_secs(70);
+/// The shortest, and what a busy machine takes from it.
+const AWAITED: Duration = Duration::from_millis(9_500);
+
+async fn no_answer(cx: Cx) -> Result<(), Stop> {
+    let replica = cx.open("a").await?;
+    replica.put("mine", "v").await?;
+    cx.server(|p| p.script(|s| s.next("Push", Action::Silent)))
+        .await;
+    let began = Instant::now();
+    let mut left = TRIED_AGAIN;
+    // some leave the retry to their users
+    while let Outcome::SyncError(_) = replica.try_sync(left).await? {
+        left = TRIED_AGAIN.saturating_sub(began.elapsed());
+        if left.is_zero() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let seen = cx.seen().await;
+    let pushes = calls(&seen, "Push");
+    let again = pushes.get(1).map(|p| p.at.saturating_sub(pushes[0].at));
+    cx.check(
+        "given-up",
+        again.is_some_and(|after| after <= TRIED_AGAIN),
+        format!("a second Push within {TRIED_AGAIN:?}"),
+        format!("{again:?}"),
+    );
+    cx.check(
+        "awaited",
+        again.is_some_and(|after| after >= AWAITED),
+        "not before 10 s",
+        format!("{again:?}"),
+    );
+    let sent = |push: &&Seen| {
+        let push = v1::PushRequest::decode(push.message.as_slice());
+        push.map(|p| p.records).unwrap_or_default()
+    };
+    let sent: Vec<Vec<v1::Record>> = pushes.iter().map(sent).collect();
+    cx.check(
+        "unchanged",
+        sent.len() == 2 && sent[0].len() == 1 && sent[0] == sent[1],
+        "the same record twice",
+        format!("{sent:?}"),
+    );
+    same_as_server(&cx, "given-up", &replica).await
 }
 
 /// Field 99 of a record, with text that is found again.
