@@ -398,6 +398,8 @@ mutants! {
     Client DamageKept "damage-kept" ["MODEL-023"] "A damaged record competes with the server's.";
     Client DamageOffered "damage-offered" ["MODEL-022"] "Damaged records are offered to the server.";
     Client CursorFirst "cursor-first" ["HIST-009", "WATCH-009"] "The cursor is stored before the records.";
+    Client VerdictsTorn "verdicts-torn" ["PUSH-028"] "The verdicts of an answer are stored one by one.";
+    Client ConclusionTorn "conclusion-torn" ["RECON-040", "SNAP-025"] "What a session decides is stored piece by piece.";
     Client CommitTorn "commit-torn" ["WATCH-010"] "Records of a commit are stored before its end has come.";
     Client CursorGoesBack "cursor-goes-back" ["WATCH-014", "WATCH-011"] "A cursor may go back within a stream.";
     Client ForeignEpochFollowed "foreign-epoch-followed" ["WATCH-013", "HIST-006"] "A cursor of another epoch is followed.";

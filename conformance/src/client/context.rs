@@ -32,6 +32,8 @@ struct Inner {
     peer: Mutex<Peer>,
     recorder: Recorder,
     patience: Duration,
+    /// How many calls the server had seen at each crash.
+    crashes: Mutex<Vec<usize>>,
 }
 
 /// An opening of a store of the client under test.
@@ -64,6 +66,7 @@ impl Cx {
                 peer: Mutex::new(peer),
                 recorder: Recorder::default(),
                 patience,
+                crashes: Mutex::default(),
             }),
         }
     }
@@ -171,6 +174,8 @@ impl Cx {
         };
         let new = new.map_err(Stop::Suite)?;
         *driver = Some(new);
+        let seen = inner.peer.lock().await.seen().len();
+        inner.crashes.lock().await.push(seen);
         Ok(())
     }
 
@@ -252,9 +257,14 @@ impl Cx {
             self.look(call);
             self.inner.recorder.exchange(self.exchange(call));
         }
-        retry_budget(&seen)
-            .into_iter()
-            .for_each(|v| self.inner.recorder.violation(v));
+        // who starts anew knows nothing of the tries before
+        let mut from = 0;
+        for to in [&self.inner.crashes.lock().await[..], &[seen.len()]].concat() {
+            retry_budget(&seen[from..to])
+                .into_iter()
+                .for_each(|v| self.inner.recorder.violation(v));
+            from = to;
+        }
     }
 
     /// Wire validity of one call; tokens nowhere but in metadata.

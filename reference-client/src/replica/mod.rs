@@ -112,6 +112,27 @@ where
         .await?
 }
 
+/// As [`fenced`], one piece after the other: a mutant's.
+async fn torn<S, T, F>(
+    store: &S,
+    me: ReplicaId,
+    reads: Reads,
+    decide: F,
+) -> Result<(T, Meta), StoreError>
+where
+    S: Store,
+    T: MaybeSend + 'static,
+    F: FnOnce(&View) -> (Changes, T) + MaybeSend + 'static,
+{
+    let decide = move |view: &View| (Changes::default(), decide(view));
+    let ((changes, result), meta) = fenced(store, me, reads, decide).await?;
+    let meta = changes.meta.clone().unwrap_or(meta);
+    for piece in changes.apart() {
+        store.transact(Reads::meta(), move |_| (piece, ())).await?;
+    }
+    Ok((result, meta))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

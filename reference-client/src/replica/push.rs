@@ -3,7 +3,7 @@
 use super::edit::{Author, restamp};
 use super::merge::Merger;
 use super::parcel::{Item, Parcel, Run, Wanted};
-use super::{Fate, Outcome, Settled, fenced, set_aside};
+use super::{Fate, Outcome, Settled, fenced, set_aside, torn};
 use crate::store::{Changes, Meta, Reads, Store, StoreError, View, Write, WriteId, WriteState};
 use futures::join;
 use gosync_proto::history::{Cursor, Point, Position};
@@ -96,7 +96,12 @@ pub async fn settle<S: Store>(
     };
     // what cannot be read now is read when it is wanted, and then reported
     let read_on = async { following?.run(store).await.ok().map(Box::new) };
-    let settled = fenced(store, author.replica, reads, settle);
+    let settled = async {
+        match mutant!(VerdictsTorn) {
+            false => fenced(store, author.replica, reads, settle).await,
+            true => torn(store, author.replica, reads, settle).await,
+        }
+    };
     let (settled, following) = join!(settled, read_on);
     let (mut aftermath, meta) = settled?;
     aftermath.following = following;

@@ -2,7 +2,7 @@
 //! server lost, which unsent writes are re-stamped, and the new cursor. All in
 //! one transaction; until it, the old status stands.
 
-use super::{Fate, Outcome, Settled, fenced, set_aside};
+use super::{Fate, Outcome, Settled, fenced, set_aside, torn};
 use crate::documents::is_existence;
 use crate::store::{
     Changes, Confirmed, Meta, Reads, Store, StoreError, Stored, View, Write, WriteId,
@@ -84,7 +84,11 @@ pub async fn conclude<S: Store>(
         }
     }
     let reads = Reads::keys(keys);
-    fenced(store, me, reads, move |view| decide(view, me, &conclusion)).await
+    let decide = move |view: &View| decide(view, me, &conclusion);
+    match mutant!(ConclusionTorn) {
+        false => fenced(store, me, reads, decide).await,
+        true => torn(store, me, reads, decide).await,
+    }
 }
 
 /// [`conclude`] as a function of the view.

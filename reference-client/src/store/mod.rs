@@ -221,6 +221,30 @@ impl Changes {
     pub fn is_empty(&self) -> bool {
         *self == Changes::default()
     }
+
+    /// Each change by itself, as nobody but a mutant makes them.
+    pub(crate) fn apart(self) -> Vec<Changes> {
+        fn each<T>(list: Vec<T>, put: impl Fn(&mut Changes, T)) -> impl Iterator<Item = Changes> {
+            list.into_iter().map(move |one| {
+                let mut piece = Changes::default();
+                put(&mut piece, one);
+                piece
+            })
+        }
+        let mut pieces = Vec::new();
+        pieces.extend(each(self.remove, |c, x| c.remove.push(x)));
+        pieces.extend(each(self.put, |c, x| c.put.push(x)));
+        pieces.extend(each(self.remove_writes, |c, x| c.remove_writes.push(x)));
+        pieces.extend(each(self.put_writes, |c, x| c.put_writes.push(x)));
+        pieces.extend(each(self.remove_offers, |c, x| c.remove_offers.push(x)));
+        pieces.extend(each(self.put_offers, |c, x| c.put_offers.push(x)));
+        pieces.extend(each(self.remove_quarantine, |c, x| {
+            c.remove_quarantine.push(x);
+        }));
+        pieces.extend(each(self.put_quarantine, |c, x| c.put_quarantine.push(x)));
+        pieces.extend(each(Vec::from_iter(self.meta), |c, x| c.meta = Some(x)));
+        pieces
+    }
 }
 
 /// A consistent piece of everything that is held in a range, in key order.

@@ -4,6 +4,7 @@ mod auth;
 mod behind;
 mod bounds;
 mod clock;
+mod crashes;
 mod descents;
 mod documents;
 mod driver;
@@ -31,7 +32,7 @@ use crate::suite::{Case, Stop};
 
 /// All of them.
 pub fn all() -> Vec<&'static Case<Cx>> {
-    let areas: [&'static [Case<Cx>]; 21] = [
+    let areas: [&'static [Case<Cx>]; 22] = [
         driver::CASES,
         sync::CASES,
         watch::CASES,
@@ -47,6 +48,7 @@ pub fn all() -> Vec<&'static Case<Cx>> {
         standing::CASES,
         descents::CASES,
         bounds::CASES,
+        crashes::CASES,
         behind::CASES,
         manners::CASES,
         openings::CASES,
