@@ -150,6 +150,9 @@ impl Engine {
         let Some(bootstrap) = &mut self.bootstrap else {
             return Ok(());
         };
+        if bootstrap.position.is_some() {
+            return Err(CallError::misbehaved("a snapshot with two beginnings"));
+        }
         bootstrap.position = Some(position);
         bootstrap.first.get_or_insert(position.head);
         if mutant!(SnapshotLastPosition) {
