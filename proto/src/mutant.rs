@@ -171,9 +171,9 @@ mutants! {
     Server LongBoundsTaken "long-bounds-taken" ["MODEL-009"] "Bounds of ranges may be longer than 513 bytes.";
     Server AnySpaceId "any-space-id" ["MODEL-001"] "A space may have any name.";
     Server InvertedRangesTaken "inverted-ranges-taken" ["MODEL-008"] "A range whose end is not above its start stands for all keys.";
-    Server VersionOptional "version-optional" ["MODEL-013"] "A record may have no version.";
+    Both VersionOptional "version-optional" ["MODEL-013"] "A record may have no version.";
     Server TombstonesWithValue "tombstones-with-value" ["MODEL-015"] "A tombstone may bring a value, which is dropped.";
-    Server UnknownFlagsTaken "unknown-flags-taken" ["MODEL-014"] "Flags that nobody knows are dropped.";
+    Both UnknownFlagsTaken "unknown-flags-taken" ["MODEL-014"] "Flags that nobody knows are dropped.";
     Server EntriesWithoutRanges "entries-without-ranges" ["MODEL-010"] "An entry of held may have no ranges.";
     Server RangesInAnyOrder "ranges-in-any-order" ["MODEL-011"] "The ranges of an entry may come in any order.";
     Server OverlapsTaken "overlaps-taken" ["MODEL-012"] "Two entries of held may cover one key.";
@@ -296,9 +296,9 @@ mutants! {
     Server RateIgnored "rate-ignored" ["LIMIT-014"] "A caller may call at any rate.";
 
     // ---- the server: records and verdicts ----
-    Server KeysFolded "keys-folded" ["MODEL-007"] "Keys are sent in lower case.";
+    Both KeysFolded "keys-folded" ["MODEL-007"] "Keys are sent in lower case.";
     Both ValuesAsText "values-as-text" ["MODEL-016"] "Values are sent as if they were UTF-8.";
-    Server SmallerReplicaWins "smaller-replica-wins" ["MODEL-017"] "At equal times the smaller replica id wins.";
+    Both SmallerReplicaWins "smaller-replica-wins" ["MODEL-017"] "At equal times the smaller replica id wins.";
     Server SameVersionIsSame "same-version-is-same" ["MODEL-019"] "Records of one key and version are the same.";
     Server DeletedForGood "deleted-for-good" ["MODEL-018"] "A deleted key takes no newer record.";
     Server DamageStands "damage-stands" ["PUSH-011", "MODEL-023"] "Damaged content wins the merge.";
@@ -379,7 +379,7 @@ mutants! {
     Server UnknownFieldsKept "unknown-fields-kept" ["EXT-008", "EXT-009"] "Unknown fields of a record are kept in its value.";
 
     // ---- the client's clock and writes ----
-    Client FloorForgotten "floor-forgotten" ["CLOCK-003"] "The clock's floor is not kept.";
+    Client FloorForgotten "floor-forgotten" ["CLOCK-003", "CLIENT-001"] "The clock's floor is not kept.";
     Client ReplacedIgnored "replaced-ignored" ["CLOCK-002"] "A write may be dated before the record that it replaces.";
     Client SkewAccepted "skew-accepted" ["CLOCK-011"] "Records of any date are taken.";
     Client RestampReorders "restamp-reorders" ["CLIENT-018"] "Writes refused for their time are re-stamped from last to first.";
@@ -389,18 +389,18 @@ mutants! {
     Client TwoOfOneKey "two-of-one-key" ["PUSH-006"] "Two writes of one key go into one push.";
     Client VerdictNotAwaited "verdict-not-awaited" ["CLIENT-014"] "A write overtakes the open verdict on an earlier one.";
     Client RejectedForgotten "rejected-forgotten" ["CLIENT-010", "PUSH-027", "LIMIT-009", "ERR-009"] "A rejected write is dropped.";
-    Client BeatenWritesStay "beaten-writes-stay" ["CLIENT-015"] "A write stays when a record arrives that beats it.";
+    Client BeatenWritesStay "beaten-writes-stay" ["CLIENT-015", "PUSH-005"] "A write stays when a record arrives that beats it.";
     Client ValueLimitUnchecked "value-limit-unchecked" ["LIMIT-008"] "The application may write values of any size.";
     Client FloorNotAssumed "floor-not-assumed" ["LIMIT-007"] "A limit below the floor is believed.";
 
     // ---- the client's records and cursors ----
     Client ServerAlwaysWins "server-always-wins" ["MODEL-018", "SNAP-018"] "What the server sends replaces what is held, newer or not.";
     Client DamageKept "damage-kept" ["MODEL-023"] "A damaged record competes with the server's.";
-    Client DamageOffered "damage-offered" ["MODEL-022"] "Damaged records are offered to the server.";
+    Client DamageOffered "damage-offered" ["MODEL-022", "MODEL-024"] "Damaged records are offered to the server.";
     Client CursorFirst "cursor-first" ["HIST-009", "WATCH-009"] "The cursor is stored before the records.";
     Client VerdictsTorn "verdicts-torn" ["PUSH-028"] "The verdicts of an answer are stored one by one.";
     Client ConclusionTorn "conclusion-torn" ["RECON-040", "SNAP-025"] "What a session decides is stored piece by piece.";
-    Client CommitTorn "commit-torn" ["WATCH-010"] "Records of a commit are stored before its end has come.";
+    Client CommitTorn "commit-torn" ["WATCH-010", "WATCH-009"] "Records of a commit are stored before its end has come.";
     Client CursorGoesBack "cursor-goes-back" ["WATCH-014", "WATCH-011"] "A cursor may go back within a stream.";
     Client ForeignEpochFollowed "foreign-epoch-followed" ["WATCH-013", "HIST-006"] "A cursor of another epoch is followed.";
     Client StrangersAccepted "strangers-accepted" ["WATCH-015", "SNAP-023"] "Records outside of the asked ranges are taken.";
@@ -419,8 +419,8 @@ mutants! {
     Client OfferRestamped "offer-restamped" ["HIST-037", "RECON-044", "CLIENT-025", "CLIENT-017"] "Lost records are offered with a new version.";
     Client QuarantineDropped "quarantine-dropped" ["HIST-038", "HIST-041"] "Lost records that may not be written are deleted.";
     Client QuarantineOverwritten "quarantine-overwritten" ["HIST-046"] "Of two quarantined records of a key the later one stays.";
-    Client OldWritesKept "old-writes-kept" ["CLIENT-022"] "Unsent writes below the horizon are not re-stamped.";
-    Client DoubtUntold "doubt-untold" ["CLIENT-024"] "A write in doubt is not marked as such.";
+    Client OldWritesKept "old-writes-kept" ["CLIENT-022", "CLIENT-023"] "Unsent writes below the horizon are not re-stamped.";
+    Client DoubtUntold "doubt-untold" ["CLIENT-024", "CLIENT-044"] "A write in doubt is not marked as such.";
     Client OldTombstonesKept "old-tombstones-kept" ["HIST-031"] "Tombstones below the horizon are not deleted.";
     Client FutureHorizonFollowed "future-horizon-followed" ["SEC-013"] "A horizon in the future is followed.";
     Client MixedHistories "mixed-histories" ["RECON-034"] "A session goes on when the history changes.";
@@ -454,7 +454,7 @@ mutants! {
     Client NewestCommitAlwaysTold "newest-commit-always-told" ["PUSH-039"] "The newest commit is told also when every cursor is past it.";
     Client NewestCommitKept "newest-commit-kept" ["PUSH-036"] "The newest commit of a history that is no more is kept.";
     Client HorizonUntold "horizon-untold" ["HIST-030"] "Hello names horizon 0 with its fingerprints.";
-    Client EmptyPrefixIsProgress "empty-prefix-is-progress" ["RECON-036"] "An answer that ends before its first part does counts as progress.";
+    Client EmptyPrefixIsProgress "empty-prefix-is-progress" ["RECON-036", "SEC-012"] "An answer that ends before its first part does counts as progress.";
     Client PartsOverruleWhole "parts-overrule-whole" ["RECON-037"] "A range that differs is closed when all of its parts are equal.";
     Client MovedIsContradiction "moved-is-contradiction" ["RECON-052"] "A server that changed between two answers counts as one that contradicts itself.";
     Client ContradictionBorne "contradiction-borne" ["RECON-030"] "A server may contradict itself with digests of full length.";
@@ -480,18 +480,18 @@ mutants! {
     Client DifferingPartsLeft "differing-parts-left" ["RECON-031"] "Parts of a split that differ are not asked again.";
     Client StraysNotReconciled "strays-not-reconciled" ["CLIENT-027"] "A write outside of the held ranges is dated anew without a reconciliation of its key.";
     Client TotalsBelieved "totals-believed" ["SNAP-027"] "A snapshot of more records than were announced is refused.";
-    Client HorizonNotFollowed "horizon-not-followed" ["HELLO-027"] "Another horizon leads to no second Hello.";
+    Client HorizonNotFollowed "horizon-not-followed" ["HELLO-027", "HELLO-032"] "Another horizon leads to no second Hello.";
     Client StatusesUncounted "statuses-uncounted" ["HELLO-021"] "An answer may have fewer statuses than ranges.";
     Client UnknownAccessWrites "unknown-access-writes" ["HELLO-017"] "An access of a later version counts as write access.";
     Client FeatureAssumed "feature-assumed" ["HELLO-011"] "Reconcile is called though it is not offered.";
     Client EndIsComplete "end-is-complete" ["WATCH-038"] "A stream that ends without its last message is taken for complete.";
     Client UnknownEndFatal "unknown-end-fatal" ["WATCH-039"] "An end for a reason of a later version is the end for good.";
-    Client SkewSkipped "skew-skipped" ["CLOCK-012"] "A record that is dated too far ahead is passed over, and the cursor with it.";
+    Client SkewSkipped "skew-skipped" ["CLOCK-012", "HIST-009"] "A record that is dated too far ahead is passed over, and the cursor with it.";
 
     // ---- the client: openings, answers and documents ----
     Client ReasonsIgnored "reasons-ignored" ["ERR-008"] "Whatever the reason of a refusal, it is tried again.";
     Client UnknownReasonsStop "unknown-reasons-stop" ["ERR-011"] "A refusal for a reason that is not known is the end for good.";
-    Client MisbehaviourStops "misbehaviour-stops" ["ERR-013"] "An answer that breaks a rule is the end for good.";
+    Client MisbehaviourStops "misbehaviour-stops" ["ERR-013", "RECON-050"] "An answer that breaks a rule is the end for good.";
     Client TokenNotShown "token-not-shown" ["TRANS-008"] "The token is not sent.";
     Client EmptyStatesRefused "empty-states-refused" ["EXT-001"] "Checkpoints need fingerprints, also of a server that has none.";
     Client BatchSizeUnchecked "batch-size-unchecked" ["PUSH-025"] "A batch may have any number of records.";
@@ -516,21 +516,65 @@ mutants! {
     Client ShortDigestsOnly "short-digests-only" ["RECON-039"] "A session after an unequal one uses short digests again.";
     Client VerdictsUncounted "verdicts-uncounted" ["PUSH-026"] "An answer may have fewer verdicts than records.";
     Client VersionUnchecked "version-unchecked" ["HELLO-008"] "Any version that a server chooses is spoken.";
+
+    // ---- the client's store ----
+    Client CommittedLater "committed-later" ["CLIENT-008"] "A write is reported before it is stored.";
+    Client WritesNeedServer "writes-need-server" ["CLIENT-007"] "Nothing can be written without the server.";
+    Client BatchInPieces "batch-in-pieces" ["CLIENT-009", "PUSH-024"] "Each record of a batch becomes a write of its own.";
+    Client DiscardForgotten "discard-forgotten" ["CLIENT-011"] "A write that was given up stays.";
+    Client AttemptUnrecorded "attempt-unrecorded" ["CLIENT-012"] "Nobody remembers that a write was sent.";
+    Client RejectedBlocks "rejected-blocks" ["CLIENT-016"] "A rejected write holds those behind it back.";
+    Client UnsentForgotten "unsent-forgotten" ["CLIENT-003"] "Unsent writes do not survive a change of the history.";
+    Client SnapshotOverwrites "snapshot-overwrites" ["SNAP-019", "CLIENT-003"] "What a snapshot brings replaces unsent writes, newer or not.";
+    Client DisplacedGoesOn "displaced-goes-on" ["CLIENT-005", "CLIENT-006"] "An opening that was displaced goes on.";
+    Client UnsentCounted "unsent-counted" ["CLIENT-004", "MERKLE-003"] "Fingerprints count unsent writes.";
+    Client QuarantineCounted "quarantine-counted" ["HIST-039", "MERKLE-003"] "Fingerprints count quarantined records.";
+    Client OldTombstonesCounted "old-tombstones-counted" ["HIST-029", "MERKLE-003"] "Fingerprints count tombstones below the horizon.";
+    Client QuarantineUntold "quarantine-untold" ["HIST-040", "CLIENT-044"] "The application is not told of quarantined records.";
+    Client RangesStartAnew "ranges-start-anew" ["CLIENT-028"] "With another set of ranges, every cursor is forgotten.";
+    Client NewRangeFollows "new-range-follows" ["HIST-007", "HIST-008"] "A range that is newly held has the cursor of another.";
+    Client RangesNeverLeft "ranges-never-left" ["CLIENT-026"] "A range that is held no longer is compared and healed all the same.";
+    Client StraysMoveCursors "strays-move-cursors" ["CLIENT-049"] "After a key outside of the held ranges, these have no cursors.";
+
+    // ---- the client: what it sends ----
+    Client LimitsForgotten "limits-forgotten" ["LIMIT-006"] "A push may have more records than Hello allows.";
+    Client UnknownFlagsSet "unknown-flags-set" ["EXT-007"] "Records have a flag that version 1 does not define.";
+    Client UserTold "user-told" ["SEC-015"] "Hello names the user.";
+    Client IdOfTheUser "id-of-the-user" ["SEC-014", "CLOCK-001"] "The replica id is made of the user's name.";
+    Client NamesInLatin1 "names-in-latin1" ["DOC-001"] "Names of documents are encoded in Latin-1.";
+    Client HelloOnce "hello-once" ["CLIENT-031", "HELLO-001"] "After a failure, a session goes on without Hello.";
+    Client UnhealedPushesNothing "unhealed-pushes-nothing" ["CLIENT-041"] "Nothing is pushed while both sides differ.";
+    Client GapsAsked "gaps-asked" ["RECON-006"] "A session asks about what lies between two held ranges as well.";
+    Client AfterKeyAhead "after-key-ahead" ["SNAP-015"] "A snapshot is resumed above the last key.";
+    Client OtherTermsResumed "other-terms-resumed" ["SNAP-016"] "A snapshot is resumed in another history.";
+    Client BatchReversed "batch-reversed" ["CLIENT-013"] "The records of a batch are pushed from last to first.";
+    Client HalfIsListed "half-is-listed" ["RECON-007"] "Every second record of a part is told.";
+
+    // ---- the client: what it makes of answers ----
+    Client CommitInPieces "commit-in-pieces" ["WATCH-016"] "Each record of a commit is stored by itself.";
+    Client SnapshotInAnyOrder "snapshot-in-any-order" ["SNAP-023", "SNAP-029"] "The keys of a snapshot may come in any order.";
+    Client SecondStartTaken "second-start-taken" ["SNAP-029"] "A snapshot may begin twice.";
+    Client StrayRecordsTaken "stray-records-taken" ["RECON-029", "SEC-011"] "An answer of a session may have records in any order, of any part.";
+    Client EqualUncounted "equal-uncounted" ["HELLO-032"] "Hello may answer for another number of ranges.";
+    Client CountsSuffice "counts-suffice" ["MERKLE-007"] "Sets of the same size are the same.";
+    Client ShortDigestsVerify "short-digests-verify" ["MERKLE-008"] "After a session, a range counts as verified.";
+    Client MissingIsApplied "missing-is-applied" ["PUSH-026"] "What has no verdict counts as applied.";
+    Client AnswersNotMerged "answers-not-merged" ["RECON-032"] "Records of a session are dropped.";
+    Client LacksIgnored "lacks-ignored" ["RECON-033"] "What the server lacks is passed over.";
+    Client SessionCursorEarly "session-cursor-early" ["RECON-043"] "The position of an answer becomes the cursor at once.";
+    Client SnapshotCursorEarly "snapshot-cursor-early" ["SNAP-020"] "The position of a snapshot becomes the cursor at once.";
+    Client SnapshotLacksIgnored "snapshot-lacks-ignored" ["SNAP-024"] "What a snapshot lacks is passed over.";
+    Client AheadKept "ahead-kept" ["SNAP-032"] "What is newer than a snapshot is not offered.";
+    Client HeldAgainRefused "held-again-refused" ["WATCH-012"] "A record that is held already ends the stream.";
+    Client UnknownEventsRefused "unknown-events-refused" ["WATCH-042", "EXT-006"] "An event of a later version ends the stream.";
+    Client UnknownDetailsStop "unknown-details-stop" ["ERR-010"] "A refusal with details that are not known is the end for good.";
+    Client TextDecides "text-decides" ["ERR-012"] "A reason that stands in the text of a refusal counts.";
 }
 
 /// Those that no client and no server can see at the protocol, and why: they
 /// are the simulation's.
 #[cfg(feature = "mutants")]
 pub const UNSEEN: &[(Mutant, &str)] = &[
-    (
-        Mutant::DamageKept,
-        "the reference client removes what it finds damaged before it merges",
-    ),
-    (Mutant::DamageOffered, "and before it offers"),
-    (
-        Mutant::ShortDigestsOnly,
-        "the reference client takes a Snapshot before it would run a second session",
-    ),
     (
         Mutant::CursorFirst,
         "shows when a device dies between two transactions",

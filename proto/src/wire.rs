@@ -40,7 +40,7 @@ impl From<Version> for version::Version {
 
 impl From<crate::Record> for Record {
     fn from(r: crate::Record) -> Self {
-        let flags = r.content.flags();
+        let flags = r.content.flags() | if mutant!(UnknownFlagsSet) { 4 } else { 0 };
         let value = match r.content {
             Content::Put(value) if mutant!(ValuesAsText) => {
                 String::from_utf8_lossy(&value).into_owned().into()

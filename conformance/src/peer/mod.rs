@@ -14,7 +14,7 @@ mod watch;
 
 pub use http::Peer;
 pub use quirk::Quirk;
-pub use refusal::Refusal;
+pub use refusal::{Detail, Refusal};
 pub use script::{Action, Script, Seen};
 pub use service::{Service, Settings, Token};
 pub use space::{Space, Stored, covers, status_in_order};

@@ -25,6 +25,8 @@ pub enum Detail {
     Limit(v1::LimitDetail),
     /// The server's clock and versions.
     Server(v1::ServerDetail),
+    /// One of a type that nobody knows.
+    Later(v1::LimitDetail),
 }
 
 impl Refusal {
@@ -59,6 +61,7 @@ impl Refusal {
             Some(Detail::History(d)) => status.with("gosync.v1.HistoryDetail", d),
             Some(Detail::Limit(d)) => status.with("gosync.v1.LimitDetail", d),
             Some(Detail::Server(d)) => status.with("gosync.v1.ServerDetail", d),
+            Some(Detail::Later(d)) => status.with("gosync.v7.LaterDetail", d),
         }
     }
 }

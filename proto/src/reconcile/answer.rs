@@ -435,8 +435,10 @@ impl<'a> Answer<'a> {
         }
         self.lacking.finish()?;
         match self.records.all.get(self.records.taken) {
-            Some(r) => Err(PeerMisbehaved::RecordOutside(r.key.clone())),
-            None => Ok(self.records.all),
+            Some(r) if !mutant!(StrayRecordsTaken) => {
+                Err(PeerMisbehaved::RecordOutside(r.key.clone()))
+            }
+            _ => Ok(self.records.all),
         }
     }
 }

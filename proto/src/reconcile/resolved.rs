@@ -4,6 +4,7 @@
 use super::answer::{Lacking, PeerMisbehaved, Step};
 use super::columns::{Flaw, get_varint};
 use crate::key::{Key, KeyRange};
+use crate::mutant;
 use crate::record::{Digest, Record};
 use crate::wire;
 
@@ -21,15 +22,18 @@ impl Records {
             .collect::<Result<Vec<_>, _>>()
             .map_err(PeerMisbehaved::Record)?;
         match all.windows(2).find(|w| w[0].key >= w[1].key) {
-            Some(w) => Err(PeerMisbehaved::RecordsUnsorted(w[1].key.clone())),
-            None => Ok(Records { all, taken: 0 }),
+            Some(w) if !mutant!(StrayRecordsTaken) => {
+                Err(PeerMisbehaved::RecordsUnsorted(w[1].key.clone()))
+            }
+            _ => Ok(Records { all, taken: 0 }),
         }
     }
 
     /// Takes those in `range`, which lies above all ranges before.
     pub fn within(&mut self, range: &KeyRange) -> Result<std::ops::Range<usize>, PeerMisbehaved> {
         let rest = &self.all[self.taken..];
-        if let Some(r) = rest.first().filter(|r| r.key.as_bytes() < range.start()) {
+        let outside = rest.first().filter(|r| r.key.as_bytes() < range.start());
+        if let Some(r) = outside.filter(|_| !mutant!(StrayRecordsTaken)) {
             return Err(PeerMisbehaved::RecordOutside(r.key.clone()));
         }
         // ranges are many and hold few records each: no search over all that is left

@@ -23,13 +23,11 @@ impl DocumentId {
     pub fn new(collection: &str, id: &str) -> Result<DocumentId, Invalid> {
         check("collection", collection)?;
         check("id", id)?;
-        let prefix = [
-            collection.as_bytes(),
-            &[SEPARATOR],
-            id.as_bytes(),
-            &[SEPARATOR],
-        ]
-        .concat();
+        let id = match mutant!(NamesInLatin1) {
+            true => id.chars().map(|c| c as u8).collect(),
+            false => id.as_bytes().to_vec(),
+        };
+        let prefix = [collection.as_bytes(), &[SEPARATOR], &id, &[SEPARATOR]].concat();
         // the existence record is the shortest of the document's keys
         Key::new(&prefix[..])?;
         Ok(DocumentId {

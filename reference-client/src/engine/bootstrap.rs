@@ -52,6 +52,7 @@ impl Engine {
         // what was found missing is judged by the standing at the first stream
         let resumable = self.bootstrap.take().filter(|b| {
             let same = b.first.map(|c| c.point.epoch) == epoch && b.terms == terms;
+            let same = same || mutant!(OtherTermsResumed);
             b.ranges == ranges && same && !b.complete
         });
         let bootstrap = match resumable {
@@ -63,7 +64,12 @@ impl Engine {
             .session
             .as_ref()
             .map_or(0, |s| s.limits.max_response_bytes);
-        let after_key = bootstrap.after.clone();
+        let mut after_key = bootstrap.after.clone();
+        if mutant!(AfterKeyAhead)
+            && let Some(key) = &mut after_key
+        {
+            key.push(0xff);
+        }
         self.phase = Phase::Bootstrapping;
         self.bootstrap = Some(Bootstrap {
             position: None,
@@ -150,7 +156,7 @@ impl Engine {
         let Some(bootstrap) = &mut self.bootstrap else {
             return Ok(());
         };
-        if bootstrap.position.is_some() {
+        if bootstrap.position.is_some() && !mutant!(SecondStartTaken) {
             return Err(CallError::misbehaved("a snapshot with two beginnings"));
         }
         bootstrap.position = Some(position);
@@ -177,7 +183,8 @@ impl Engine {
         };
         let mut last = bootstrap.after.clone();
         for r in &records {
-            if last.as_deref().is_some_and(|l| r.key.as_bytes() <= l) {
+            let ascends = last.as_deref().is_none_or(|l| r.key.as_bytes() > l);
+            if !ascends && !mutant!(SnapshotInAnyOrder) {
                 return Err(CallError::misbehaved("a snapshot that is out of order"));
             }
             last = Some(r.key.as_bytes().to_vec());
@@ -201,6 +208,9 @@ impl Engine {
             return Err(CallError::misbehaved("more records than were announced"));
         }
         bootstrap.after = Some(last.clone());
+        let early = bootstrap.ranges.iter();
+        let early = early.filter(|_| mutant!(SnapshotCursorEarly));
+        let cursors = early.map(|i| (*i, first)).collect();
         let snapshot = bootstrap.fresh.then_some(SnapshotProgress {
             cursor: first,
             after: last,
@@ -208,7 +218,7 @@ impl Engine {
         let point = position.head.point;
         self.ops.push_back(Op::Merge(Incoming {
             records: records.into_iter().map(|r| (r, point)).collect(),
-            cursors: Vec::new(),
+            cursors,
             snapshot,
         }));
         Ok(())
@@ -216,7 +226,10 @@ impl Engine {
 
     pub(super) fn bootstrap_merged(&mut self, merged: Merged) {
         if let Some(bootstrap) = &mut self.bootstrap {
-            bootstrap.ahead.extend(merged.ahead);
+            let ahead = merged.ahead.into_iter();
+            bootstrap
+                .ahead
+                .extend(ahead.filter(|_| !mutant!(AheadKept)));
         }
         self.publish(merged.outcome);
     }
@@ -298,6 +311,9 @@ fn missing(
         return Vec::new();
     };
     let mut found = Vec::new();
+    if mutant!(SnapshotLacksIgnored) {
+        return found;
+    }
     for i in &bootstrap.ranges {
         let Some(range) = held.get(*i).and_then(|h| h.range.intersect(&window)) else {
             continue;

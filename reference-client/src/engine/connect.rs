@@ -100,6 +100,9 @@ impl Engine {
     }
 
     pub(super) fn connect(&mut self) {
+        if mutant!(HelloOnce) && self.session.is_some() {
+            return self.push_first();
+        }
         self.phase = Phase::Connecting;
         self.horizon_followed = false;
         self.hello();
@@ -128,7 +131,10 @@ impl Engine {
                 false => self.meta.horizon.0,
             },
             fingerprints,
-            client: self.settings.client.clone(),
+            client: match mutant!(UserTold) {
+                true => format!("{}, of {}", self.settings.client, user()),
+                false => self.settings.client.clone(),
+            },
         }));
     }
 
@@ -221,7 +227,8 @@ impl Engine {
             return;
         }
         let ranges = self.meta.ranges.len();
-        if hello.equal.len() == ranges && hello.equal.iter().all(|e| *e) {
+        let counted = hello.equal.len() == ranges || mutant!(EqualUncounted);
+        if counted && hello.equal.iter().all(|e| *e) {
             return self.found_equal(&session);
         }
         self.verified = false;
@@ -465,6 +472,12 @@ impl Engine {
         }
         self.notify(Notice::InSync);
     }
+}
+
+/// What nobody has to know: for a mutant.
+fn user() -> String {
+    let name = std::env::var("USER").unwrap_or_else(|_| "somebody".into());
+    format!("{name}@{}", std::env::consts::OS)
 }
 
 /// Before Hello nothing is known.

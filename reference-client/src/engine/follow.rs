@@ -5,7 +5,7 @@ use crate::replica::merge::Incoming;
 use crate::replica::ops::Op;
 use crate::transport::CallError;
 use gosync_proto::history::{Cursor, Epoch};
-use gosync_proto::{Digest, Reason, mutant, wire};
+use gosync_proto::{Digest, Reason, Record, mutant, wire};
 
 /// The greatest message that is asked for: some thousand records, one
 /// transaction.
@@ -60,6 +60,9 @@ impl Engine {
             }
             Some(Event::End(end)) => Err(stream_end(end)),
             // an arm that this version does not know
+            None if mutant!(UnknownEventsRefused) => {
+                Err(CallError::misbehaved("an event that is none"))
+            }
             None => Ok(()),
         };
         if let Err(error) = result {
@@ -69,6 +72,10 @@ impl Engine {
 
     fn changes(&mut self, changes: wire::Changes) -> Result<(), CallError> {
         let records = self.check_records(changes.records)?;
+        let held = |r: &Record| self.image.tree().get(r.key.as_bytes()) == Some(&r.digest());
+        if mutant!(HeldAgainRefused) && records.iter().any(held) {
+            return Err(CallError::misbehaved("a record that is held"));
+        }
         self.received += records.len() as u64;
         self.partial.extend(records);
         let Some(cursor) = changes.cursor.map(Cursor::from) else {
@@ -95,7 +102,16 @@ impl Engine {
                 snapshot: None,
             }));
         }
-        let records = std::mem::take(&mut self.partial);
+        let mut records = std::mem::take(&mut self.partial);
+        if mutant!(CommitInPieces) {
+            let alone = |r: Record| Incoming {
+                records: vec![(r, cursor.point)],
+                cursors: Vec::new(),
+                snapshot: None,
+            };
+            let pieces = records.drain(..).map(alone).map(Op::Merge);
+            self.ops.extend(pieces);
+        }
         self.ops.push_back(Op::Merge(Incoming {
             records: records.into_iter().map(|r| (r, cursor.point)).collect(),
             cursors: self.raised(cursor),
@@ -226,10 +242,13 @@ impl Engine {
             )));
         }
         for (i, theirs) in order.iter().zip(ranges) {
+            let count = theirs.count;
             let theirs = Digest::try_from(&theirs.fingerprint[..])
                 .map_err(|e| CallError::misbehaved(e.to_string()))?;
             let range = self.meta.ranges[*i].range.clone();
-            if self.image.summary(&range).fingerprint != theirs {
+            let own = self.image.summary(&range);
+            let same_count = mutant!(CountsSuffice) && own.count == count;
+            if own.fingerprint != theirs && !same_count {
                 return Ok(false);
             }
         }

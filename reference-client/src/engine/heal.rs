@@ -160,12 +160,16 @@ impl Engine {
             // what short digests may have overlooked
             options.digest_len = 32;
         }
-        let set = RangeSet::union(
-            ranges
-                .iter()
-                .map(|i| self.meta.ranges[*i].range.clone())
-                .collect(),
-        );
+        let mut asked: Vec<KeyRange> = ranges
+            .iter()
+            .map(|i| self.meta.ranges[*i].range.clone())
+            .collect();
+        if mutant!(GapsAsked)
+            && let [first, .., last] = &asked[..]
+        {
+            asked.extend(KeyRange::new(first.start(), last.end()));
+        }
+        let set = RangeSet::union(asked);
         let descent = Initiator::new(&set, self.now.entropy, options);
         self.phase = Phase::Healing;
         self.healing = Some(Healing::new(ranges, Some(descent)));
@@ -291,9 +295,10 @@ impl Engine {
         healing.healed.received += step.records.len() as u64;
         healing.wanted.extend(step.wanted.iter().cloned());
         let tree = self.image.tree();
+        let lacking = step.lacking.into_iter();
         healing.missing.extend(
-            step.lacking
-                .into_iter()
+            lacking
+                .filter(|_| !mutant!(LacksIgnored))
                 .filter_map(|l| tree.get(l.key.as_bytes()).map(|d| (l.key, *d))),
         );
         healing.cursor = Some(match healing.cursor {
@@ -305,13 +310,20 @@ impl Engine {
             }
             _ => position.head,
         });
+        let early = healing
+            .ranges
+            .iter()
+            .filter(|_| mutant!(SessionCursorEarly));
+        let cursors = early.map(|i| (*i, position.head)).collect();
         for record in &step.records {
             self.check_record(record)?;
         }
         let point = position.head.point;
+        let records = step.records.into_iter();
+        let records = records.filter(|_| !mutant!(AnswersNotMerged));
         self.ops.push_back(Op::Merge(Incoming {
-            records: step.records.into_iter().map(|r| (r, point)).collect(),
-            cursors: Vec::new(),
+            records: records.map(|r| (r, point)).collect(),
+            cursors,
             snapshot: None,
         }));
         Ok(())
@@ -411,7 +423,7 @@ impl Engine {
             if healed != Healed::default() {
                 self.notify(Notice::Healed(healed));
             }
-            self.verified = healing.equal && of_ranges;
+            self.verified = (healing.equal || mutant!(ShortDigestsVerify)) && of_ranges;
         }
         self.publish(concluded.outcome);
         if !concluded.damaged.is_empty() {

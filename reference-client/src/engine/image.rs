@@ -4,7 +4,7 @@
 
 use crate::store::Leaf;
 use gosync_proto::merkle::{Summary, Tree};
-use gosync_proto::{Digest, Key, KeyRange, Time};
+use gosync_proto::{Digest, Key, KeyRange, Time, mutant};
 use std::collections::BTreeMap;
 
 /// Digests of the clean records of the held ranges.
@@ -26,7 +26,7 @@ impl Image {
             .collect();
         let seen = leaves
             .iter()
-            .filter(|l| !l.tombstone || l.time >= horizon)
+            .filter(|l| !l.tombstone || l.time >= horizon || mutant!(OldTombstonesCounted))
             .map(|l| (&l.key, l.digest));
         Image {
             tree: Tree::from_sorted(seen),
@@ -47,7 +47,7 @@ impl Image {
             match leaf {
                 Some(l) if l.tombstone => {
                     self.tombstones.insert(key.clone(), (l.time, l.digest));
-                    if l.time >= self.horizon {
+                    if l.time >= self.horizon || mutant!(OldTombstonesCounted) {
                         self.tree.insert(key.as_bytes(), l.digest);
                     } else {
                         self.tree.remove(key.as_bytes());
@@ -67,7 +67,7 @@ impl Image {
     pub fn set_horizon(&mut self, horizon: Time) {
         self.horizon = horizon;
         for (key, (time, digest)) in &self.tombstones {
-            if *time < horizon {
+            if *time < horizon && !mutant!(OldTombstonesCounted) {
                 self.tree.remove(key.as_bytes());
             } else {
                 self.tree.insert(key.as_bytes(), *digest);

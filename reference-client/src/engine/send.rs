@@ -134,6 +134,9 @@ impl Engine {
     pub(super) fn push_first(&mut self) {
         self.phase = Phase::Pushing;
         self.sending.interrupt();
+        if mutant!(UnhealedPushesNothing) && self.unequal > 0 {
+            return self.follow();
+        }
         self.push_next();
     }
 
@@ -148,7 +151,8 @@ impl Engine {
     /// Takes the next parcel from the store, to be sent at once or, while
     /// another is on its way, after that one.
     pub(super) fn push_next(&mut self) {
-        let pushing = matches!(self.phase, Phase::Pushing | Phase::CatchingUp | Phase::Live);
+        let pushing = matches!(self.phase, Phase::Pushing | Phase::CatchingUp | Phase::Live)
+            && !(mutant!(UnhealedPushesNothing) && self.unequal > 0);
         let sending = &mut self.sending;
         if !pushing || sending.taking || sending.settling || sending.next.is_some() {
             return;
@@ -299,11 +303,18 @@ impl Engine {
     fn read_answer(
         &self,
         parcel: &Parcel,
-        response: wire::PushResponse,
+        mut response: wire::PushResponse,
     ) -> Result<(Answer, Vec<HistoryStatus>), CallError> {
         let position = check::position(response.position.as_ref())?;
         let (held, _) = self.held(None);
         let statuses = check::statuses(&response.held, held.len())?;
+        if mutant!(MissingIsApplied) {
+            let applied = wire::Verdict {
+                outcome: wire::Outcome::Applied as i32,
+                ..wire::Verdict::default()
+            };
+            response.verdicts.resize(parcel.items.len(), applied);
+        }
         if response.verdicts.len() != parcel.items.len() && !mutant!(VerdictsUncounted) {
             return Err(CallError::misbehaved(format!(
                 "{} verdicts for {} records",

@@ -94,7 +94,7 @@ fn record_edits(
         *seen = w.record.version.max(*seen);
     }
     let first = WriteId(meta.next_write.max(1));
-    let batch = (edits.len() > 1).then_some(first);
+    let batch = (edits.len() > 1 && !mutant!(BatchInPieces)).then_some(first);
     let mut put_writes = Vec::with_capacity(edits.len());
     for (i, edit) in edits.into_iter().enumerate() {
         let (key, content) = match edit {
@@ -253,8 +253,9 @@ pub async fn discard<S: Store>(store: &S, id: WriteId) -> Result<Vec<Settled>, S
                     fate: Fate::Discarded,
                 })
                 .collect();
+            let gone = settled.iter().filter(|_| !mutant!(DiscardForgotten));
             let changes = Changes {
-                remove_writes: settled.iter().map(|s| s.id).collect(),
+                remove_writes: gone.map(|s| s.id).collect(),
                 ..Changes::default()
             };
             (changes, settled)

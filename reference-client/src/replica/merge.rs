@@ -54,6 +54,9 @@ pub fn decide(view: &View, incoming: Incoming) -> (Changes, Merged) {
             held.cursor = Some(cursor);
         }
     }
+    if mutant!(SnapshotOverwrites) && incoming.snapshot.is_some() {
+        merger.changes.remove_writes.extend(view.writes.keys());
+    }
     if incoming.snapshot.is_some() {
         meta.snapshot = incoming.snapshot;
     }

@@ -78,6 +78,11 @@ pub struct Room {
 impl Room {
     fn records(&self) -> usize {
         let limit = usize::try_from(self.limits.max_push_records).unwrap_or(usize::MAX);
+        let limit = if mutant!(LimitsForgotten) {
+            usize::MAX
+        } else {
+            limit
+        };
         self.at_most.min(limit)
     }
 }
@@ -170,7 +175,7 @@ impl Run {
     /// Whether writes behind this one may belong to the run.
     fn extend(&mut self, write: Write) -> bool {
         if !write.is_waiting() {
-            return true;
+            return !mutant!(RejectedBlocks);
         }
         if (self.room.not_below).is_some_and(|least| write.record.version.time < least) {
             if self.batch.is_some() && self.batch == write.batch {
@@ -227,8 +232,13 @@ impl Run {
                 ..Parcel::default()
             },
         };
+        if mutant!(BatchReversed) && parcel.atomic {
+            parcel.items.reverse();
+        }
         let sent = parcel.items.iter().filter_map(|i| i.write);
-        meta.attempted = sent.map(|id| id.0).fold(attempted, u64::max);
+        if !mutant!(AttemptUnrecorded) {
+            meta.attempted = sent.map(|id| id.0).fold(attempted, u64::max);
+        }
         if mutant!(RetryRestamped) {
             for item in &mut parcel.items {
                 let sent_before = item.write.is_some_and(|id| id.0 <= attempted);

@@ -83,7 +83,10 @@ pub async fn conclude<S: Store>(
             keys.extend(old.map(|w| w.record.key));
         }
     }
-    let reads = Reads::keys(keys);
+    let reads = Reads {
+        all_writes: mutant!(UnsentForgotten),
+        ..Reads::keys(keys)
+    };
     let decide = move |view: &View| decide(view, me, &conclusion);
     match mutant!(ConclusionTorn) {
         false => fenced(store, me, reads, decide).await,
@@ -150,6 +153,9 @@ pub fn decide(view: &View, me: ReplicaId, c: &Conclusion) -> (Changes, Concluded
         };
         restamp_old_writes(view, me, &old, &mut changes, &mut concluded);
     }
+    if mutant!(UnsentForgotten) && c.statuses.iter().any(|s| s.lineage != Lineage::Same) {
+        changes.remove_writes.extend(view.writes.keys());
+    }
     let point = c.cursor.point;
     for i in &c.ranges {
         let Some(held) = meta.ranges.get_mut(*i) else {
@@ -202,6 +208,11 @@ pub async fn restamp_strays<S: Store>(
             lacking: Some(&lacking),
         };
         restamp_old_writes(view, me, &old, &mut changes, &mut concluded);
+        if mutant!(StraysMoveCursors) {
+            let mut meta = view.meta.clone();
+            meta.ranges.iter_mut().for_each(|h| h.cursor = None);
+            changes.meta = Some(meta);
+        }
         (changes, concluded)
     })
     .await

@@ -5,7 +5,7 @@ use super::{Outcome, fenced, set_aside};
 use crate::store::{Changes, HeldRange, Leaf, Meta, Reads, Store, StoreError, View};
 use gosync_proto::history::{Ancestry, HistoryStatus, Lineage};
 use gosync_proto::limits::Limits;
-use gosync_proto::{Key, KeyRange, RangeSet, ReplicaId, SpaceId, Time, mutant};
+use gosync_proto::{Key, KeyRange, RangeSet, Record, ReplicaId, SpaceId, Time, mutant};
 
 /// How many leaves or records are read at once.
 const PAGE: usize = 10_000;
@@ -36,6 +36,13 @@ pub async fn bind<S: Store>(
                 }
                 _ => meta.space = Some(space.to_string()),
             }
+            let ranges = match mutant!(RangesNeverLeft) {
+                true => {
+                    let before = meta.ranges.iter().map(|h| &h.range);
+                    RangeSet::union(before.chain(&ranges).cloned().collect())
+                }
+                false => ranges,
+            };
             meta.ranges = rebind(&meta.ranges, &ranges);
             if meta.ranges != view.meta.ranges {
                 meta.snapshot = None;
@@ -54,6 +61,7 @@ pub async fn bind<S: Store>(
 /// each with its own cursor.
 fn rebind(held: &[HeldRange], wanted: &RangeSet) -> Vec<HeldRange> {
     let mut out = Vec::new();
+    let held = if mutant!(RangesStartAnew) { &[] } else { held };
     for range in wanted {
         let mut from = range.start().to_vec();
         let mut open = true;
@@ -76,6 +84,10 @@ fn rebind(held: &[HeldRange], wanted: &RangeSet) -> Vec<HeldRange> {
         if open && let Ok(rest) = KeyRange::new(&from, range.end()) {
             out.push(unfollowed(rest));
         }
+    }
+    if mutant!(NewRangeFollows) {
+        let known = out.iter().find_map(|h| h.cursor);
+        out.iter_mut().for_each(|h| h.cursor = h.cursor.or(known));
     }
     out
 }
@@ -116,8 +128,35 @@ pub async fn activate<S: Store>(store: &S, me: ReplicaId) -> Result<Loaded, Stor
             (changes, meta)
         })
         .await?;
-    let leaves = leaves(store, &meta).await?;
+    let mut leaves = leaves(store, &meta).await?;
+    if mutant!(UnsentCounted) {
+        let writes = store.writes(None, PAGE).await?.into_iter();
+        count_also(&mut leaves, writes.map(|w| w.record).collect());
+    }
+    if mutant!(QuarantineCounted) {
+        let reads = Reads {
+            all_quarantined: true,
+            ..Reads::default()
+        };
+        let aside = |view: &View| view.quarantine.values().cloned().collect();
+        let look = move |view: &View| (Changes::default(), aside(view));
+        count_also(&mut leaves, store.transact(reads, look).await?);
+    }
     Ok(Loaded { meta, leaves })
+}
+
+/// What fingerprints leave out, for mutants that do not.
+fn count_also(leaves: &mut Vec<Leaf>, records: Vec<Record>) {
+    for record in records {
+        leaves.retain(|l| l.key != record.key);
+        leaves.push(Leaf {
+            digest: record.digest(),
+            time: record.version.time,
+            tombstone: record.is_tombstone(),
+            key: record.key,
+        });
+    }
+    leaves.sort_by(|a, b| a.key.cmp(&b.key));
 }
 
 async fn leaves<S: Store>(store: &S, meta: &Meta) -> Result<Vec<Leaf>, StoreError> {

@@ -102,8 +102,13 @@ impl CallError {
                 "gosync.v1.HistoryDetail" => error.history = decode(any).map(Box::new),
                 "gosync.v1.LimitDetail" => error.limit = decode(any).map(Box::new),
                 "gosync.v1.ServerDetail" => error.server = decode(any).map(Box::new),
+                _ if mutant!(UnknownDetailsStop) => error.cause = Cause::Status(UNIMPLEMENTED),
                 _ => {}
             }
+        }
+        if mutant!(TextDecides) {
+            let named = message.split([' ', ':', ',']).find_map(Reason::from_name);
+            error.cause = named.map_or(error.cause, Cause::Refused);
         }
         error
     }

@@ -37,7 +37,7 @@ pub const CASES: &[Case<Cx>] = &[
         about: "The client's clock is set back by a day, and the process is killed in between.",
         checks: &[positive(
             "rises",
-            &["CLOCK-002", "CLOCK-003"],
+            &["CLOCK-002", "CLOCK-003", "CLIENT-001"],
             "versions go on rising",
         )],
         run: |cx| Box::pin(set_back_here(cx)),
@@ -52,7 +52,7 @@ pub const CASES: &[Case<Cx>] = &[
             positive("refused", &["CLOCK-011"], "the record is not stored"),
             positive(
                 "cursor-waits",
-                &["CLOCK-012"],
+                &["CLOCK-012", "HIST-009"],
                 "no cursor beyond its commit is used",
             ),
         ],

@@ -114,6 +114,21 @@ pub const CASES: &[Case<Cx>] = &[
         run: |cx| Box::pin(push_fails(cx, without_verdicts())),
     },
     Case {
+        name: "faults/verdicts-never",
+        profile: Profile::Hardened,
+        needs: &[],
+        about: "Answers to Pushes have no verdicts, for a while.",
+        checks: &[
+            positive(
+                "pending",
+                &["PUSH-026"],
+                "as long as they have none, the writes are pending",
+            ),
+            positive("done", &["PUSH-027"], "and are not pending afterwards"),
+        ],
+        run: |cx| Box::pin(verdicts_never(cx)),
+    },
+    Case {
         name: "faults/html",
         profile: Profile::Hardened,
         needs: &[],
@@ -123,19 +138,26 @@ pub const CASES: &[Case<Cx>] = &[
             &["CLIENT-032", "ERR-011"],
             "the client tries again until the proxy lets it through",
         )],
-        run: |cx| Box::pin(every_call_fails_once(cx, Action::Html(503))),
+        run: |cx| Box::pin(async move { every_call_fails_once(&cx, Action::Html(503)).await }),
     },
     Case {
         name: "faults/reset",
         profile: Profile::Core,
         needs: &[],
         about: "Each kind of call is reset once.",
-        checks: &[positive(
-            "retried",
-            &["CLIENT-031", "CLIENT-032"],
-            "the client begins again, and gets through",
-        )],
-        run: |cx| Box::pin(every_call_fails_once(cx, Action::Reset)),
+        checks: &[
+            positive(
+                "retried",
+                &["CLIENT-031", "CLIENT-032"],
+                "the client begins again, and gets through",
+            ),
+            positive(
+                "hello-again",
+                &["CLIENT-031", "HELLO-001"],
+                "after each, a Hello comes before another call of the kind",
+            ),
+        ],
+        run: |cx| Box::pin(reset(cx)),
     },
     Case {
         name: "faults/snapshot-broken-off",
@@ -151,7 +173,12 @@ pub const CASES: &[Case<Cx>] = &[
             positive(
                 "resumed-honestly",
                 &["SNAP-015"],
-                "after_key is never above what was sent",
+                "after_key is a key that was sent",
+            ),
+            positive(
+                "no-cursor",
+                &["SNAP-020"],
+                "before a Snapshot is complete, no cursor is sent",
             ),
         ],
         run: |cx| Box::pin(snapshot_broken_off(cx)),
@@ -185,7 +212,11 @@ pub const CASES: &[Case<Cx>] = &[
                 &["WATCH-026", "RECON-038", "MERKLE-007", "MERKLE-008"],
                 "with a lying one it does not",
             ),
-            positive("keeps", &["CLIENT-041"], "and keeps what it has"),
+            positive(
+                "keeps",
+                &["CLIENT-041"],
+                "and keeps what it has, and goes on pushing",
+            ),
         ],
         run: |cx| Box::pin(lying_fingerprint(cx)),
     },
@@ -244,12 +275,19 @@ pub const CASES: &[Case<Cx>] = &[
         name: "faults/snapshot-out-of-order",
         profile: Profile::Hardened,
         needs: &[],
-        about: "The chunks of a Snapshot come twice.",
-        checks: &[positive(
-            "refused-then-complete",
-            &["SNAP-023", "SNAP-029"],
-            "the stream is refused; a proper one completes the store",
-        )],
+        about: "Of one Snapshot the beginning comes twice, of the next the chunks.",
+        checks: &[
+            positive(
+                "broken",
+                &["SNAP-023", "SNAP-029"],
+                "each is broken off: it is begun again",
+            ),
+            positive(
+                "refused-then-complete",
+                &["SNAP-023", "SNAP-029"],
+                "a proper one completes the store",
+            ),
+        ],
         run: |cx| Box::pin(snapshot_out_of_order(cx)),
     },
 ];
@@ -287,13 +325,55 @@ async fn push_fails(cx: Cx, action: Action) -> Result<(), Stop> {
     same_as_server(&cx, "done", &replica).await
 }
 
+async fn verdicts_never(cx: Cx) -> Result<(), Stop> {
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, &cx).await?;
+    cx.server(|p| p.script(|s| s.always("Push", without_verdicts())))
+        .await;
+    replica.put("k", "one").await?;
+    replica.put("l", "two").await?;
+    let _ = replica
+        .try_sync(std::time::Duration::from_millis(1_500))
+        .await?;
+    let sent = pushed(&cx.seen().await).len();
+    let pending = replica.contents().await?.pending.len();
+    cx.check(
+        "pending",
+        sent > 0 && pending == 2,
+        "two that were sent, and are pending",
+        format!("{sent} sent, {pending} pending"),
+    );
+    cx.server(|p| p.script(crate::peer::Script::clear)).await;
+    sync_patiently(&replica, &cx).await?;
+    same_as_server(&cx, "done", &replica).await
+}
+
 async fn unknown_reason(cx: Cx) -> Result<(), Stop> {
     let refusal = Refusal::new("SHEDDING_LOAD_SINCE_V1_4", "later");
     let action = Action::RefuseAs(crate::oracle::Code::Unavailable, refusal);
     push_fails(cx, action).await
 }
 
-async fn every_call_fails_once(cx: Cx, action: Action) -> Result<(), Stop> {
+async fn reset(cx: Cx) -> Result<(), Stop> {
+    every_call_fails_once(&cx, Action::Reset).await?;
+    let seen = cx.seen().await;
+    for method in ["Push", "Watch", "Snapshot"] {
+        let mut calls = (0..seen.len()).filter(|i| seen[*i].method == method);
+        let (Some(broken), Some(next)) = (calls.next(), calls.next()) else {
+            continue;
+        };
+        let between = seen[broken..next].iter().any(|s| s.method == "Hello");
+        cx.check(
+            "hello-again",
+            between,
+            format!("a Hello between two calls of {method}"),
+            "none",
+        );
+    }
+    Ok(())
+}
+
+async fn every_call_fails_once(cx: &Cx, action: Action) -> Result<(), Stop> {
     cx.server_writes(&others(20)).await;
     let replica = cx.open("a").await?;
     replica.put("mine", "v").await?;
@@ -305,12 +385,12 @@ async fn every_call_fails_once(cx: Cx, action: Action) -> Result<(), Stop> {
         });
     })
     .await;
-    sync_patiently(&replica, &cx).await?;
+    sync_patiently(&replica, cx).await?;
     cx.server_writes(&[Record::put("k001", time(5_000), 77, "changed")])
         .await;
     replica.put("mine", "again").await?;
-    sync_patiently(&replica, &cx).await?;
-    same_as_server(&cx, "retried", &replica).await
+    sync_patiently(&replica, cx).await?;
+    same_as_server(cx, "retried", &replica).await
 }
 
 async fn snapshot_broken_off(cx: Cx) -> Result<(), Stop> {
@@ -332,30 +412,52 @@ async fn snapshot_broken_off(cx: Cx) -> Result<(), Stop> {
     let replica = cx.open("a").await?;
     sync_patiently(&replica, &cx).await?;
     same_as_server(&cx, "complete", &replica).await?;
-    let mut greatest: Vec<u8> = Vec::new();
+    let chunk_of = |answer: &[u8]| {
+        let message = v1::SnapshotResponse::decode(answer);
+        message.ok().and_then(|m| m.event)
+    };
+    let mut sent: BTreeSet<Vec<u8>> = BTreeSet::new();
     let mut honest = true;
-    for call in cx.seen().await.iter().filter(|s| s.method == "Snapshot") {
+    let mut complete = None;
+    let seen = cx.seen().await;
+    for (i, call) in seen.iter().enumerate() {
+        if call.method != "Snapshot" {
+            continue;
+        }
         let after = v1::SnapshotRequest::decode(call.message.as_slice())
             .ok()
             .and_then(|r| r.after_key)
             .unwrap_or_default();
-        honest &= after <= greatest;
-        for answer in &call.answers {
-            if let Ok(message) = v1::SnapshotResponse::decode(answer.as_slice())
-                && let Some(v1::snapshot_response::Event::Chunk(chunk)) = message.event
-            {
-                for record in chunk.records {
-                    greatest = greatest.max(record.key);
+        honest &= after.is_empty() || sent.contains(&after);
+        for event in call.answers.iter().filter_map(|a| chunk_of(a)) {
+            match event {
+                v1::snapshot_response::Event::Chunk(chunk) => {
+                    sent.extend(chunk.records.into_iter().map(|r| r.key));
                 }
+                v1::snapshot_response::Event::Complete(_) => {
+                    complete.get_or_insert(i);
+                }
+                _ => {}
             }
         }
     }
     cx.check(
         "resumed-honestly",
         honest,
-        "after_key at or below the greatest key sent",
-        "one above it",
+        "after_key is a key that was sent",
+        "another",
     );
+    let first = |method: &str| seen.iter().position(|s| s.method == method);
+    // who reads by Watch has the cursors of that
+    let until = match (first("Watch"), first("Snapshot")) {
+        (Some(watch), snapshot) if snapshot.is_none_or(|s| watch < s) => Some(watch),
+        _ => complete,
+    };
+    let early = super::tools::cursors(&seen)
+        .into_iter()
+        .filter(|(i, _)| until.is_none_or(|until| *i < until))
+        .count();
+    cx.equal("no-cursor", 0, early);
     Ok(())
 }
 
@@ -462,6 +564,11 @@ async fn lying_fingerprint(cx: Cx) -> Result<(), Stop> {
         "reads and writes go on",
         "the write is not seen",
     );
+    let _ = replica
+        .try_sync(std::time::Duration::from_millis(2_500))
+        .await?;
+    let there = cx.server_records().await.iter().any(|r| r.key == b"mine");
+    cx.check("keeps", there, "the write at the server", "it is missing");
     Ok(())
 }
 
@@ -539,6 +646,15 @@ async fn bad_records(cx: Cx) -> Result<(), Stop> {
     cx.equal("good", 3, replica.entries().await?.len());
     cx.server_writes(&[Record::put("z", time(5_000), 77, "v")])
         .await;
+    // in its proper form, nothing brings it
+    let later = || Action::Refuse(Refusal::new("UNAVAILABLE", "later"));
+    cx.server(|p| {
+        p.script(|s| {
+            s.always("Reconcile", later());
+            s.always("Snapshot", later());
+        });
+    })
+    .await;
     for change in [
         (|r| r.flags = 6) as fn(&mut v1::Record),
         |r| r.version = None,
@@ -561,22 +677,48 @@ async fn bad_records(cx: Cx) -> Result<(), Stop> {
             .into_iter()
             .map(|(k, _)| k)
             .collect();
-        // a Snapshot may have brought the record in its proper form
-        let odd = keys
-            .iter()
-            .filter(|k| !k.starts_with('k') && *k != "z")
-            .count();
-        cx.equal("refused", 0, odd);
+        let odd: Vec<&String> = keys.iter().filter(|k| !k.starts_with('k')).collect();
+        cx.check("refused", odd.is_empty(), "none", format!("{odd:?}"));
     }
     Ok(())
 }
 
 async fn snapshot_out_of_order(cx: Cx) -> Result<(), Stop> {
-    cx.server_writes(&others(120)).await;
-    cx.server(|p| p.script(|s| s.next("Snapshot", Action::Twice)))
-        .await;
+    let records: Vec<Record> = (0..120)
+        .map(|i| Record::put(format!("k{i:03}"), time(i), 77, vec![b'v'; 20_000]))
+        .collect();
+    cx.server_writes(&records).await;
+    let of_chunks = |twice: bool| {
+        Action::Rewrite(Arc::new(move |_, message: Vec<u8>| {
+            let decoded = v1::SnapshotResponse::decode(message.as_slice());
+            let event = decoded.ok().and_then(|m| m.event);
+            let chunk = matches!(event, Some(v1::snapshot_response::Event::Chunk(_)));
+            let start = matches!(event, Some(v1::snapshot_response::Event::Start(_)));
+            match chunk && twice || start && !twice {
+                true => vec![message.clone(), message],
+                false => vec![message],
+            }
+        }))
+    };
+    cx.server(|p| {
+        p.script(|s| {
+            s.next("Snapshot", of_chunks(false));
+            s.next("Snapshot", of_chunks(true));
+        });
+    })
+    .await;
     let replica = cx.open("a").await?;
     sync_patiently(&replica, &cx).await?;
     sync_patiently(&replica, &cx).await?;
+    let seen = cx.seen().await;
+    // who reads by Watch has nothing to break off
+    let snapshots = super::tools::calls(&seen, "Snapshot").len();
+    let all = snapshots + super::tools::reconciles(&seen).len();
+    cx.check(
+        "broken",
+        snapshots == 0 || all >= 3,
+        "a third Snapshot, or a Reconcile in its place",
+        all,
+    );
     same_as_server(&cx, "refused-then-complete", &replica).await
 }

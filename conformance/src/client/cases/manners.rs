@@ -3,7 +3,7 @@
 use super::tools::{calls, until};
 use super::{others, same_as_server, sync_patiently};
 use crate::client::Cx;
-use crate::peer::{Action, Refusal};
+use crate::peer::{Action, Detail, Refusal};
 use crate::schema::v1;
 use crate::suite::{Case, Need, Profile, Stop, positive};
 use prost::Message;
@@ -149,8 +149,14 @@ async fn jitter(cx: Cx) -> Result<(), Stop> {
 
 async fn text_of_errors(cx: Cx) -> Result<(), Stop> {
     cx.server_writes(&others(3)).await;
+    let later = v1::LimitDetail::default();
+    let with_detail = Refusal {
+        detail: Some(Box::new(Detail::Later(later))),
+        ..Refusal::new("UNAVAILABLE", "later")
+    };
     cx.server(|p| {
         p.script(|s| {
+            s.next("Hello", Action::Refuse(with_detail));
             s.next(
                 "Hello",
                 Action::Refuse(Refusal::new(

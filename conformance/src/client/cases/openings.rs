@@ -31,6 +31,21 @@ pub const CASES: &[Case<Cx>] = &[
         run: |cx| Box::pin(range_added(cx)),
     },
     Case {
+        name: "history/range-dropped",
+        profile: Profile::Heal,
+        needs: &[Need::Reconcile, Need::Ranges, Need::DurableStore],
+        about: "A replica of two ranges is opened again with one of them; the server loses a record of each.",
+        checks: &[
+            positive("healed", &["HIST-037"], "that of the held range is offered"),
+            positive(
+                "alone",
+                &["CLIENT-026"],
+                "the other one is neither asked about nor offered",
+            ),
+        ],
+        run: |cx| Box::pin(range_dropped(cx)),
+    },
+    Case {
         name: "tabs/one-speaks",
         profile: Profile::Core,
         needs: &[Need::TwoOpenings, Need::Live],
@@ -39,7 +54,7 @@ pub const CASES: &[Case<Cx>] = &[
             positive("shared", &["CLIENT-001"], "what one writes the other sees"),
             positive(
                 "once",
-                &["CLIENT-005"],
+                &["CLIENT-005", "CLIENT-006"],
                 "each write is pushed by one of them",
             ),
             positive(
@@ -118,11 +133,55 @@ async fn range_added(cx: Cx) -> Result<(), Stop> {
     Ok(())
 }
 
+async fn range_dropped(cx: Cx) -> Result<(), Stop> {
+    let records: Vec<Record> = ["a/1", "a/2", "b/1", "b/2"]
+        .map(|k| Record::put(k, time(1), 77, "v"))
+        .into();
+    cx.server_writes(&records).await;
+    let both = cx
+        .open_with("a", "a", |o| {
+            o.key_prefixes = vec![b"a/".to_vec(), b"b/".to_vec()]
+        })
+        .await?;
+    sync_patiently(&both, &cx).await?;
+    both.close().await?;
+    let before = cx.seen().await.len();
+    let one = cx
+        .open_with("a", "a", |o| o.key_prefixes = vec![b"a/".to_vec()])
+        .await?;
+    super::tools::server_loses(&cx, &["a/2", "b/2"]).await;
+    for _ in 0..3 {
+        sync_patiently(&one, &cx).await?;
+    }
+    let seen = cx.seen().await;
+    let offered: Vec<Vec<u8>> = crate::client::context::pushed(&seen)
+        .into_iter()
+        .map(|(_, r)| r.key)
+        .collect();
+    cx.check(
+        "healed",
+        offered.contains(&b"a/2".to_vec()),
+        "a/2",
+        format!("{offered:?}"),
+    );
+    let asked = seen[before..]
+        .iter()
+        .flat_map(|s| held_of(&s.method, &s.message))
+        .flat_map(|h| h.ranges)
+        .filter(|r| crate::oracle::contains(r, b"b/2"))
+        .count();
+    let other = offered.iter().filter(|k| k.starts_with(b"b/")).count();
+    cx.equal("alone", (0, 0), (asked, other));
+    Ok(())
+}
+
 async fn one_speaks(cx: Cx) -> Result<(), Stop> {
     cx.server_writes(&others(5)).await;
     let a = cx.open_with("a", "shared", |_| {}).await?;
     let b = cx.open_with("b", "shared", |_| {}).await?;
     a.watch().await?;
+    // it has its stream before the other one comes
+    a.await_idle().await?;
     b.watch().await?;
     // whichever of them speaks
     until_seen(&cx, &a, "k004").await?;

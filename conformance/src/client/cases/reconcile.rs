@@ -7,7 +7,8 @@ use crate::client::Cx;
 use crate::client::context::pushed;
 use crate::oracle::Record;
 use crate::schema::v1;
-use crate::suite::{Case, Need, Profile, Stop, positive};
+use crate::suite::{Case, Need, Profile, Stop, negative, positive};
+use prost::Message;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -42,11 +43,14 @@ pub const CASES: &[Case<Cx>] = &[
         profile: Profile::Heal,
         needs: &[Need::Reconcile],
         about: "The server holds newer records than it ever told, and lacks others.",
-        checks: &[positive(
-            "merged",
-            &["RECON-032", "WATCH-024", "MODEL-018"],
-            "both sides hold the newer of each",
-        )],
+        checks: &[
+            positive(
+                "merged",
+                &["RECON-032", "WATCH-024", "MODEL-018"],
+                "both sides hold the newer of each",
+            ),
+            positive("once", &["RECON-032"], "and no record comes twice"),
+        ],
         run: |cx| Box::pin(changed_at_server(cx)),
     },
     Case {
@@ -248,6 +252,62 @@ pub const CASES: &[Case<Cx>] = &[
         run: |cx| Box::pin(replaced_and_compacted(cx)),
     },
     Case {
+        name: "reconcile/unequal-again",
+        profile: Profile::Heal,
+        needs: &[Need::Reconcile, Need::Live],
+        about: "The server is another one, with the same records; after the session the fingerprint differs.",
+        checks: &[
+            positive("session", &["RECON-031"], "the replica reconciles"),
+            positive(
+                "full-digests",
+                &["RECON-039"],
+                "the session after the one that ended unequal has digests of 32 bytes",
+            ),
+        ],
+        run: |cx| Box::pin(unequal_again(cx)),
+    },
+    Case {
+        name: "reconcile/not-yet-verified",
+        profile: Profile::Heal,
+        needs: &[Need::Reconcile, Need::Live],
+        about: "A session with short digests is over, and the next comparison of whole fingerprints has to wait.",
+        checks: &[
+            positive(
+                "verified",
+                &["WATCH-023"],
+                "after it, the range is verified",
+            ),
+            negative(
+                "not-verified",
+                "verified",
+                &["MERKLE-008"],
+                "before it, the range is not",
+            ),
+        ],
+        run: |cx| Box::pin(not_yet_verified(cx)),
+    },
+    Case {
+        name: "reconcile/two-ranges",
+        profile: Profile::Heal,
+        needs: &[Need::Reconcile, Need::Ranges],
+        about: "A replica of two ranges, between which the server holds others; it loses a record of each.",
+        checks: &[
+            positive(
+                "within",
+                &["RECON-006"],
+                "each part lies in one range of `held`: no request is refused",
+            ),
+            positive("healed", &["RECON-033"], "both are offered again"),
+            positive(
+                "noted",
+                &["RECON-033"],
+                "without a Snapshot after the Reconcile that shows it",
+            ),
+            positive("only-held", &["CLIENT-026"], "nothing else is held"),
+        ],
+        run: |cx| Box::pin(two_ranges(cx)),
+    },
+    Case {
         name: "reconcile/large",
         profile: Profile::Heal,
         needs: &[Need::Reconcile],
@@ -261,7 +321,7 @@ pub const CASES: &[Case<Cx>] = &[
             positive(
                 "few-records",
                 &["RECON-007"],
-                "by far not everything is sent",
+                "by far not everything is sent, nor what was told",
             ),
         ],
         run: |cx| Box::pin(large(cx)),
@@ -308,6 +368,7 @@ async fn lost_at_server(cx: Cx) -> Result<(), Stop> {
 
 async fn changed_at_server(cx: Cx) -> Result<(), Stop> {
     let replica = settled(&cx, 60).await?;
+    let before = cx.seen().await.len();
     let space = cx.space().to_owned();
     server_loses(&cx, &["k001"]).await;
     cx.server(|p| {
@@ -325,7 +386,35 @@ async fn changed_at_server(cx: Cx) -> Result<(), Stop> {
     let entries = replica.entries().await?;
     let newer = entries.iter().filter(|(_, v)| v == "never told").count();
     cx.equal("merged", (60, 2), (entries.len(), newer));
+    let came: Vec<Vec<u8>> = came(&cx.seen().await[before..])
+        .into_iter()
+        .filter(|r| r.value == b"never told")
+        .map(|r| r.key)
+        .collect();
+    let once: BTreeSet<&Vec<u8>> = came.iter().collect();
+    cx.equal("once", once.len(), came.len());
     Ok(())
+}
+
+/// The records of all answers to Reconcile and Snapshot.
+fn came(seen: &[crate::peer::Seen]) -> Vec<v1::Record> {
+    let of = |s: &crate::peer::Seen, answer: &Vec<u8>| -> Vec<v1::Record> {
+        let answer = answer.as_slice();
+        let reconcile = || v1::ReconcileResponse::decode(answer).map(|a| a.records);
+        let chunk = || match v1::SnapshotResponse::decode(answer).map(|m| m.event) {
+            Ok(Some(v1::snapshot_response::Event::Chunk(chunk))) => chunk.records,
+            _ => Vec::new(),
+        };
+        match s.method.as_str() {
+            "Reconcile" => reconcile().unwrap_or_default(),
+            "Snapshot" => chunk(),
+            _ => Vec::new(),
+        }
+    };
+    let answers = seen
+        .iter()
+        .flat_map(|s| s.answers.iter().map(move |a| (s, a)));
+    answers.flat_map(|(s, a)| of(s, a)).collect()
 }
 
 async fn salt(cx: Cx) -> Result<(), Stop> {
@@ -716,6 +805,132 @@ async fn replaced_and_compacted(cx: Cx) -> Result<(), Stop> {
     Ok(())
 }
 
+async fn unequal_again(cx: Cx) -> Result<(), Stop> {
+    let replica = settled(&cx, 300).await?;
+    cx.server(|p| p.service.wipe()).await;
+    cx.server_writes(&others(300)).await;
+    let before = cx.seen().await.len();
+    lie(&cx).await;
+    replica.watch().await?;
+    // a Snapshot may take the place of the second session
+    let salts = |seen: &[crate::peer::Seen]| {
+        let mut salts: Vec<u64> = reconciles(seen).iter().map(|r| r.salt).collect();
+        salts.dedup();
+        salts
+    };
+    until(&cx, |seen| {
+        let own = &seen[before..];
+        salts(own).len() > 1 || !calls(own, "Snapshot").is_empty()
+    })
+    .await?;
+    let seen = cx.seen().await;
+    let own = reconciles(&seen[before..]);
+    let salts = salts(&seen[before..]);
+    let others = !calls(&seen[before..], "Snapshot").is_empty();
+    cx.check(
+        "session",
+        !salts.is_empty() || others,
+        "a Reconcile, or a Snapshot",
+        format!("{} sessions", salts.len()),
+    );
+    let second = salts.get(1).copied();
+    let lengths: BTreeSet<u32> = own
+        .iter()
+        .filter(|r| Some(r.salt) == second)
+        .map(|r| r.digest_len)
+        .collect();
+    cx.check(
+        "full-digests",
+        second.is_none() || lengths == BTreeSet::from([32]),
+        "digest_len 32",
+        format!("{lengths:?}"),
+    );
+    Ok(())
+}
+
+async fn not_yet_verified(cx: Cx) -> Result<(), Stop> {
+    let replica = settled(&cx, 40).await?;
+    server_loses(&cx, &["k003"]).await;
+    let before = cx.seen().await.len();
+    cx.server(|p| {
+        p.script(|s| {
+            s.next("Watch", crate::peer::Action::Pass);
+            let late = crate::peer::Action::Delay(Duration::from_secs(2));
+            s.next("Watch", late);
+        });
+    })
+    .await;
+    replica.watch().await?;
+    until(&cx, |seen| {
+        let healed = seen.iter().rposition(|s| s.method == "Reconcile");
+        healed.is_some_and(|at| seen[at..].iter().any(|s| s.method == "Push"))
+    })
+    .await?;
+    // a Hello, or what a Watch answers, may have compared in full
+    let compared = |seen: &[crate::peer::Seen]| {
+        let healed = seen.iter().rposition(|s| s.method == "Reconcile");
+        let after = &seen[healed.unwrap_or(before)..];
+        let told = |s: &crate::peer::Seen| s.method == "Watch" && !s.answers.is_empty();
+        after.iter().any(|s| s.method == "Hello" || told(s))
+    };
+    let deadline = std::time::Instant::now() + cx.patience();
+    let mut early = false;
+    while std::time::Instant::now() < deadline {
+        let verified = replica.contents().await?.verified;
+        if compared(&cx.seen().await) {
+            break;
+        }
+        early |= verified;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut verified = false;
+    while std::time::Instant::now() < deadline && !verified {
+        verified = replica.contents().await?.verified;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    cx.equal("verified", true, verified);
+    cx.equal("not-verified", false, early);
+    Ok(())
+}
+
+async fn two_ranges(cx: Cx) -> Result<(), Stop> {
+    let of = |name: &str| -> Vec<Record> {
+        (0..40)
+            .map(|i| Record::put(format!("{name}/{i:02}"), time(i), 77, "v"))
+            .collect()
+    };
+    for name in ["a", "b", "c"] {
+        cx.server_writes(&of(name)).await;
+    }
+    let all = cx.server_records().await;
+    let replica = cx
+        .open_with("a", "a", |o| {
+            o.key_prefixes = vec![b"a/".to_vec(), b"c/".to_vec()]
+        })
+        .await?;
+    sync_patiently(&replica, &cx).await?;
+    server_loses(&cx, &["a/07", "b/07", "c/07"]).await;
+    heal(&cx, &replica).await?;
+    let seen = cx.seen().await;
+    let refused = calls(&seen, "Reconcile")
+        .iter()
+        .filter(|s| s.answers.is_empty())
+        .count();
+    cx.equal("within", 0, refused);
+    let found = seen.iter().position(|s| s.method == "Reconcile");
+    let offered = pushed(&seen).into_iter().find(|(_, r)| r.key == b"a/07");
+    let until = offered.map_or(seen.len(), |(i, _)| i);
+    let again = calls(&seen[found.unwrap_or(until).min(until)..until], "Snapshot").len();
+    cx.equal("noted", 0, again);
+    let there = cx.server_records().await;
+    let back = |key: &[u8]| there.iter().any(|r| r.key == key && all.contains(r));
+    cx.equal("healed", (true, true), (back(b"a/07"), back(b"c/07")));
+    let entries = replica.entries().await?;
+    let others = entries.iter().filter(|(k, _)| k.starts_with('b')).count();
+    cx.equal("only-held", (80, 0), (entries.len(), others));
+    Ok(())
+}
+
 async fn large(cx: Cx) -> Result<(), Stop> {
     cx.server(|p| {
         p.service
@@ -723,6 +938,7 @@ async fn large(cx: Cx) -> Result<(), Stop> {
     })
     .await;
     let replica = settled(&cx, 1_000).await?;
+    let before = cx.seen().await.len();
     let lost: Vec<String> = (0..20).map(|i| format!("k{:03}", i * 50)).collect();
     let lost: Vec<&str> = lost.iter().map(String::as_str).collect();
     server_loses(&cx, &lost).await;
@@ -743,5 +959,7 @@ async fn large(cx: Cx) -> Result<(), Stop> {
     cx.equal("healed", 1_000, replica.entries().await?.len());
     let sent = pushed(&cx.seen().await).len();
     cx.check("few-records", sent <= 60, "at most 60 records", sent);
+    let came = came(&cx.seen().await[before..]).len();
+    cx.check("few-records", came <= 100, "at most 100 come", came);
     Ok(())
 }

@@ -4,7 +4,7 @@ use super::tools::{bend, calls, head, held_of, until};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::oracle::Record;
-use crate::peer::Action;
+use crate::peer::{Action, Seen};
 use crate::schema::v1;
 use crate::suite::{Case, Need, Profile, Stop, positive};
 use prost::Message;
@@ -51,11 +51,18 @@ pub const CASES: &[Case<Cx>] = &[
         profile: Profile::Core,
         needs: &[Need::Live],
         about: "Between two streams of a Snapshot the server is restored: another epoch.",
-        checks: &[positive(
-            "anew",
-            &["SNAP-016"],
-            "the Snapshot begins anew, and the store is right",
-        )],
+        checks: &[
+            positive(
+                "anew",
+                &["SNAP-016"],
+                "another stream follows, and the store is right",
+            ),
+            positive(
+                "from-the-start",
+                &["SNAP-016"],
+                "the one that is completed begins at the start",
+            ),
+        ],
         run: |cx| Box::pin(other_terms(cx)),
     },
     Case {
@@ -185,8 +192,31 @@ async fn other_terms(cx: Cx) -> Result<(), Stop> {
     replica.await_idle().await?;
     sync_patiently(&replica, &cx).await?;
     same_as_server(&cx, "anew", &replica).await?;
-    let snapshots = calls(&cx.seen().await, "Snapshot").len();
-    cx.check("anew", snapshots >= 2, "another stream", snapshots);
+    let seen = cx.seen().await;
+    let snapshots = calls(&seen, "Snapshot");
+    cx.check(
+        "anew",
+        snapshots.len() >= 2,
+        "another stream",
+        snapshots.len(),
+    );
+    // the start of a resumed stream may be what tells of the other epoch
+    let complete = |s: &&&Seen| {
+        let mut events = s.answers.iter().filter_map(|a| {
+            let message = v1::SnapshotResponse::decode(a.as_slice());
+            message.ok()?.event
+        });
+        events.any(|e| matches!(e, v1::snapshot_response::Event::Complete(_)))
+    };
+    let last = snapshots.iter().rev().find(complete);
+    let last = last.and_then(|s| v1::SnapshotRequest::decode(s.message.as_slice()).ok());
+    let after = last.and_then(|r| r.after_key).unwrap_or_default();
+    cx.check(
+        "from-the-start",
+        after.is_empty(),
+        "no after_key",
+        after.escape_ascii(),
+    );
     Ok(())
 }
 

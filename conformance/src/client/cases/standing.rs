@@ -138,6 +138,11 @@ pub const CASES: &[Case<Cx>] = &[
                 "the tombstone is offered, with its version",
             ),
             positive(
+                "not-counted",
+                &["HIST-029", "MERKLE-003"],
+                "a fingerprint at the horizon leaves it out",
+            ),
+            positive(
                 "gone",
                 &["HIST-032"],
                 "and the record is gone on both sides",
@@ -183,6 +188,18 @@ pub const CASES: &[Case<Cx>] = &[
             positive("others", &["HIST-037"], "another lost record is offered"),
         ],
         run: |cx| Box::pin(damaged_and_lost(cx)),
+    },
+    Case {
+        name: "history/damaged-and-sent",
+        profile: Profile::Core,
+        needs: &[Need::Damage],
+        about: "Records rotted unnoticed; then a Snapshot brings them again, as they were.",
+        checks: &[positive(
+            "whole",
+            &["MODEL-023"],
+            "what comes takes the place of what rotted: the next read finds all of it",
+        )],
+        run: |cx| Box::pin(damaged_and_sent(cx)),
     },
     Case {
         name: "history/damage-known",
@@ -353,12 +370,22 @@ async fn odd_hello(cx: Cx) -> Result<(), Stop> {
     cx.server(|p| p.script(Script::clear)).await;
     sync_patiently(&replica, &cx).await?;
     server_loses(&cx, &["k003"]).await;
+    cx.server_writes(&[Record::put("unheard", time(9_000), 77, "v")])
+        .await;
+    let head = super::tools::head(&cx).await;
+    let before = cx.seen().await.len();
     let many = bend(|_, m: &mut v1::HelloResponse| m.equal = vec![true, true]);
     cx.server(|p| p.script(|s| s.next("Hello", many))).await;
     for _ in 0..3 {
         sync_patiently(&replica, &cx).await?;
     }
-    cx.equal("equal", 20, cx.server_records().await.len());
+    let seen = cx.seen().await;
+    let watch = seen[before..].iter().position(|s| s.method == "Watch");
+    let early = super::tools::cursors(&seen)
+        .into_iter()
+        .filter(|(i, c)| Some(*i) == watch.map(|w| w + before) && c.sequence >= head.sequence)
+        .count();
+    cx.equal("equal", (21, 0), (cx.server_records().await.len(), early));
     server_loses(&cx, &["k004"]).await;
     let odd = bend(|_, m: &mut v1::HelloResponse| {
         m.held.iter_mut().for_each(|h| h.lineage = 9);
@@ -380,7 +407,7 @@ async fn odd_hello(cx: Cx) -> Result<(), Stop> {
         "a Reconcile or a Snapshot before the Watch",
         format!("{first_heal:?}, {first_watch:?}"),
     );
-    cx.equal("lineage", 20, cx.server_records().await.len());
+    cx.equal("lineage", 21, cx.server_records().await.len());
     Ok(())
 }
 
@@ -440,9 +467,35 @@ async fn foreign_tombstone(cx: Cx) -> Result<(), Stop> {
     cx.server_writes(&[Record::put("later", time(9_000), 77, "v")])
         .await;
     compact(&cx, time(5_000)).await;
+    let before = cx.seen().await.len();
+    let space = cx.space().to_owned();
+    // what both sides hold: the replica has not heard of the last write
+    let (want, horizon) = cx
+        .server(|p| {
+            p.service.with_space(&space, |s| {
+                let mut common = s.clone();
+                common.records.remove(b"k002".as_slice());
+                common.records.remove(b"later".as_slice());
+                let state = common.range_state(&v1::Range::default());
+                (state.fingerprint, s.horizon)
+            })
+        })
+        .await;
     for _ in 0..4 {
         sync_patiently(&replica, &cx).await?;
     }
+    let at_horizon = hellos(&cx, before).await.into_iter();
+    let first = at_horizon
+        .filter(|h| h.horizon == horizon)
+        .map(|h| h.fingerprints)
+        .next();
+    let told = first.filter(|f| !f.is_empty());
+    cx.check(
+        "not-counted",
+        told.as_ref().is_none_or(|f| *f == [want.clone()]),
+        format!("{want:x?}"),
+        format!("{told:x?}"),
+    );
     let offered: Vec<Record> = pushed(&cx.seen().await)
         .into_iter()
         .map(|(_, r)| r)
@@ -543,6 +596,29 @@ async fn damaged_and_lost(cx: Cx) -> Result<(), Stop> {
     );
     let other = sent.iter().any(|(_, r)| r.key == b"k005");
     cx.check("others", other, "k005", "it was not pushed");
+    Ok(())
+}
+
+async fn damaged_and_sent(cx: Cx) -> Result<(), Stop> {
+    cx.server(|p| p.service.with_settings(|s| s.features.clear()))
+        .await;
+    let replica = settled(&cx, 12).await?;
+    for i in 0..10 {
+        replica.damage(&format!("k{i:03}")).await?;
+    }
+    // another history, of the same records
+    cx.server(|p| p.service.wipe()).await;
+    cx.server_writes(&others(12)).await;
+    let before = cx.seen().await.len();
+    sync_patiently(&replica, &cx).await?;
+    let came = calls(&cx.seen().await[before..], "Snapshot").len();
+    let shown = replica.entries().await?.len();
+    cx.check(
+        "whole",
+        came > 0 && shown == 12,
+        "12 records after a Snapshot",
+        format!("{shown} after {came}"),
+    );
     Ok(())
 }
 

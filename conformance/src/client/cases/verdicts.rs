@@ -64,6 +64,11 @@ pub const CASES: &[Case<Cx>] = &[
                 &["MODEL-018"],
                 "of two puts the greater value hash wins, whichever came first",
             ),
+            positive(
+                "replica",
+                &["MODEL-017"],
+                "at the same time, the greater replica id wins, as an unsigned number",
+            ),
         ],
         run: |cx| Box::pin(same_version(cx)),
     },
@@ -89,7 +94,11 @@ pub const CASES: &[Case<Cx>] = &[
                 &["CLIENT-010", "PUSH-027", "LIMIT-009", "CLIENT-044"],
                 "it is kept, and told with its reason",
             ),
-            positive("others", &["CLIENT-016"], "the others arrive"),
+            positive(
+                "others",
+                &["CLIENT-016"],
+                "the others arrive, also one that is made afterwards",
+            ),
             positive(
                 "not-again",
                 &["ERR-009"],
@@ -227,22 +236,26 @@ async fn same_version(cx: Cx) -> Result<(), Stop> {
     if smaller.value_hash() > greater.value_hash() {
         std::mem::swap(&mut smaller, &mut greater);
     }
-    cx.server_writes(&[smaller, Record::put("gone", time(1), 77, "v")])
+    let by = |replica: u64, value: &str| Record::put("by", time(1), replica, value);
+    let gone = Record::put("gone", time(1), 77, "v");
+    cx.server_writes(&[smaller, gone, by(77, "smaller id")])
         .await;
     let replica = cx.open("a").await?;
     sync_patiently(&replica, &cx).await?;
     let want = greater.value.escape_ascii().to_string();
-    cx.server_writes(&[greater, Record::tombstone("gone", time(1), 77)])
+    let gone = Record::tombstone("gone", time(1), 77);
+    cx.server_writes(&[greater, gone, by(u64::MAX - 7, "greater id")])
         .await;
     sync_patiently(&replica, &cx).await?;
     let entries = replica.entries().await?;
     let gone = !entries.iter().any(|(k, _)| k == "gone");
     cx.check("tombstone", gone, "no record", format!("{entries:?}"));
-    let value = entries
-        .iter()
-        .find(|(k, _)| k == "puts")
-        .map(|(_, v)| v.clone());
-    cx.equal("hash", Some(want), value);
+    let value = |key: &str| {
+        let entry = entries.iter().find(|(k, _)| k == key);
+        entry.map(|(_, v)| v.clone())
+    };
+    cx.equal("hash", Some(want), value("puts"));
+    cx.equal("replica", Some("greater id".to_owned()), value("by"));
     Ok(())
 }
 
@@ -303,6 +316,11 @@ async fn rejected(cx: Cx) -> Result<(), Stop> {
     cx.check("others", others, "l and m at the server", "not both");
     sync_patiently(&replica, &cx).await?;
     cx.equal("not-again", want, told(&replica.contents().await?));
+    replica.put("n", "v").await?;
+    let _ = replica.try_sync(Duration::from_secs(3)).await?;
+    let there = cx.server_records().await;
+    let later = there.iter().any(|r| r.key == b"n");
+    cx.check("others", later, "n at the server", "it is missing");
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Following the server: cursors, live changes, silence.
 
-use super::tools::{calls, held_of, until};
+use super::tools::{bend_changes, calls, held_of, until};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::oracle::Record;
@@ -39,8 +39,13 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "comes",
-                &["WATCH-016"],
+                &["WATCH-027"],
                 "what is written at the server is seen without a further session",
+            ),
+            positive(
+                "together",
+                &["WATCH-016"],
+                "the records of one commit are seen together",
             ),
             positive(
                 "goes",
@@ -224,6 +229,19 @@ async fn live(cx: Cx) -> Result<(), Stop> {
             "idle, but it is not there",
         );
     }
+    let commit: Vec<Record> = (0..150)
+        .map(|i| Record::put(format!("one{i:03}"), time(9_500), 77, "v"))
+        .collect();
+    cx.server_writes(&commit).await;
+    let deadline = std::time::Instant::now() + cx.patience();
+    let mut there = 0;
+    while there < commit.len() && std::time::Instant::now() < deadline {
+        let entries = replica.entries().await?;
+        there = entries.iter().filter(|(k, _)| k.starts_with("one")).count();
+        let whole = there == 0 || there == commit.len();
+        cx.check("together", whole, "none or all of 150", there);
+    }
+    cx.equal("together", commit.len(), there);
     Ok(())
 }
 
@@ -236,6 +254,21 @@ async fn duplicated(cx: Cx) -> Result<(), Stop> {
     cx.server_writes(&[Record::put("k003", time(5_000), 77, "changed")])
         .await;
     sync_patiently(&replica, &cx).await?;
+    same_as_server(&cx, "harmless", &replica).await?;
+    // among what is new, a record that was brought before
+    let known = cx
+        .server_records()
+        .await
+        .into_iter()
+        .find(|r| r.key == b"k003");
+    let again = bend_changes(move |changes| {
+        let known = known.iter().map(Record::to_wire);
+        changes.records.splice(0..0, known);
+    });
+    cx.server(|p| p.script(|s| s.always("Watch", again))).await;
+    cx.server_writes(&[Record::put("k004", time(6_000), 77, "changed")])
+        .await;
+    let _ = replica.try_sync(Duration::from_secs(4)).await?;
     same_as_server(&cx, "harmless", &replica).await
 }
 
@@ -302,11 +335,13 @@ async fn unknown_things(cx: Cx) -> Result<(), Stop> {
             for method in ["Watch", "Snapshot"] {
                 s.always(
                     method,
-                    Action::Rewrite(std::sync::Arc::new(|i, message| {
-                        // an event of a later version comes after the first message
+                    Action::Rewrite(std::sync::Arc::new(move |i, message| {
+                        // events of a later version come around the first message
                         let unknown = vec![0xfa, 0x01, 0x02, 0x08, 0x01]; // field 31
                         let known = with_unknown(message);
-                        if i == 0 {
+                        if i == 0 && method == "Watch" {
+                            vec![unknown.clone(), known, unknown]
+                        } else if i == 0 {
                             vec![known, unknown]
                         } else {
                             vec![known]

@@ -25,6 +25,11 @@ pub const CASES: &[Case<Cx>] = &[
                 &["PUSH-024", "CLIENT-009"],
                 "they are pushed together, with `atomic`",
             ),
+            positive(
+                "in-order",
+                &["CLIENT-013"],
+                "in the order in which they were made",
+            ),
             positive("done", &["CLIENT-013"], "everything arrives"),
         ],
         run: |cx| Box::pin(batch(cx)),
@@ -131,7 +136,7 @@ pub const CASES: &[Case<Cx>] = &[
         name: "writes/odd-bytes",
         profile: Profile::Hardened,
         needs: &[],
-        about: "A key of the greatest allowed length, an empty value, and bytes that are no text.",
+        about: "A key of the greatest allowed length, keys that differ in case or in their normal form only, an empty value, and bytes that are no text.",
         checks: &[positive(
             "bytes",
             &["MODEL-007", "MODEL-016"],
@@ -176,6 +181,16 @@ async fn batch(cx: Cx) -> Result<(), Stop> {
         whole && !with.is_empty(),
         "one atomic Push of exactly the three",
         format!("{with:?}"),
+    );
+    let orders: Vec<Vec<Vec<u8>>> = with
+        .iter()
+        .map(|p| p.records.iter().map(|r| r.key.clone()).collect())
+        .collect();
+    cx.check(
+        "in-order",
+        !orders.is_empty() && orders.iter().all(|keys| keys.is_sorted()),
+        "b1, b2, b3",
+        format!("{orders:?}"),
     );
     same_as_server(&cx, "done", &replica).await
 }
@@ -364,6 +379,10 @@ async fn odd_bytes(cx: Cx) -> Result<(), Stop> {
     replica.put([0u8], "zero").await?;
     replica.put("empty", "").await?;
     replica.put("all", &all).await?;
+    let alike = ["Key", "key", "\u{e9}", "e\u{301}"];
+    for key in alike {
+        replica.put(key, key).await?;
+    }
     sync_patiently(&replica, &cx).await?;
     let there = cx.server_records().await;
     let value = |key: &[u8]| there.iter().find(|r| r.key == key).map(|r| r.value.clone());
@@ -371,5 +390,8 @@ async fn odd_bytes(cx: Cx) -> Result<(), Stop> {
     cx.equal("bytes", Some(b"zero".to_vec()), value(&[0]));
     cx.equal("bytes", Some(vec![]), value(b"empty"));
     cx.equal("bytes", Some(all), value(b"all"));
+    for key in alike {
+        cx.equal("bytes", Some(key.into()), value(key.as_bytes()));
+    }
     Ok(())
 }

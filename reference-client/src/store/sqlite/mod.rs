@@ -10,7 +10,7 @@ use super::{
 };
 use crate::platform::MaybeSend;
 use futures::channel::oneshot;
-use gosync_proto::{Digest, Key, KeyRange, Time};
+use gosync_proto::{Digest, Key, KeyRange, Time, mutant};
 use rows::*;
 use rusqlite::{Connection, OpenFlags, Row, TransactionBehavior, params};
 use std::path::Path;
@@ -188,10 +188,17 @@ impl Store for SqliteStore {
     {
         self.writer
             .run_and_clear(move |c| {
+                if mutant!(CommittedLater) && !c.is_autocommit() {
+                    c.execute_batch("COMMIT")?;
+                }
                 let tx = c.transaction_with_behavior(TransactionBehavior::Immediate)?;
                 let view = read_view(&tx, &reads)?;
                 let (changes, result) = decide(&view);
                 apply(&tx, &changes)?;
+                if mutant!(CommittedLater) {
+                    std::mem::forget(tx);
+                    return Ok((result, (view, changes)));
+                }
                 tx.commit().map_err(|e| match StoreError::from(e) {
                     StoreError::Io(detail) => StoreError::InDoubt(detail),
                     other => other,
