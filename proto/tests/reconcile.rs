@@ -62,9 +62,9 @@ impl Side {
         scope: &RangeSet,
         budget: &Budget,
     ) -> wire::ReconcileResponse {
-        let load = |key: &Key| {
-            let whole = !self.rotten.contains(key.as_bytes());
-            Ok::<_, Infallible>(self.records.get(key.as_bytes()).filter(|_| whole).cloned())
+        let load = |key: &[u8]| {
+            let whole = !self.rotten.contains(key);
+            Ok::<_, Infallible>(self.records.get(key).filter(|_| whole).cloned())
         };
         respond(
             request,
@@ -280,7 +280,7 @@ proptest! {
     ) {
         let side = Side::new(held);
         let request = wire::ReconcileRequest { parts, bounds, digests, digest_len, turns_left, ..Default::default() };
-        let load = |key: &Key| Ok::<_, Infallible>(side.records.get(key.as_bytes()).cloned());
+        let load = |key: &[u8]| Ok::<_, Infallible>(side.records.get(key).cloned());
         let _ = respond(&request, &RangeSet::all(), &side.tree, &RangeSet::default(), &budget, load);
     }
 }
@@ -351,7 +351,7 @@ fn digest(i: u64) -> Digest {
 fn rounds(replica: &Tree, server: &Tree, budget: &Budget) -> u32 {
     let mut initiator = Initiator::new(&RangeSet::all(), SALT, options());
     while let Some(request) = initiator.next_request(replica).unwrap() {
-        let load = |key: &Key| Ok::<_, Infallible>(Some(record(key.as_bytes(), 1, 25)));
+        let load = |key: &[u8]| Ok::<_, Infallible>(Some(record(key, 1, 25)));
         let response = respond(
             &request,
             &RangeSet::all(),
@@ -419,7 +419,7 @@ fn records_with_equal_short_digests_are_found_by_long_ones() {
     let mut initiator = Initiator::new(&RangeSet::all(), SALT, four);
     let mut conflicts = Vec::new();
     while let Some(request) = initiator.next_request(&replica).unwrap() {
-        let load = |_: &Key| Ok::<_, Infallible>(Some(record(b"5", b, 1)));
+        let load = |_: &[u8]| Ok::<_, Infallible>(Some(record(b"5", b, 1)));
         let response = respond(
             &request,
             &RangeSet::all(),
@@ -474,7 +474,7 @@ fn requests_over_a_limit_or_outside_of_the_held_ranges_are_refused() {
         .unwrap()
         .unwrap();
     let refused = |scope: &RangeSet, budget: &Budget, request: &wire::ReconcileRequest| {
-        let load = |_: &Key| Ok::<_, Infallible>(None);
+        let load = |_: &[u8]| Ok::<_, Infallible>(None);
         match respond(request, scope, &tree, &RangeSet::default(), budget, load) {
             Err(RespondError::Request(e)) => (e.reason, e.field),
             other => panic!("{other:?}"),

@@ -51,7 +51,7 @@ fn session(digest_len: usize) -> Initiator {
 /// What a server that holds `tree` answers, at the end of its commit `sequence`.
 fn answer(request: &wire::ReconcileRequest, tree: &Tree, sequence: u64) -> wire::ReconcileResponse {
     let all = RangeSet::all();
-    let load = |key: &Key| Ok::<_, Infallible>(Some(record(key.as_bytes())));
+    let load = |key: &[u8]| Ok::<_, Infallible>(Some(record(key)));
     let budget = Budget::new(&Limits::FLOOR);
     let mut response = respond(request, &all, tree, &RangeSet::default(), &budget, load).unwrap();
     response.position = Some(wire::Position {

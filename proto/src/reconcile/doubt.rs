@@ -43,21 +43,28 @@ impl Doubts {
         self.ranges.insert(doubt.range.start().to_vec(), doubt);
     }
 
-    /// Why the range with `key` differs is known.
-    pub fn explained(&mut self, key: &[u8]) {
+    /// Why the range with `key` differs is known. Returns that range.
+    pub fn explained(&mut self, key: &[u8]) -> Option<KeyRange> {
         let mut below = self.ranges.range::<[u8], _>((Unbounded, Included(key)));
-        if let Some((start, doubt)) = below.next_back()
-            && doubt.range.contains(key)
-        {
-            let start = start.clone();
-            self.ranges.remove(&start);
-        }
+        let (start, _) = below
+            .next_back()
+            .filter(|(_, doubt)| doubt.range.contains(key))?;
+        let start = start.clone();
+        self.ranges.remove(&start).map(|doubt| doubt.range)
     }
 
-    /// Why the ranges with these keys differ is known.
+    /// Why the ranges with these keys differ is known; the keys in order, many
+    /// in one range.
     pub fn explained_by(&mut self, keys: &[Key]) {
-        for key in keys {
-            self.explained(key.as_bytes());
+        let mut last: Option<KeyRange> = None;
+        for key in keys.iter().map(Key::as_bytes) {
+            if last.as_ref().is_some_and(|range| range.contains(key)) {
+                continue;
+            }
+            if self.ranges.is_empty() {
+                return;
+            }
+            last = self.explained(key).or(last);
         }
     }
 

@@ -80,7 +80,7 @@ pub fn respond<V: View, L>(
     view: &V,
     damaged: &RangeSet,
     budget: &Budget,
-    load: impl FnMut(&Key) -> Result<Option<Record>, L>,
+    load: impl FnMut(&[u8]) -> Result<Option<Record>, L>,
 ) -> Result<wire::ReconcileResponse, RespondError<V::Error, L>> {
     let digest_len = match request.digest_len as usize {
         0 => DEFAULT_DIGEST_LEN,
@@ -181,7 +181,7 @@ struct Answer<'a, V, F> {
     resume_at: Option<Vec<u8>>,
 }
 
-impl<V: View, L, F: FnMut(&Key) -> Result<Option<Record>, L>> Answer<'_, V, F> {
+impl<V: View, L, F: FnMut(&[u8]) -> Result<Option<Record>, L>> Answer<'_, V, F> {
     /// Compares the fingerprints of the request, as many as the budget allows:
     /// for each, the number of the server's records if it differs.
     fn compare(&mut self, mut asked: Asked) -> Result<Vec<Option<u64>>, RespondError<V::Error, L>> {
@@ -358,12 +358,11 @@ impl<V: View, L, F: FnMut(&Key) -> Result<Option<Record>, L>> Answer<'_, V, F> {
 
     /// Sends the record under `key`; `false` when it does not fit.
     fn send(&mut self, key: &[u8]) -> Result<bool, L> {
-        // keys of a view are keys
-        let Ok(key) = Key::new(key) else {
-            return Ok(true);
-        };
-        match (self.load)(&key)? {
-            None => self.wanted.push(KeyRange::single(&key)),
+        match (self.load)(key)? {
+            // keys of a view are keys
+            None => self
+                .wanted
+                .extend(Key::new(key).map(|k| KeyRange::single(&k))),
             Some(record) => {
                 let record = wire::Record::from(record);
                 let size = record.encoded_len() + 4;

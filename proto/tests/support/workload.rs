@@ -204,9 +204,8 @@ fn call(
 ) -> wire::ReconcileResponse {
     let sent = with_headers(request).encode_to_vec();
     let received = wire::ReconcileRequest::decode(&sent[..]).unwrap();
-    // keys are asked for in ascending order, as a store's cursor likes it
-    let mut store = workload.only_on_server.iter();
-    let load = |key: &Key| Ok::<_, Infallible>(store.find(|r| r.key == *key).cloned());
+    let mut load = store(workload);
+    let load = |key: &[u8]| Ok::<_, Infallible>(load(key));
     let budget = Budget::new(&Limits::default());
     let answer = respond(
         &received,
@@ -221,11 +220,18 @@ fn call(
     wire::ReconcileResponse::decode(Bytes::from(answer)).unwrap()
 }
 
+/// Looks records up; keys are asked for in ascending order, as a store's cursor likes it.
+fn store(workload: &Workload) -> impl FnMut(&[u8]) -> Option<Record> {
+    let mut rows = workload.only_on_server.iter();
+    move |key| rows.find(|r| r.key.as_bytes() == key).cloned()
+}
+
 /// Only the moving of the records that the replica lacks: loads, encodes, decodes and checks them.
 pub fn move_records(workload: &Workload) -> usize {
-    let loaded = workload.only_on_server.iter().cloned();
+    let mut load = store(workload);
+    let keys = workload.only_on_server.iter().map(|r| r.key.as_bytes());
     let message = wire::ReconcileResponse {
-        records: loaded.map(Into::into).collect(),
+        records: keys.filter_map(&mut load).map(Into::into).collect(),
         ..Default::default()
     };
     let encoded = Bytes::from(message.encode_to_vec());

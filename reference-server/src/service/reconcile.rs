@@ -6,7 +6,7 @@ use crate::store::{ReadTx, StoreError};
 use gosync_proto::merkle::Tree;
 use gosync_proto::reconcile::{Budget, RespondError, respond};
 use gosync_proto::wire;
-use gosync_proto::{RangeSet, Reason, Time, mutant};
+use gosync_proto::{Key, RangeSet, Reason, Time, mutant};
 
 impl Service {
     /// Answers one request.
@@ -66,7 +66,11 @@ impl Service {
         let damaged = RangeSet::union(wanted(tx, scope.iter())?);
         let budget = Budget::new(self.limits());
         let answer = respond(request, &scope, tree, &damaged, &budget, |key| {
-            Ok::<_, StoreError>(tx.get(key)?.map(|stored| stored.record))
+            // keys of the tree are keys
+            let Ok(key) = Key::new(key) else {
+                return Ok(None);
+            };
+            Ok::<_, StoreError>(tx.get(&key)?.map(|stored| stored.record))
         });
         match answer {
             Ok(answer) => Ok(wire::ReconcileResponse {

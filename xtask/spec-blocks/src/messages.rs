@@ -212,8 +212,8 @@ impl Exchange {
             ..asked
         };
         let budget = Budget::new(&Limits::default());
-        let load = |key: &gosync_proto::Key| {
-            Ok::<_, Infallible>(server.iter().find(|r| r.key == *key).cloned())
+        let load = |key: &[u8]| {
+            Ok::<_, Infallible>(server.iter().find(|r| r.key.as_bytes() == key).cloned())
         };
         let answered = respond(
             &request,

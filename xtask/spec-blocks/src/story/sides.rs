@@ -188,7 +188,7 @@ impl Server {
     }
 
     pub fn reconcile(&self, request: &wire::ReconcileRequest) -> Result<wire::ReconcileResponse> {
-        let load = |key: &Key| Ok::<_, Infallible>(self.records.get(key).map(|(r, _)| r.clone()));
+        let load = |key: &[u8]| Ok::<_, Infallible>(self.records.get(key).map(|(r, _)| r.clone()));
         let budget = Budget::new(&Limits::default());
         let none = RangeSet::default();
         let answer = respond(
