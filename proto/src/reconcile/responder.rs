@@ -19,7 +19,7 @@ use std::ops::ControlFlow;
 /// What one answer may cost. What is beyond is left for the next request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Budget {
-    /// Ranges, parts and items in the request; more is refused.
+    /// Asked parts and their items in the request; more is refused.
     pub max_entries: u64,
     /// Bytes of the answer, its header included; the request may ask for less.
     /// One record may exceed it.

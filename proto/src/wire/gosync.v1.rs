@@ -387,7 +387,7 @@ pub struct Limits {
     /// Ranges in the HeldRanges of one request.
     #[prost(uint64, tag = "4")]
     pub max_ranges: u64,
-    /// Ranges, parts and items in one Reconcile request.
+    /// Asked parts and their items in one Reconcile request.
     #[prost(uint64, tag = "5")]
     pub max_reconcile_entries: u64,
     /// The most that a Reconcile answer, or a message of a stream, may be asked

@@ -59,7 +59,7 @@ heading-split-level = 2
 "#;
 
 /// Wide tables and long dumps need more room than prose; an anchor must not hide under the menu.
-const STYLE: &str = ":root { --content-max-width: 62rem; }\n\
+const STYLE: &str = ":root { --content-max-width: 92rem; }\n\
                      table { font-size: 0.9em; }\n\
                      a[id] { scroll-margin-top: 6rem; }\n";
 
