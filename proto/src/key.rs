@@ -105,7 +105,8 @@ impl KeyRange {
     /// [`KeyRange::new`] of bounds that other ranges may have as well.
     pub(crate) fn of_bounds(start: Arc<[u8]>, end: Option<Arc<[u8]>>) -> Result<KeyRange, Invalid> {
         for bound in [Some(&start), end.as_ref()].into_iter().flatten() {
-            if bound.len() > Self::MAX_BOUND_BYTES && !mutant!(LongBoundsTaken) {
+            let most = Self::MAX_BOUND_BYTES - usize::from(mutant!(LongestBoundRefused));
+            if bound.len() > most && !mutant!(LongBoundsTaken) {
                 return Err(Invalid::limit(
                     "range",
                     "max_bound_bytes",

@@ -169,6 +169,7 @@ mutants! {
     Server EmptyKeysTaken "empty-keys-taken" ["MODEL-004"] "Keys may be empty.";
     Both LongKeysTaken "long-keys-taken" ["MODEL-005", "SNAP-030", "LIMIT-010"] "Keys may be longer than 512 bytes.";
     Server LongBoundsTaken "long-bounds-taken" ["MODEL-009"] "Bounds of ranges may be longer than 513 bytes.";
+    Server LongestBoundRefused "longest-bound-refused" ["MODEL-009"] "Bounds of 513 bytes are too long.";
     Server AnySpaceId "any-space-id" ["MODEL-001"] "A space may have any name.";
     Server InvertedRangesTaken "inverted-ranges-taken" ["MODEL-008"] "A range whose end is not above its start stands for all keys.";
     Both VersionOptional "version-optional" ["MODEL-013"] "A record may have no version.";

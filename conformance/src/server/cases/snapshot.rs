@@ -351,7 +351,12 @@ async fn consistent(cx: Cx) -> Result<(), Stop> {
         max_response_bytes: 65_536,
         ..space.snapshot_request(vec![everything()])
     };
-    let mut stream = cx.open("Snapshot", &request, &Options::default()).await;
+    // the server cannot send all of it ahead
+    let options = Options {
+        narrow: true,
+        ..Options::default()
+    };
+    let mut stream = cx.open("Snapshot", &request, &options).await;
     let decode = |bytes: bytes::Bytes| {
         v1::SnapshotResponse::decode(bytes)
             .ok()
