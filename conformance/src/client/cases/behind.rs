@@ -1,9 +1,9 @@
 //! A server that compacted: what a replica makes of its horizon, and of what is
 //! older.
 
-use super::standing::{compact, hellos, of_server, settled};
+use super::standing::{compact, hellos, of_server};
 use super::streams::keys;
-use super::tools::{bend, calls, from_hello, head, held_of, reconciles, until};
+use super::tools::{bend, calls, from_hello, head, held_of, reconciles, settled, until};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::context::pushed;
 use crate::client::{Cx, Replica};

@@ -1,7 +1,7 @@
 //! How a replica leads a session of Reconcile: one salt, splits that split
 //! nothing, many rounds; and totals of a Snapshot that are wrong.
 
-use super::tools::{bend, calls, runs, server_loses};
+use super::tools::{bend, calls, heal, runs, server_loses};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::{Cx, Replica};
 use crate::oracle::Record;
@@ -82,13 +82,6 @@ async fn settled(cx: &Cx, n: usize) -> Result<Replica, Stop> {
     let replica = cx.open("a").await?;
     sync_patiently(&replica, cx).await?;
     Ok(replica)
-}
-
-async fn heal(cx: &Cx, replica: &Replica) -> Result<(), Stop> {
-    for _ in 0..3 {
-        sync_patiently(replica, cx).await?;
-    }
-    Ok(())
 }
 
 /// Whether something was asked by its fingerprint: what is listed is resolved at

@@ -7,6 +7,7 @@ mod clock;
 mod crashes;
 mod descents;
 mod documents;
+mod doubts;
 mod driver;
 mod faults;
 mod history;
@@ -32,7 +33,7 @@ use crate::suite::{Case, Stop};
 
 /// All of them.
 pub fn all() -> Vec<&'static Case<Cx>> {
-    let areas: [&'static [Case<Cx>]; 22] = [
+    let areas: [&'static [Case<Cx>]; 23] = [
         driver::CASES,
         sync::CASES,
         watch::CASES,
@@ -43,6 +44,7 @@ pub fn all() -> Vec<&'static Case<Cx>> {
         writes::CASES,
         streams::CASES,
         reconcile::CASES,
+        doubts::CASES,
         documents::CASES,
         pushes::CASES,
         standing::CASES,

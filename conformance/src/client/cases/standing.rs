@@ -1,7 +1,7 @@
 //! What a replica computes of its records: fingerprints of what is clean, and the
 //! points at which the server held them.
 
-use super::tools::{bend, calls, from_hello, reconciles, server_loses, until};
+use super::tools::{bend, calls, from_hello, granted, reconciles, server_loses, settled, until};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::context::pushed;
 use crate::client::{Cx, Replica};
@@ -225,13 +225,6 @@ pub const CASES: &[Case<Cx>] = &[
         run: |cx| Box::pin(shown_when_caught_up(cx)),
     },
 ];
-
-pub(super) async fn settled(cx: &Cx, n: usize) -> Result<Replica, Stop> {
-    cx.server_writes(&others(n)).await;
-    let replica = cx.open("a").await?;
-    sync_patiently(&replica, cx).await?;
-    Ok(replica)
-}
 
 pub(super) async fn compact(cx: &Cx, before: u64) {
     let space = cx.space().to_owned();
@@ -511,19 +504,8 @@ async fn foreign_tombstone(cx: Cx) -> Result<(), Stop> {
     same_as_server(&cx, "gone", &replica).await
 }
 
-/// Nothing may be written from here on.
-async fn read_only(cx: &Cx) {
-    let reader = bend(|_, m: &mut v1::HelloResponse| {
-        m.grants = vec![v1::Grant {
-            key_prefix: vec![],
-            access: v1::Access::Read as i32,
-        }];
-    });
-    cx.server(|p| p.script(|s| s.always("Hello", reader))).await;
-}
-
 async fn two_aside(cx: Cx) -> Result<(), Stop> {
-    read_only(&cx).await;
+    granted(&cx, v1::Access::Read as i32).await;
     let replica = settled(&cx, 20).await?;
     let space = cx.space().to_owned();
     cx.server(|p| {
@@ -551,7 +533,7 @@ async fn two_aside(cx: Cx) -> Result<(), Stop> {
 }
 
 async fn quarantine(cx: Cx) -> Result<(), Stop> {
-    read_only(&cx).await;
+    granted(&cx, v1::Access::Read as i32).await;
     let replica = settled(&cx, 40).await?;
     server_loses(&cx, &["k007"]).await;
     for _ in 0..3 {

@@ -1,6 +1,8 @@
 //! What several areas need: calls by name, cursors that were sent, answers bent
 //! on their way, waiting for what the client does by itself.
 
+use super::{others, sync_patiently};
+use crate::client::Replica;
 use crate::client::context::Cx;
 use crate::peer::{Action, Seen};
 use crate::schema::v1;
@@ -130,4 +132,38 @@ pub async fn head(cx: &Cx) -> v1::Cursor {
     let space = cx.space().to_owned();
     cx.server(|p| p.service.with_space(&space, |s| s.head()))
         .await
+}
+
+/// A replica that holds what the server holds: `n` records.
+pub async fn settled(cx: &Cx, n: usize) -> Result<Replica, Stop> {
+    cx.server_writes(&others(n)).await;
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, cx).await?;
+    Ok(replica)
+}
+
+/// What differs is found at a checkpoint, in the session or after it.
+pub async fn heal(cx: &Cx, replica: &Replica) -> Result<(), Stop> {
+    for _ in 0..3 {
+        sync_patiently(replica, cx).await?;
+    }
+    Ok(())
+}
+
+/// Hello grants this access to all keys, and nothing else.
+pub async fn granted(cx: &Cx, access: i32) {
+    cx.server(|p| {
+        p.script(|s| {
+            s.always(
+                "Hello",
+                bend(move |_, m: &mut v1::HelloResponse| {
+                    m.grants = vec![v1::Grant {
+                        key_prefix: vec![],
+                        access,
+                    }];
+                }),
+            );
+        });
+    })
+    .await;
 }
