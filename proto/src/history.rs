@@ -150,6 +150,7 @@ impl HistoryStatus {
             lineage: match s.lineage() {
                 wire::Lineage::Same => Lineage::Same,
                 wire::Lineage::Rewound => Lineage::Rewound,
+                wire::Lineage::Unspecified if mutant!(UnknownLineageIsSame) => Lineage::Same,
                 wire::Lineage::Unknown | wire::Lineage::Unspecified => Lineage::Unknown,
             },
             mapped_sequence: s.mapped_sequence,

@@ -285,7 +285,7 @@ mutants! {
 
     // ---- the server: the most that limits allow ----
     Both LongestKeyRefused "longest-key-refused" ["LIMIT-010", "SNAP-014"] "Keys of 512 bytes are too long.";
-    Server LargestValueRefused "largest-value-refused" ["LIMIT-002"] "A value of max_value_bytes is too large.";
+    Both LargestValueRefused "largest-value-refused" ["LIMIT-002"] "A value of max_value_bytes is too large.";
     Server MostRecordsRefused "most-records-refused" ["LIMIT-002"] "A push of max_push_records is too large.";
     Server MostRangesRefused "most-ranges-refused" ["LIMIT-002"] "max_ranges ranges are too many.";
     Server MostEntriesRefused "most-entries-refused" ["LIMIT-002"] "max_reconcile_entries entries are too many.";
@@ -482,7 +482,7 @@ mutants! {
     Client StraysNotReconciled "strays-not-reconciled" ["CLIENT-027"] "A write outside of the held ranges is dated anew without a reconciliation of its key.";
     Client TotalsBelieved "totals-believed" ["SNAP-027"] "A snapshot of more records than were announced is refused.";
     Client HorizonNotFollowed "horizon-not-followed" ["HELLO-027", "HELLO-032"] "Another horizon leads to no second Hello.";
-    Client StatusesUncounted "statuses-uncounted" ["HELLO-021"] "An answer may have fewer statuses than ranges.";
+    Client StatusesUncounted "statuses-uncounted" ["HELLO-021", "PUSH-038"] "An answer may have fewer statuses than ranges.";
     Client UnknownAccessWrites "unknown-access-writes" ["HELLO-017"] "An access of a later version counts as write access.";
     Client FeatureAssumed "feature-assumed" ["HELLO-011"] "Reconcile is called though it is not offered.";
     Client EndIsComplete "end-is-complete" ["WATCH-038"] "A stream that ends without its last message is taken for complete.";
@@ -492,7 +492,7 @@ mutants! {
     // ---- the client: openings, answers and documents ----
     Client ReasonsIgnored "reasons-ignored" ["ERR-008"] "Whatever the reason of a refusal, it is tried again.";
     Client UnknownReasonsStop "unknown-reasons-stop" ["ERR-011"] "A refusal for a reason that is not known is the end for good.";
-    Client MisbehaviourStops "misbehaviour-stops" ["ERR-013", "RECON-050"] "An answer that breaks a rule is the end for good.";
+    Client MisbehaviourStops "misbehaviour-stops" ["ERR-013", "RECON-050", "WATCH-042", "SNAP-029"] "An answer that breaks a rule is the end for good.";
     Client TokenNotShown "token-not-shown" ["TRANS-008"] "The token is not sent.";
     Client EmptyStatesRefused "empty-states-refused" ["EXT-001"] "Checkpoints need fingerprints, also of a server that has none.";
     Client BatchSizeUnchecked "batch-size-unchecked" ["PUSH-025"] "A batch may have any number of records.";
@@ -504,7 +504,7 @@ mutants! {
     Client VersionsMadeUp "versions-made-up" ["HELLO-002"] "Hello names a version that is none, and no other.";
     Client VersionUntold "version-untold" ["HELLO-006"] "Calls do not carry the version.";
     Client OneReplicaId "one-replica-id" ["CLOCK-001"] "Every opening has the same replica id.";
-    Client GoneForGood "gone-for-good" ["TRANS-020"] "A lost connection is the end for good.";
+    Client GoneForGood "gone-for-good" ["TRANS-020", "CLIENT-031", "WATCH-042", "SNAP-029"] "A lost connection is the end for good.";
     Client DeadlineOnStreams "deadline-on-streams" ["TRANS-028"] "Streams carry a deadline.";
     Client FirstPauseLong "first-pause-long" ["CLIENT-036"] "The first pause takes seconds.";
     Client SessionsWithoutEnd "sessions-without-end" ["RECON-045", "CLIENT-040"] "Sessions that end unequal are followed by further ones.";
@@ -534,6 +534,12 @@ mutants! {
     Client QuarantineUntold "quarantine-untold" ["HIST-040", "CLIENT-044"] "The application is not told of quarantined records.";
     Client RangesStartAnew "ranges-start-anew" ["CLIENT-028"] "With another set of ranges, every cursor is forgotten.";
     Client NewRangeFollows "new-range-follows" ["HIST-007", "HIST-008"] "A range that is newly held has the cursor of another.";
+    Client EverythingHeld "everything-held" ["WATCH-015", "CLIENT-026"] "Everything is held, whatever ranges are asked for.";
+    Client FirstOpeningOnly "first-opening-only" ["CLIENT-005"] "No opening takes over from another.";
+    Client DeletionKeepsVersion "deletion-keeps-version" ["CLOCK-002"] "A deletion has the version of what it deletes.";
+    Client PendingUntold "pending-untold" ["CLIENT-010"] "The application is not told what is pending.";
+    Client TagsAltered "tags-altered" ["HIST-007"] "Cursors are sent with another tag.";
+    Client SinglesAreAtomic "singles-are-atomic" ["CLIENT-016"] "Single writes are pushed as one batch.";
     Client RangesNeverLeft "ranges-never-left" ["CLIENT-026"] "A range that is held no longer is compared and healed all the same.";
     Client StraysMoveCursors "strays-move-cursors" ["CLIENT-049"] "After a key outside of the held ranges, these have no cursors.";
 
@@ -567,6 +573,25 @@ mutants! {
     Client SnapshotLacksIgnored "snapshot-lacks-ignored" ["SNAP-024"] "What a snapshot lacks is passed over.";
     Client AheadKept "ahead-kept" ["SNAP-032"] "What is newer than a snapshot is not offered.";
     Client HeldAgainRefused "held-again-refused" ["WATCH-012"] "A record that is held already ends the stream.";
+    Client HeldIsRefused "held-is-refused" ["PUSH-027"] "What the server calls applied or unchanged counts as refused.";
+    Client FailedPushRejects "failed-push-rejects" ["ERR-009"] "The writes of a push that fails are given up.";
+    Client StopDropsUnsent "stop-drops-unsent" ["ERR-009"] "Unsent writes are dropped when syncing ends for good.";
+    Client StatusVoidsVerdicts "status-voids-verdicts" ["PUSH-035"] "Verdicts are dropped when the history is not the one of the session.";
+    Client SkewRejects "skew-rejects" ["CLIENT-018"] "A write that is refused for its time is given up.";
+    Client RestampedByOwnClock "restamped-by-own-clock" ["CLIENT-018"] "A write that is refused for its time is dated by the client's own clock.";
+    Client SignInUntold "sign-in-untold" ["CLIENT-039"] "Nobody is told that a token is needed.";
+    Client ResyncStops "resync-stops" ["RECON-034", "WATCH-025"] "A change of the history or the horizon is the end for good.";
+    Client NeverVerified "never-verified" ["WATCH-023"] "Nothing is ever called verified.";
+    Client FailedHelloIgnored "failed-hello-ignored" ["HELLO-001", "HELLO-032"] "After a failed Hello, a stream is opened all the same.";
+    Client UnknownLineageIsSame "unknown-lineage-is-same" ["EXT-004", "HELLO-032"] "A lineage of a later version counts as the same history.";
+    Client UnwrittenSpaceStops "unwritten-space-stops" ["MODEL-002"] "A space that was never written to is none.";
+    Client TombstonesIgnored "tombstones-ignored" ["SNAP-018", "MODEL-018"] "Tombstones of the server are not merged.";
+    Client LostPutAside "lost-put-aside" ["HIST-037", "RECON-033"] "What the server lost goes into quarantine, though it may be written.";
+    Client ReadOnlyOffered "read-only-offered" ["HIST-038"] "What the server lost is offered also where nothing may be written.";
+    Client AllDoubted "all-doubted" ["CLIENT-024"] "Every write that is dated anew is called in doubt.";
+    Client SnapshotUnspoken "snapshot-unspoken" ["SNAP-018"] "Snapshot is not spoken.";
+    Client ReconcileUnspoken "reconcile-unspoken" ["RECON-031", "RECON-033", "RECON-044", "RECON-052"] "Reconcile is asked for and not spoken.";
+    Client NothingPushed "nothing-pushed" ["PUSH-027", "CLIENT-013"] "Nothing that is written here is pushed.";
     Client UnknownEventsRefused "unknown-events-refused" ["WATCH-042", "EXT-006"] "An event of a later version ends the stream.";
     Client UnknownDetailsStop "unknown-details-stop" ["ERR-010"] "A refusal with details that are not known is the end for good.";
     Client TextDecides "text-decides" ["ERR-012"] "A reason that stands in the text of a refusal counts.";

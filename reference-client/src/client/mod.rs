@@ -468,6 +468,7 @@ impl<S: Store> Client<S> {
                 (StoreChanges::default(), view.meta.attempted)
             })
             .await?;
+        let limit = if mutant!(PendingUntold) { 0 } else { limit };
         let writes = self.inner.store.writes(after, limit).await?;
         let pending = |w| PendingWrite::new(w, attempted);
         Ok(writes.into_iter().map(pending).collect())

@@ -47,6 +47,9 @@ impl Bootstrap {
 impl Engine {
     /// Takes everything in these held ranges from a snapshot.
     pub(super) fn bootstrap_from(&mut self, ranges: Vec<usize>) {
+        if mutant!(SnapshotUnspoken) {
+            return self.fail_for_good(Phase::Stopped, None, "Snapshot is not spoken");
+        }
         let epoch = self.session.as_ref().map(|s| s.position.head.point.epoch);
         let terms = self.terms(&ranges);
         // what was found missing is judged by the standing at the first stream

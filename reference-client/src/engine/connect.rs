@@ -149,7 +149,10 @@ impl Engine {
             let held = &self.meta.ranges[*i];
             wire::HeldRanges {
                 ranges: vec![wire::Range::from(&held.range)],
-                cursor: held.cursor.map(Cursor::to_wire),
+                cursor: held.cursor.map(|mut cursor| {
+                    cursor.tag ^= u64::from(mutant!(TagsAltered));
+                    cursor.to_wire()
+                }),
             }
         });
         (held.collect(), order)
@@ -195,6 +198,9 @@ impl Engine {
 
     pub(super) fn hello_answered(&mut self, hello: wire::HelloResponse) {
         if let Err(error) = self.enter_session(&hello) {
+            if mutant!(FailedHelloIgnored) {
+                return self.follow();
+            }
             return self.fail(error);
         }
         self.renewed = false;
@@ -260,6 +266,10 @@ impl Engine {
         }
         let (held, _) = self.held(None);
         let groups = check::statuses(&hello.held, held.len())?;
+        if position.head.point.sequence == 0 && mutant!(UnwrittenSpaceStops) {
+            let cause = Cause::Refused(Reason::SpaceRetired);
+            return Err(CallError::new(cause, "there is no such space"));
+        }
         self.session = None;
         let writable = hello
             .grants
@@ -335,10 +345,16 @@ impl Engine {
         let reason = error.reason();
         let lost = reason.is_none() && error.action() == Action::Retry;
         let ended = matches!(error.cause, Cause::Status(0));
+        if self.phase == Phase::Connecting && mutant!(FailedHelloIgnored) {
+            return self.follow();
+        }
         if lost && (mutant!(GoneForGood) || ended && mutant!(UnknownEndFatal)) {
             return self.fail_for_good(Phase::Stopped, reason, &error.to_string());
         }
         match error.action() {
+            Action::Authenticate if self.renewed && mutant!(SignInUntold) => {
+                self.wait(reason, &error.to_string(), None);
+            }
             Action::Authenticate if self.renewed && !mutant!(TokensWithoutEnd) => {
                 self.fail_for_good(Phase::NeedsAuth, reason, &error.to_string());
             }
@@ -351,6 +367,9 @@ impl Engine {
             }
             Action::Upgrade => {
                 self.fail_for_good(Phase::UpgradeRequired, reason, &error.to_string());
+            }
+            Action::Resync if mutant!(ResyncStops) => {
+                self.fail_for_good(Phase::Stopped, reason, &error.to_string());
             }
             Action::Stop => self.fail_for_good(Phase::Stopped, reason, &error.to_string()),
             Action::Resync if self.restarts < MAX_RESTARTS => {
@@ -383,6 +402,9 @@ impl Engine {
 
     pub(super) fn fail_for_good(&mut self, phase: Phase, reason: Option<Reason>, message: &str) {
         self.halt(phase);
+        if mutant!(StopDropsUnsent) {
+            self.ops.push_back(Op::Note(None, None));
+        }
         self.report_problem(reason, message);
         self.interrupted(message);
     }

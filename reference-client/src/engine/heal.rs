@@ -152,6 +152,9 @@ impl Engine {
 
     /// Begins a session over these held ranges.
     pub(super) fn reconcile(&mut self, ranges: Vec<usize>) {
+        if mutant!(ReconcileUnspoken) {
+            return self.fail_for_good(Phase::Stopped, None, "Reconcile is not spoken");
+        }
         let Some(session) = &self.session else {
             return self.start_over();
         };

@@ -240,6 +240,10 @@ impl Engine {
             return self.fail(CallError::misbehaved("an answer to no push"));
         };
         match self.read_answer(&parcel, response) {
+            Err(error) if mutant!(FailedPushRejects) => {
+                self.sending.settling = true;
+                self.ops.push_back(Op::Refuse(parcel, None, error.message));
+            }
             Err(error) => self.fail(error),
             Ok((mut answer, statuses)) => {
                 self.server_clock(answer.server_now_ms);
@@ -257,8 +261,12 @@ impl Engine {
                     ahead = self.wanted_behind(&next.parcel);
                     self.send(next);
                 }
-                self.sending.settling = true;
-                self.ops.push_back(Op::Settle(parcel, answer, ahead));
+                if same_history || !mutant!(StatusVoidsVerdicts) {
+                    self.sending.settling = true;
+                    self.ops.push_back(Op::Settle(parcel, answer, ahead));
+                } else {
+                    return self.start_over();
+                }
                 if !same_history {
                     // what was pushed counts; then the session starts again
                     self.sending.more = false;
@@ -340,6 +348,12 @@ impl Engine {
 
     fn read_verdict(&self, sent: &Record, verdict: wire::Verdict) -> Ruling {
         match verdict.outcome() {
+            wire::Outcome::Applied | wire::Outcome::Unchanged if mutant!(HeldIsRefused) => {
+                Ruling::Refused {
+                    reason: None,
+                    detail: verdict.detail,
+                }
+            }
             wire::Outcome::Applied | wire::Outcome::Unchanged => Ruling::Held(verdict.sequence),
             wire::Outcome::Superseded => match self.read_winner(sent, verdict.winner) {
                 Some(winner) => Ruling::Beaten(winner, verdict.sequence),
@@ -433,13 +447,15 @@ impl Engine {
         };
         self.sending.forget_next();
         let reason = error.reason();
-        let blames_records =
-            error.action() == Action::Report && !matches!(reason, None | Some(Reason::NoAccess));
+        let blames_records = error.action() == Action::Report
+            && !matches!(reason, None | Some(Reason::NoAccess))
+            || mutant!(FailedPushRejects);
         if !blames_records {
             self.sending.more = true;
             return self.fail(error);
         }
-        if parcel.items.len() > 1 && !parcel.atomic && !mutant!(FaultNotSought) {
+        let sought = !mutant!(FaultNotSought) && !mutant!(FailedPushRejects);
+        if parcel.items.len() > 1 && !parcel.atomic && sought {
             // one of them is the reason: find out which
             self.sending.cap = parcel.items.len() / 2;
             self.sending.more = true;

@@ -112,6 +112,9 @@ fn record_edits(
                 replaces.filter(|_| !mutant!(ReplacedIgnored)),
             )
             .map_err(|_| WriteError::ClockExhausted(key.clone()))?;
+        let kept = replaces.filter(|_| content == Content::Tombstone);
+        let kept = kept.filter(|_| mutant!(DeletionKeepsVersion));
+        let version = kept.unwrap_or(version);
         put_writes.push(Write {
             id: WriteId(first.0 + i as u64),
             record: Record {
@@ -168,7 +171,8 @@ fn check_limits(meta: &Meta, edits: &[Edit]) -> Result<(), Invalid> {
             Edit::Put(_, value) => value.len(),
             Edit::Delete(_) => 0,
         };
-        if value as u64 > limits.max_value_bytes && !mutant!(ValueLimitUnchecked) {
+        let most = limits.max_value_bytes - u64::from(mutant!(LargestValueRefused));
+        if value as u64 > most && !mutant!(ValueLimitUnchecked) {
             return Err(Invalid::limit(
                 "value",
                 "max_value_bytes",

@@ -107,6 +107,9 @@ impl<'a> Merger<'a> {
     }
 
     fn merge(&mut self, record: Record, digest: Option<Digest>, point: Point) {
+        if record.is_tombstone() && digest.is_none() && mutant!(TombstonesIgnored) {
+            return;
+        }
         let key = record.key.clone();
         self.settle_writes(&record);
         self.settle_quarantine(&record);

@@ -106,7 +106,7 @@ pub async fn take<S: Store>(
         }
     }
     let run = Run::behind(behind, room, store).await?;
-    if run.items.is_empty() {
+    if run.items.is_empty() || mutant!(NothingPushed) {
         return Ok(Parcel::default());
     }
     let take = move |view: &View| {
@@ -232,6 +232,7 @@ impl Run {
                 ..Parcel::default()
             },
         };
+        parcel.atomic |= parcel.items.len() > 1 && mutant!(SinglesAreAtomic);
         if mutant!(BatchReversed) && parcel.atomic {
             parcel.items.reverse();
         }

@@ -161,11 +161,22 @@ fn decide(view: &View, author: Author, parcel: &Parcel, answer: Answer) -> (Chan
     let batch_waits = parcel.atomic && refused.iter().any(waits);
     for (item, reason, detail) in refused {
         match reason.map(Reason::action) {
-            Some(Action::Restamp) if item.write.is_some() => skewed.extend(item.write),
+            Some(Action::Restamp) if item.write.is_some() && !mutant!(SkewRejects) => {
+                skewed.extend(item.write)
+            }
             Some(Action::Resync) if is_held(item) => aftermath.reconcile = true,
             Some(Action::Resync) if is_stray(item) => {
                 aftermath.strays.push(item.record.key.clone());
             }
+            Some(Action::Restamp) if mutant!(SkewRejects) => refuse(
+                view,
+                &mut changes,
+                &mut aftermath.outcome,
+                &removed,
+                item,
+                reason,
+                detail,
+            ),
             Some(Action::Retry | Action::Authenticate | Action::Restamp) => aftermath.again = true,
             _ if batch_waits => {}
             _ => refuse(
@@ -184,7 +195,11 @@ fn decide(view: &View, author: Author, parcel: &Parcel, answer: Answer) -> (Chan
     }
     let mut meta = view.meta.clone();
     if !skewed.is_empty() {
-        let stamped = restamp(view, author, &skewed, answer.server_now_ms);
+        let now_ms = match mutant!(RestampedByOwnClock) {
+            true => author.now_ms,
+            false => answer.server_now_ms,
+        };
+        let stamped = restamp(view, author, &skewed, now_ms);
         aftermath.restamped = stamped.put_writes.len();
         changes.put_writes.extend(stamped.put_writes);
         meta = stamped.meta.unwrap_or(meta);

@@ -250,7 +250,8 @@ fn offer(
     era: u64,
 ) {
     let key = &stored.record.key;
-    if c.writable.contains(key.as_bytes()) {
+    let writable = c.writable.contains(key.as_bytes()) && !mutant!(LostPutAside);
+    if writable || mutant!(ReadOnlyOffered) {
         changes.put_offers.push(key.clone());
         // not confirmed by this session: it keeps its own point
         changes.put.push(Stored {
@@ -348,7 +349,8 @@ fn restamp_old_writes(
             concluded.outcome.settled.push(settle(w, Fate::Applied));
             continue;
         }
-        let in_doubt = w.id.0 <= view.meta.attempted && !mutant!(DoubtUntold);
+        let attempted = w.id.0 <= view.meta.attempted || mutant!(AllDoubted);
+        let in_doubt = attempted && !mutant!(DoubtUntold);
         if in_doubt {
             concluded.in_doubt.push(w.id);
         }

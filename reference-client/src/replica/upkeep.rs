@@ -41,6 +41,7 @@ pub async fn bind<S: Store>(
                     let before = meta.ranges.iter().map(|h| &h.range);
                     RangeSet::union(before.chain(&ranges).cloned().collect())
                 }
+                false if mutant!(EverythingHeld) => RangeSet::all(),
                 false => ranges,
             };
             meta.ranges = rebind(&meta.ranges, &ranges);
@@ -117,8 +118,9 @@ pub struct Loaded {
 pub async fn activate<S: Store>(store: &S, me: ReplicaId) -> Result<Loaded, StoreError> {
     let meta = store
         .transact(Reads::meta(), move |view| {
+            let first = view.meta.active == 0 || !mutant!(FirstOpeningOnly);
             let meta = Meta {
-                active: me.0,
+                active: if first { me.0 } else { view.meta.active },
                 ..view.meta.clone()
             };
             let changes = Changes {
@@ -330,8 +332,20 @@ pub async fn note<S: Store>(
     limits: Option<Limits>,
     synced_ms: Option<u64>,
 ) -> Result<(), StoreError> {
+    let stopped = mutant!(StopDropsUnsent) && limits.is_none() && synced_ms.is_none();
+    let reads = Reads {
+        all_writes: stopped,
+        ..Reads::meta()
+    };
     store
-        .transact(Reads::meta(), move |view| {
+        .transact(reads, move |view| {
+            if stopped {
+                let changes = Changes {
+                    remove_writes: view.writes.keys().copied().collect(),
+                    ..Changes::default()
+                };
+                return (changes, ());
+            }
             let mut meta = view.meta.clone();
             meta.limits = limits.or(meta.limits);
             meta.last_synced_ms = synced_ms.or(meta.last_synced_ms);

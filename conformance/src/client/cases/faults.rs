@@ -106,7 +106,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "same-version",
-                &["PUSH-026", "PUSH-032", "PUSH-038"],
+                &["PUSH-026", "PUSH-031", "PUSH-032", "PUSH-038"],
                 "it is no answer: the writes are sent again, with their versions",
             ),
             positive("done", &["ERR-009"], "and are not pending afterwards"),
@@ -167,7 +167,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "complete",
-                &["SNAP-020"],
+                &["SNAP-029"],
                 "in the end the store holds what the server holds",
             ),
             positive(

@@ -51,7 +51,7 @@ pub const CASES: &[Case<Cx>] = &[
         needs: &[Need::TwoOpenings, Need::Live],
         about: "Two openings of one store, both live.",
         checks: &[
-            positive("shared", &["CLIENT-001"], "what one writes the other sees"),
+            positive("shared", &["CLIENT-008"], "what one writes the other sees"),
             positive(
                 "once",
                 &["CLIENT-005", "CLIENT-006"],

@@ -26,7 +26,11 @@ pub const CASES: &[Case<Cx>] = &[
                 &["WATCH-010", "WATCH-009"],
                 "no record of it is seen before its end has come",
             ),
-            positive("complete", &["WATCH-009"], "then all of them are"),
+            positive(
+                "complete",
+                &["WATCH-009", "WATCH-042"],
+                "then all of them are",
+            ),
         ],
         run: |cx| Box::pin(torn_commit(cx)),
     },

@@ -39,7 +39,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "comes",
-                &["WATCH-027"],
+                &["WATCH-042"],
                 "what is written at the server is seen without a further session",
             ),
             positive(
