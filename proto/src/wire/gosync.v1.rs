@@ -20,11 +20,11 @@ pub struct Record {
     pub key: ::prost::alloc::vec::Vec<u8>,
     #[prost(message, optional, tag = "2")]
     pub version: ::core::option::Option<Version>,
-    /// Bit 0: tombstone. Every other bit MUST be zero in version 1; a receiver
-    /// refuses a record that sets one.
+    /// Bit 0: tombstone. Every other bit is zero in version 1; a receiver refuses
+    /// a record that sets one.
     #[prost(uint32, tag = "3")]
     pub flags: u32,
-    /// Opaque to the protocol. MUST be empty in a tombstone.
+    /// Opaque to the protocol. Empty in a tombstone.
     #[prost(bytes = "bytes", tag = "4")]
     pub value: ::prost::bytes::Bytes,
 }
@@ -124,10 +124,11 @@ pub struct HistoryDetail {
     #[prost(message, repeated, tag = "3")]
     pub restore_points: ::prost::alloc::vec::Vec<RestorePoint>,
 }
-/// Detail of LIMIT_EXCEEDED and QUOTA_EXCEEDED.
+/// Detail of LIMIT_EXCEEDED, QUOTA_EXCEEDED and RATE_LIMITED, where a limit is
+/// named.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LimitDetail {
-    /// The name of the field of Limits that was exceeded.
+    /// The name of the field of Limits that was exceeded, or of a fixed limit.
     #[prost(string, tag = "1")]
     pub limit: ::prost::alloc::string::String,
     #[prost(uint64, tag = "2")]
@@ -185,13 +186,15 @@ impl Lineage {
         }
     }
 }
-/// Why a record, a call or a stream was refused. Closed for version 1: a
-/// receiver treats a value that it does not know as REASON_UNSPECIFIED and
-/// decides by the gRPC status alone. The same names, without the prefix, are
-/// the `reason` of google.rpc.ErrorInfo in domain "gosync".
+/// Why a record, a call or a stream was refused. The same names, without the
+/// prefix, are the `reason` of google.rpc.ErrorInfo in domain "gosync". Whoever
+/// does not know one decides by the gRPC status alone; in a StreamEnd it is
+/// like UNAVAILABLE, and in a verdict the write is kept as rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Reason {
+    /// None. In a StreamEnd: the stream is complete. In a verdict REJECTED: like
+    /// a reason that is not known.
     Unspecified = 0,
     /// No protocol version in common.
     UnsupportedVersion = 1,
@@ -371,8 +374,8 @@ pub struct Grant {
     pub access: i32,
 }
 /// What the server allows. Enforced before work is done; each refusal names
-/// the field. 0 means that the server has no such limit, unless said
-/// otherwise.
+/// the field. A limit has a floor; less than it is read as the floor. Where the
+/// floor is 0, 0 means that the server has no such limit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Limits {
     /// Encoded bytes of a request message, after decompression.
@@ -431,7 +434,8 @@ pub struct PushRequest {
     #[prost(bool, tag = "3")]
     pub atomic: bool,
     /// The replica's ranges and cursors: they decide whether it is behind
-    /// compaction for a key. A key outside every range counts as behind.
+    /// compaction for a key. A key outside every range counts as one without a
+    /// cursor: behind once anything was compacted.
     #[prost(message, repeated, tag = "4")]
     pub held: ::prost::alloc::vec::Vec<HeldRanges>,
     #[prost(message, optional, tag = "5")]
@@ -484,7 +488,7 @@ pub struct WatchRequest {
     /// Greatest size wished for one message; 0: the server's choice.
     #[prost(uint32, tag = "4")]
     pub max_response_bytes: u32,
-    /// End the stream (with an End that has no reason) after the first
+    /// End the stream (with a StreamEnd that has no reason) after the first
     /// checkpoint.
     #[prost(bool, tag = "5")]
     pub until_caught_up: bool,
@@ -623,7 +627,7 @@ pub struct SnapshotChunk {
     #[prost(message, repeated, tag = "1")]
     pub records: ::prost::alloc::vec::Vec<Record>,
 }
-/// After the last chunk; an End without a reason follows.
+/// After the last chunk; a StreamEnd without a reason follows.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SnapshotComplete {
     /// Of the request's ranges, flattened, at the start's position; whole ranges
@@ -636,7 +640,7 @@ pub struct ReconcileRequest {
     #[prost(string, tag = "1")]
     pub space: ::prost::alloc::string::String,
     /// The ranges of the session and the replica's cursors. The status is judged
-    /// by them, and all that is asked MUST lie in them.
+    /// by them, and all that is asked lies in them.
     #[prost(message, repeated, tag = "2")]
     pub held: ::prost::alloc::vec::Vec<HeldRanges>,
     #[prost(message, optional, tag = "3")]
@@ -669,8 +673,8 @@ pub struct ReconcileRequest {
     ///    kind 1  n parts with one short each: of the fingerprint (n >= 1)
     ///    kind 2  one part with n shorts: of the digest of each of the replica's
     ///            records there, in key order (n >= 0)
-    /// Parts of kind 1 and 2 are "asked". At least one MUST be, and together with
-    /// their items they MUST stay within max_reconcile_entries.
+    /// Parts of kind 1 and 2 are "asked". At least one is, and together with their
+    /// items they stay within max_reconcile_entries.
     #[prost(bytes = "vec", tag = "9")]
     pub parts: ::prost::alloc::vec::Vec<u8>,
     /// The upper bound of each part but the last, whose end is infinity.
@@ -719,7 +723,7 @@ pub struct ReconcileResponse {
     #[prost(message, repeated, tag = "8")]
     pub records: ::prost::alloc::vec::Vec<Record>,
     /// Keys or ranges in resolved parts whose content the server knows to be
-    /// damaged: it counts as absent everywhere, and its absence MUST NOT be
+    /// damaged: it counts as absent everywhere, and its absence is not to be
     /// taken for a deletion.
     #[prost(message, repeated, tag = "9")]
     pub wanted: ::prost::alloc::vec::Vec<Range>,
@@ -736,7 +740,8 @@ pub struct ReconcileResponse {
 #[repr(i32)]
 pub enum Feature {
     Unspecified = 0,
-    /// Reconcile and checkpoints (profile `heal`).
+    /// Reconcile, `equal` of Hello, and the counts and fingerprints of
+    /// checkpoints and SnapshotComplete (profile `heal`).
     Reconcile = 1,
     /// Watch stays open after the catch-up (profile `live`).
     Live = 2,
@@ -966,8 +971,8 @@ pub mod sync_service_client {
                 .insert(GrpcMethod::new("gosync.v1.SyncService", "Push"));
             self.inner.unary(req, path, codec).await
         }
-        /// Everything committed after the cursors, then live. Ends with an End
-        /// message, never by silence.
+        /// Everything committed after the cursors, then live. Ends with a StreamEnd,
+        /// never by silence.
         pub async fn watch(
             &mut self,
             request: impl tonic::IntoRequest<super::WatchRequest>,
@@ -1079,8 +1084,8 @@ pub mod sync_service_server {
             >
             + std::marker::Send
             + 'static;
-        /// Everything committed after the cursors, then live. Ends with an End
-        /// message, never by silence.
+        /// Everything committed after the cursors, then live. Ends with a StreamEnd,
+        /// never by silence.
         async fn watch(
             &self,
             request: tonic::Request<super::WatchRequest>,
