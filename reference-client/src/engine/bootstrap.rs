@@ -277,13 +277,23 @@ impl Engine {
     }
 
     fn snapshot_end(&mut self, end: wire::StreamEnd) -> Result<(), CallError> {
-        let complete = self.bootstrap.as_ref().is_some_and(|b| b.complete);
-        if !complete {
+        if !self.snapshot_is_whole() {
             return Err(follow::stream_end(end));
         }
+        self.snapshot_taken();
+        Ok(())
+    }
+
+    /// Whether all that a snapshot is for has come.
+    pub(super) fn snapshot_is_whole(&self) -> bool {
+        self.bootstrap.as_ref().is_some_and(|b| b.complete)
+    }
+
+    /// The stream is over, and nothing is missing.
+    pub(super) fn snapshot_taken(&mut self) {
         self.cancel_stream();
         let Some(bootstrap) = self.bootstrap.take() else {
-            return Ok(());
+            return;
         };
         let mut healing = Healing::new(bootstrap.ranges, None);
         healing.cursor = bootstrap.first;
@@ -293,7 +303,6 @@ impl Engine {
         healing.equal = bootstrap.equal;
         self.healing = Some(healing);
         self.conclude();
-        Ok(())
     }
 }
 

@@ -325,6 +325,15 @@ impl Engine {
                     self.phase = P::Live;
                     self.in_sync();
                 }
+                // everything came, and only the last word got lost (SNAP-029)
+                (P::Bootstrapping, Streamed::Ended) if self.snapshot_is_whole() => {
+                    self.snapshot_taken();
+                }
+                (P::Bootstrapping, Streamed::Failed(error))
+                    if error.reason().is_none() && self.snapshot_is_whole() =>
+                {
+                    self.snapshot_taken();
+                }
                 (_, Streamed::Failed(error)) => self.fail(error),
                 (_, Streamed::Ended) => {
                     // no success hangs on a trailer: the last message says so

@@ -324,7 +324,10 @@ pub fn restamp(view: &View, author: Author, refused: &[WriteId], server_now_ms: 
         let earlier = versions.range(..w.id).map(|(_, v)| v);
         let before = earlier.filter(|(k, _)| *k == key).map(|(_, v)| *v).max();
         let clean = view.clean.get(key).filter(|s| s.intact());
-        let replaces = clean.map(|s| s.record.version).max(before);
+        let replaces = clean
+            .map(|s| s.record.version)
+            .max(before)
+            .max(view.quarantine.get(key).map(|r| r.version));
         // a clock at its end leaves the write as it is: refused again, and
         // visible as such
         if let Ok(version) = clock.issue(server_now_ms, replaces) {

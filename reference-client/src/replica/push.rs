@@ -342,6 +342,7 @@ mod tests {
     };
     use super::*;
     use futures::executor::block_on;
+    use gosync_proto::Time;
     use gosync_proto::limits::Limits;
 
     /// It was sent again and again, without a pause: its keys are not held, so
@@ -378,6 +379,54 @@ mod tests {
         assert!(!aftermath.reconcile && !aftermath.again);
         let writes = block_on(store.writes(None, 10)).unwrap();
         assert!(writes.iter().all(|w| !w.is_waiting()));
+    }
+
+    /// A quarantined record is what its user sees, so that a write exceeds it
+    /// whatever the clock (CLOCK-002).
+    #[test]
+    fn a_write_with_a_new_version_exceeds_what_is_in_quarantine() {
+        let store = written(&[&keys("b", 1)]);
+        let (key, time) = (keys("b", 1).remove(0), Time::from_millis(2_000));
+        let aside = Record {
+            key: Key::new(key.as_bytes()).unwrap(),
+            version: gosync_proto::Version {
+                time,
+                replica: ReplicaId(9),
+            },
+            content: gosync_proto::Content::Tombstone,
+        };
+        let put = Changes {
+            put_quarantine: vec![aside],
+            ..Changes::default()
+        };
+        block_on(store.transact(Reads::meta(), move |_| (put, ()))).unwrap();
+        let room = Room {
+            limits: Limits::default(),
+            at_most: usize::MAX,
+            not_below: None,
+        };
+        let parcel = block_on(take(&store, ME, room, None)).unwrap();
+        let answer = Answer {
+            rulings: vec![Ruling::Refused {
+                reason: Some(Reason::ClockSkew),
+                detail: String::new(),
+            }],
+            position: Position {
+                head: Cursor::origin(gosync_proto::history::Epoch(1)),
+                horizon: Time(0),
+            },
+            moves_cursors: false,
+            reconciles: false,
+            server_now_ms: 1_000,
+        };
+        let author = Author {
+            replica: ME,
+            now_ms: 1_000,
+        };
+        let (aftermath, _) = block_on(settle(&store, author, parcel, answer, None)).unwrap();
+        assert_eq!(aftermath.restamped, 1);
+        let writes = block_on(store.writes(None, 10)).unwrap();
+        assert_eq!(writes[0].record.version.time, Time(time.0 + 1));
     }
 
     #[test]

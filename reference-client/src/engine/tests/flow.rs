@@ -1,11 +1,12 @@
 //! The way of a session when all goes well.
 
 use super::rig::*;
-use crate::engine::{Answer, Effect, Event, Notice, Phase, Request};
+use crate::engine::{Answer, Effect, Event, Notice, Phase, Request, Streamed};
 use crate::replica::Fate;
 use crate::replica::edit::Edit;
 use crate::replica::ops::Op;
 use crate::store::WriteState;
+use crate::transport::{CallError, Cause};
 use gosync_proto::{Key, KeyRange, Reason, Record, wire};
 use wire::snapshot_response::Event as Snap;
 
@@ -182,6 +183,30 @@ fn snapshot_end(rig: &mut Rig, fingerprint: Vec<u8>) {
         }],
     }));
     rig.snapshot(Snap::End(wire::StreamEnd::default()));
+}
+
+/// A connection that breaks behind the last word costs nothing.
+#[test]
+fn a_snapshot_whose_end_gets_lost_is_complete() {
+    let lost = CallError::new(Cause::Status(14), "connection reset");
+    for end in [Streamed::Ended, Streamed::Failed(lost)] {
+        let mut rig = Rig::new();
+        rig.online();
+        rig.greet(Greeting::at(position(1, 9, 0)));
+        snapshot_start(&mut rig, 9, 1);
+        chunk(&mut rig, &["a"]);
+        assert_eq!(rig.engine.meta().ranges[0].cursor, None);
+        let fingerprint = rig.fingerprint();
+        rig.snapshot(Snap::Complete(wire::SnapshotComplete {
+            ranges: vec![wire::RangeState {
+                count: 1,
+                fingerprint,
+            }],
+        }));
+        rig.streamed(end);
+        assert_eq!(rig.engine.meta().ranges[0].cursor, Some(cursor(1, 9)));
+        assert_eq!(rig.phase(), Phase::CatchingUp);
+    }
 }
 
 #[test]
