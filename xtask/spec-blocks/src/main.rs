@@ -12,6 +12,7 @@ mod google;
 mod messages;
 mod requirements;
 mod schema;
+mod split;
 mod story;
 mod tables;
 mod trace;
@@ -153,6 +154,7 @@ fn block(name: &str, arguments: &[&str]) -> Result<String> {
         "digest-example" => examples::digests(),
         "fingerprint-example" => examples::fingerprint(),
         "columns-example" => messages::columns(),
+        "split-example" => split::columns(),
         "framing-example" => messages::framing(),
         "message" => messages::message(arguments.first().copied().unwrap_or_default()),
         "session" => story::block(arguments.first().copied().unwrap_or_default()),

@@ -6,15 +6,17 @@ use anyhow::{Context, Result, bail, ensure};
 use gosync_proto::limits::Limits;
 use gosync_proto::merkle::{Summary, Tree};
 use gosync_proto::reconcile::{Budget, DEFAULT_DIGEST_LEN, Initiator, Options, respond};
-use gosync_proto::{PROTOCOL_VERSION, RangeSet, Record, wire};
+use gosync_proto::{Digest, PROTOCOL_VERSION, RangeSet, Record, wire};
 use prost::Message;
 use wire::snapshot_response::Event as Snapshot;
 use wire::watch_response::Event as Watch;
 
 use crate::dump::{self, hex};
+use crate::split::Session;
 use crate::world::{NOW_MS, SPACE, cursor, held, in_order, position, put, sha256};
 
-const SALT: u64 = 0x5eed_0123_4567_89ab;
+/// The salt of all Reconcile examples.
+pub const SALT: u64 = 0x5eed_0123_4567_89ab;
 
 /// The example `name` as text, as bytes and explained. A name is a message, or a message and one of its arms after a
 /// dot.
@@ -27,10 +29,29 @@ pub fn message(name: &str) -> Result<String> {
 pub fn example(name: &str) -> Result<Vec<u8>> {
     Ok(match name {
         "HelloRequest" => hello_request()?.encode_to_vec(),
+        "Grant" => wire::Grant {
+            key_prefix: b"todos\0".to_vec(),
+            access: wire::Access::Write as i32,
+        }
+        .encode_to_vec(),
+        "Limits" => quotas().encode_to_vec(),
         "HelloResponse" => hello_response().encode_to_vec(),
         "PushRequest" => push_request()?.encode_to_vec(),
+        "PushRequest.atomic" => wire::PushRequest {
+            records: vec![done()?.into(), title()?.into()],
+            atomic: true,
+            newest_commit: Some(cursor(8)),
+            ..push_request()?
+        }
+        .encode_to_vec(),
         "PushResponse" => push_response().encode_to_vec(),
         "WatchRequest" => watch_request().encode_to_vec(),
+        "WatchRequest.until_caught_up" => wire::WatchRequest {
+            max_response_bytes: 65_536,
+            until_caught_up: true,
+            ..watch_request()
+        }
+        .encode_to_vec(),
         "WatchResponse.changes" => watch(Watch::Changes(wire::Changes {
             records: vec![title()?.into(), done()?.into()],
             cursor: Some(cursor(9)),
@@ -49,6 +70,12 @@ pub fn example(name: &str) -> Result<Vec<u8>> {
             detail: "the stream has reached its lifetime; open it again".to_owned(),
             ..Default::default()
         })),
+        "WatchResponse.unavailable" => watch(Watch::End(wire::StreamEnd {
+            reason: wire::Reason::Unavailable as i32,
+            detail: "the server is stopping; connect again".to_owned(),
+            retry_after_ms: 500,
+            ..Default::default()
+        })),
         "SnapshotRequest" => snapshot_request().encode_to_vec(),
         "SnapshotResponse.start" => snapshot(Snapshot::Start(wire::SnapshotStart {
             position: Some(position(9)),
@@ -63,6 +90,10 @@ pub fn example(name: &str) -> Result<Vec<u8>> {
         "SnapshotResponse.complete" => snapshot(Snapshot::Complete(wire::SnapshotComplete {
             ranges: vec![state(&[done()?, title()?])],
         })),
+        "ReconcileRequest.fingerprints" => Session::run()?.first.0.encode_to_vec(),
+        "ReconcileResponse.split" => Session::run()?.first.1.encode_to_vec(),
+        "ReconcileRequest.items" => Session::run()?.second.0.encode_to_vec(),
+        "ReconcileResponse.cut" => Session::run()?.second.1.encode_to_vec(),
         "ReconcileRequest" => Exchange::run()?.request.encode_to_vec(),
         "ReconcileResponse" => Exchange::run()?.response.encode_to_vec(),
         _ => bail!("there is no example of `{name}`"),
@@ -115,6 +146,15 @@ fn number(bytes: &[u8]) -> u128 {
     bytes.iter().fold(0, |n, byte| n << 8 | u128::from(*byte))
 }
 
+/// What the short of a digest or fingerprint is the beginning of, by section 7.2.
+pub fn stretched(digest: &Digest) -> u128 {
+    let keys = keys();
+    let words = digest.0.chunks(8).zip(&keys[1..]);
+    words.fold(keys[0], |sum, (word, key)| {
+        sum.wrapping_add(key.wrapping_mul(number(word)))
+    })
+}
+
 /// What the columns of the Reconcile example mean.
 pub fn columns() -> Result<String> {
     let exchange = Exchange::run()?;
@@ -140,11 +180,7 @@ pub fn columns() -> Result<String> {
     );
     let shorts = request.digests.chunks(DEFAULT_DIGEST_LEN);
     for (short, record) in shorts.zip(&exchange.replica) {
-        let words = record.digest();
-        let words = words.0.chunks(8).zip(&keys[1..]);
-        let sum = words.fold(keys[0], |sum, (word, key)| {
-            sum.wrapping_add(key.wrapping_mul(number(word)))
-        });
+        let sum = stretched(&record.digest());
         ensure!(
             sum.to_be_bytes().starts_with(short),
             "the documented rule does not give the short"
@@ -239,7 +275,8 @@ impl Exchange {
     }
 }
 
-fn tree(records: &[Record]) -> Tree {
+/// The tree of sorted records.
+pub fn tree(records: &[Record]) -> Tree {
     Tree::from_sorted(records.iter().map(|r| (r.key.as_bytes(), r.digest())))
 }
 
@@ -294,6 +331,16 @@ fn hello_response() -> wire::HelloResponse {
         equal: vec![false],
         total_records: 2,
         ..Default::default()
+    }
+}
+
+/// Of a server with quotas.
+fn quotas() -> wire::Limits {
+    wire::Limits {
+        max_space_records: 100_000,
+        max_space_bytes: 64 << 20,
+        max_calls_per_second: 20,
+        ..Limits::default().to_wire()
     }
 }
 
