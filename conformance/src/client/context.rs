@@ -81,6 +81,11 @@ impl Cx {
         &self.inner.space
     }
 
+    /// How the client is asked to call.
+    pub fn wire(&self) -> Wire {
+        self.inner.wire
+    }
+
     /// Patience with one command.
     pub fn patience(&self) -> Duration {
         self.inner.patience

@@ -3,6 +3,7 @@
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::context::pushed;
 use crate::client::{Cx, Outcome};
+use crate::net::Wire;
 use crate::oracle::Record;
 use crate::peer::{Action, Refusal};
 use crate::schema::driver::sync_error::Kind;
@@ -11,6 +12,7 @@ use crate::suite::{Case, Need, Profile, Stop, negative, positive};
 use prost::Message;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The cases of this area.
 pub const CASES: &[Case<Cx>] = &[
@@ -332,9 +334,7 @@ async fn verdicts_never(cx: Cx) -> Result<(), Stop> {
         .await;
     replica.put("k", "one").await?;
     replica.put("l", "two").await?;
-    let _ = replica
-        .try_sync(std::time::Duration::from_millis(1_500))
-        .await?;
+    let _ = replica.try_sync(Duration::from_millis(1_500)).await?;
     let sent = pushed(&cx.seen().await).len();
     let pending = replica.contents().await?.pending.len();
     cx.check(
@@ -357,8 +357,19 @@ async fn unknown_reason(cx: Cx) -> Result<(), Stop> {
 async fn reset(cx: Cx) -> Result<(), Stop> {
     every_call_fails_once(&cx, Action::Reset).await?;
     let seen = cx.seen().await;
+    // a browser by itself repeats at once what a connection that it kept has
+    // lost; no replica hears of it
+    let repeats = |i: usize| {
+        let (before, after) = (&seen[i - 1], &seen[i]);
+        let same = before.method == after.method && before.message == after.message;
+        let at_once = after.at.saturating_sub(before.at) < Duration::from_millis(50);
+        cx.wire() == Wire::GrpcWeb && same && at_once
+    };
     for method in ["Push", "Watch", "Snapshot"] {
-        let mut calls = (0..seen.len()).filter(|i| seen[*i].method == method);
+        let of_method = |i: &usize| seen[*i].method == method;
+        let mut calls = (0..seen.len())
+            .filter(of_method)
+            .filter(|i| *i == 0 || !repeats(*i));
         let (Some(broken), Some(next)) = (calls.next(), calls.next()) else {
             continue;
         };
@@ -530,7 +541,7 @@ async fn verified(replica: &crate::client::Replica, cx: &Cx) -> Result<bool, Sto
         if replica.contents().await?.verified {
             return Ok(true);
         }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(false)
 }
@@ -553,7 +564,7 @@ async fn lying_fingerprint(cx: Cx) -> Result<(), Stop> {
     let replica = cx.open("a").await?;
     replica.watch().await?;
     for _ in 0..30 {
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         cx.equal("not-verified", false, replica.contents().await?.verified);
     }
     replica.put("mine", "v").await?;
@@ -564,9 +575,7 @@ async fn lying_fingerprint(cx: Cx) -> Result<(), Stop> {
         "reads and writes go on",
         "the write is not seen",
     );
-    let _ = replica
-        .try_sync(std::time::Duration::from_millis(2_500))
-        .await?;
+    let _ = replica.try_sync(Duration::from_millis(2_500)).await?;
     let there = cx.server_records().await.iter().any(|r| r.key == b"mine");
     cx.check("keeps", there, "the write at the server", "it is missing");
     Ok(())
@@ -620,9 +629,7 @@ async fn odd_hello(cx: Cx) -> Result<(), Stop> {
         ),
     ] {
         cx.server(|p| p.script(|s| s.always("Hello", action))).await;
-        let _ = replica
-            .try_sync(std::time::Duration::from_millis(1_500))
-            .await?;
+        let _ = replica.try_sync(Duration::from_millis(1_500)).await?;
         let others = cx
             .seen()
             .await
@@ -670,7 +677,7 @@ async fn bad_records(cx: Cx) -> Result<(), Stop> {
             vec![message]
         }));
         cx.server(|p| p.script(|s| s.always("Watch", action))).await;
-        let _ = replica.try_sync(std::time::Duration::from_secs(2)).await?;
+        let _ = replica.try_sync(Duration::from_secs(2)).await?;
         let keys: Vec<String> = replica
             .entries()
             .await?
