@@ -193,6 +193,7 @@ impl Bench {
             ledger.clone(),
             trace,
             habits,
+            0,
         );
         device.set_writing(false);
         let bench = Bench {

@@ -55,6 +55,8 @@ pub struct Device {
     home: Household,
     state: Arc<Mutex<State>>,
     clock_offset_ms: Arc<AtomicI64>,
+    /// Its clocks gain so many millionths.
+    drift_ppm: i64,
     writing: Arc<AtomicBool>,
     written: Arc<AtomicU64>,
     executor: Executor,
@@ -72,11 +74,18 @@ struct SimRuntime {
     process: Process,
     chance: Chance,
     clock_offset_ms: Arc<AtomicI64>,
+    drift_ppm: i64,
+}
+
+/// What a clock that gains so many millionths makes of a time.
+pub(crate) fn drifted(ms: u64, ppm: i64) -> u64 {
+    let gained = i128::from(ms) * i128::from(ppm) / 1_000_000;
+    ms.saturating_add_signed(gained as i64)
 }
 
 impl Runtime for SimRuntime {
     fn moment(&self) -> Moment {
-        let now = self.executor.now_ms();
+        let now = drifted(self.executor.now_ms(), self.drift_ppm);
         let offset = self.clock_offset_ms.load(Ordering::Relaxed);
         Moment {
             mono_ms: now,
@@ -86,7 +95,7 @@ impl Runtime for SimRuntime {
     }
 
     fn sleep(&self, ms: u64) -> BoxFuture<'static, ()> {
-        Box::pin(self.executor.sleep(ms))
+        Box::pin(self.executor.sleep(drifted(ms, -self.drift_ppm)))
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {
@@ -111,8 +120,10 @@ impl Device {
         ledger: Ledger,
         trace: Trace,
         habits: Habits,
+        drift_ppm: i64,
     ) -> Device {
         Device {
+            drift_ppm,
             index,
             space,
             home,
@@ -327,6 +338,7 @@ impl Device {
             process,
             chance: self.chance.clone(),
             clock_offset_ms: Arc::clone(&self.clock_offset_ms),
+            drift_ppm: self.drift_ppm,
         };
         let store = SimStore::new(
             self.home.number(),

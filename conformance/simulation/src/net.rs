@@ -18,7 +18,7 @@ use gosync_proto::SpaceId;
 use gosync_proto::wire::{self, watch_response};
 use gosync_server::rpc::status::to_status;
 use gosync_server::service::{Access, Refusal, Service};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,10 +64,12 @@ struct State {
     weather: Weather,
     /// Devices that cannot reach the server or be reached, and are not told so.
     cut: Vec<Cut>,
-    /// Calls of each device in the present virtual second.
-    second: u64,
-    calls: BTreeMap<usize, u64>,
-    most_calls: u64,
+    /// When each device made the calls of the last [`BUSY_MS`], since one of
+    /// them told the server something new; and when it was sent the messages
+    /// of streams.
+    calls: BTreeMap<usize, VecDeque<u64>>,
+    messages: BTreeMap<usize, VecDeque<u64>>,
+    busiest: Busiest,
     total_calls: u64,
     /// By device, while somebody wants to know.
     traffic: Option<BTreeMap<usize, Traffic>>,
@@ -83,6 +85,27 @@ pub struct Net {
     server: Server,
     ledgers: Arc<BTreeMap<String, Ledger>>,
     trace: Trace,
+}
+
+/// What one device did within [`BUSY_MS`], at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Busiest {
+    /// Calls that it made, none of which told the server anything new.
+    pub calls: usize,
+    /// Messages of streams that were sent to it.
+    pub messages: usize,
+}
+
+/// Long enough to tell a loop, which waits for its answers like anybody, from
+/// a busy moment.
+pub const BUSY_MS: u64 = 10_000;
+
+/// Adds the present to times, forgets those of long ago, and counts.
+fn one_more(times: &mut VecDeque<u64>, now_ms: u64) -> usize {
+    let old = times.partition_point(|at| at + BUSY_MS <= now_ms);
+    times.drain(..old);
+    times.push_back(now_ms);
+    times.len()
 }
 
 /// Messages of a stream that are under way at once.
@@ -107,9 +130,9 @@ impl Net {
             state: Arc::new(Mutex::new(State {
                 weather: Weather::CALM,
                 cut: vec![Cut::No; devices],
-                second: 0,
                 calls: BTreeMap::new(),
-                most_calls: 0,
+                messages: BTreeMap::new(),
+                busiest: Busiest::default(),
                 total_calls: 0,
                 traffic: None,
             })),
@@ -138,12 +161,12 @@ impl Net {
         }
     }
 
-    /// The most calls that one device made in one virtual second, since this
-    /// was asked last, and all calls.
-    pub fn take_busiest(&self) -> (u64, u64) {
+    /// How busy the busiest device was since this was asked last, and all
+    /// calls.
+    pub fn take_busiest(&self) -> (Busiest, u64) {
         let mut state = self.state();
         (
-            std::mem::take(&mut state.most_calls),
+            std::mem::take(&mut state.busiest),
             std::mem::take(&mut state.total_calls),
         )
     }
@@ -184,17 +207,18 @@ impl Net {
     }
 
     fn count(&self, device: usize) {
-        let second = self.executor.now_ms() / 1_000;
+        let now = self.executor.now_ms();
         let mut state = self.state();
-        if state.second != second {
-            state.second = second;
-            state.calls.clear();
-        }
-        let calls = state.calls.entry(device).or_default();
-        *calls += 1;
-        let calls = *calls;
-        state.most_calls = state.most_calls.max(calls);
+        let calls = one_more(state.calls.entry(device).or_default(), now);
+        state.busiest.calls = state.busiest.calls.max(calls);
         state.total_calls += 1;
+    }
+
+    fn count_message(&self, device: usize) {
+        let now = self.executor.now_ms();
+        let mut state = self.state();
+        let messages = one_more(state.messages.entry(device).or_default(), now);
+        state.busiest.messages = state.busiest.messages.max(messages);
     }
 
     fn delay(&self) -> u64 {
@@ -389,6 +413,7 @@ impl<M> Outlet<M> {
     /// any more.
     async fn send(&mut self, message: Result<M, CallError>) -> bool {
         let net = &self.link.net;
+        net.count_message(self.link.device);
         let arrives = net.executor.now_ms() + net.delay();
         self.arrives_ms = self.arrives_ms.max(arrives);
         let arrives_ms = self.arrives_ms;
@@ -440,6 +465,10 @@ impl Transport for Link {
             let net = &link.net;
             if let (Ok(answer), Some(ledger)) = (result, net.ledgers.get(&request.space)) {
                 ledger.pushed(request, answer, net.executor.now_ms());
+                let new = [wire::Outcome::Applied, wire::Outcome::Superseded];
+                if answer.verdicts.iter().any(|v| new.contains(&v.outcome())) {
+                    net.state().calls.remove(&link.device);
+                }
             }
             if let (true, Ok(space)) = (net.server.is_several(), SpaceId::new(&request.space)) {
                 net.server.committed(&space);

@@ -16,8 +16,10 @@ use gosync_proto::limits::Limits;
 use gosync_proto::mutant::Mutant;
 use gosync_proto::{Key, Record, SpaceId};
 use gosync_server::store::StoreError;
+use std::any::Any;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What a run showed.
 #[derive(Clone, Debug)]
@@ -86,8 +88,12 @@ pub(crate) const TO_REST_MS: u64 = 60_000;
 /// Calls that were lost are given up after this long, messages are delayed by
 /// at most as much.
 const AFTERMATH_MS: u64 = 60_000;
-/// One device makes no more calls than this in one virtual second.
-const BUSIEST: u64 = 60;
+/// One device makes no more calls than this in ten virtual seconds, unless one
+/// of them tells the server something new. A loop that waits for its answers
+/// makes about 200; the busiest of some thousand honest devices made 26.
+const MOST_CALLS: usize = 100;
+/// And is sent no more messages of streams in that time; 129 were the most.
+const MOST_MESSAGES: usize = 400;
 
 /// Everything that takes part in a run.
 pub(crate) struct Stage {
@@ -114,6 +120,8 @@ pub(crate) struct Stage {
     act_ms: u64,
 }
 
+/// Clocks gain or lose at most 1 %, ten times what a bad quartz does.
+const MOST_DRIFT_PPM: u64 = 10_000;
 /// How many of 1,000 runs end with a trial of healing.
 const TRIALS: u64 = 25;
 
@@ -123,6 +131,11 @@ const TRIALS: u64 = 25;
 /// What belongs to this machine, not to the run: a folder that cannot be made.
 pub fn run(world: &'static World, seed: u64, options: &Options) -> anyhow::Result<Outcome> {
     gosync_proto::mutant::set_thread(options.mutant);
+    Ok(set_up(world, seed, options)?.carry_out(seed))
+}
+
+/// Everything that a seed draws for a world, before its time begins.
+fn set_up(world: &'static World, seed: u64, options: &Options) -> anyhow::Result<Stage> {
     let chance = Chance::new(seed);
     let trace = Trace::new(options.print);
     let faults = &world.faults;
@@ -173,6 +186,12 @@ pub fn run(world: &'static World, seed: u64, options: &Options) -> anyhow::Resul
         pause_ms: world.habits.pause_ms * pace,
         ..world.habits
     };
+    // where clocks go wrong, they also run fast or slow
+    let drift = |wrong: u64| match wrong {
+        0 => 0,
+        _ => chance.between(0, 2 * MOST_DRIFT_PPM) as i64 - MOST_DRIFT_PPM as i64,
+    };
+    server.set_drift(drift(faults.server_clock));
     let mut homes: Vec<Household> = Vec::new();
     let mut room = 0;
     let device = |index| {
@@ -194,11 +213,12 @@ pub fn run(world: &'static World, seed: u64, options: &Options) -> anyhow::Resul
             ledger.clone(),
             trace.clone(),
             habits,
+            drift(faults.clock),
         )
     };
     let mut devices: Vec<Device> = (0..count).map(device).collect();
     devices.retain(|d| options.part.has_device(d.index()));
-    let stage = Stage {
+    Ok(Stage {
         world,
         act_ms: until_ms,
         forgiving: Cell::new(world.forgiving),
@@ -207,32 +227,50 @@ pub fn run(world: &'static World, seed: u64, options: &Options) -> anyhow::Resul
         places: count,
         part: options.part.clone(),
         faults: Cell::new(0),
-        spaces: spaces.clone(),
+        spaces,
         executor,
         chance: fates,
         server,
         net,
         ledger,
         trace,
-    };
-    if let Err(spinning) = stage.play() {
-        stage.ledger.violation(spinning.to_string());
-    }
-    stage.executor.end();
-    Ok(Outcome {
-        seed,
-        hash: stage.trace.hash(),
-        virtual_ms: stage.executor.now_ms(),
-        writes: spaces.iter().map(|(_, ledger)| ledger.writes()).sum(),
-        devices: count as u64,
-        faults: stage.faults.get(),
-        seconds: until_ms / 1_000,
-        violations: stage.ledger.violations(),
-        tail: stage.trace.tail(),
     })
 }
 
+/// What a panic said.
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("something that is no text")
+}
+
 impl Stage {
+    /// Plays it to its end. A panic is what a run showed, like anything else:
+    /// it must not hide which run that was.
+    fn carry_out(self, seed: u64) -> Outcome {
+        match catch_unwind(AssertUnwindSafe(|| self.play())) {
+            Ok(Ok(())) => {}
+            Ok(Err(spinning)) => self.ledger.violation(spinning.to_string()),
+            Err(panic) => {
+                let what = format!("it panicked: {}", message(&*panic));
+                self.note(format_args!("{what}"));
+                self.ledger.violation(what);
+            }
+        }
+        self.executor.end();
+        Outcome {
+            seed,
+            hash: self.trace.hash(),
+            virtual_ms: self.executor.now_ms(),
+            writes: self.spaces.iter().map(|(_, ledger)| ledger.writes()).sum(),
+            devices: self.places as u64,
+            faults: self.faults.get(),
+            seconds: self.act_ms / 1_000,
+            violations: self.ledger.violations(),
+            tail: self.trace.tail(),
+        }
+    }
+
     pub(crate) fn note(&self, what: std::fmt::Arguments<'_>) {
         self.trace.line(self.executor.now_ms(), what);
     }
@@ -407,8 +445,8 @@ impl Stage {
         }
         let rested = self.rest_within(TO_REST_MS)?;
         let (busiest, _) = self.net.take_busiest();
-        if busiest > BUSIEST {
-            let what = format!("a device made {busiest} calls in one second");
+        if busiest.calls > MOST_CALLS || busiest.messages > MOST_MESSAGES {
+            let what = format!("a device was too busy for ten seconds: {busiest:?}");
             self.ledger.violation(what);
         }
         match rested {
@@ -588,5 +626,24 @@ impl Stage {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world;
+
+    /// It ended the program, and a campaign lost everything since its last save.
+    #[test]
+    fn a_run_that_panics_fails_and_names_its_seed() {
+        let calm = world::find("calm").unwrap();
+        let stage = set_up(calm, 7, &Options::default()).unwrap();
+        let executor = stage.executor.clone();
+        executor.spawn(executor.new_process(), async { panic!("on purpose") });
+        let outcome = stage.carry_out(7);
+        assert_eq!(outcome.seed, 7);
+        assert_eq!(outcome.violations, ["it panicked: on purpose"]);
+        assert!(outcome.tail.iter().any(|line| line.contains("on purpose")));
     }
 }

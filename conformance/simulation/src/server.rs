@@ -3,6 +3,7 @@
 //! compaction, rot. Knows no network.
 
 use crate::chance::Chance;
+use crate::device::drifted;
 use crate::executor::{Executor, Process};
 use gosync_proto::history::{Epoch, Position};
 use gosync_proto::limits::Limits;
@@ -49,6 +50,7 @@ struct State {
     /// What belongs to the present run of it.
     process: Process,
     clock_offset_ms: i64,
+    drift_ppm: i64,
     backup: Option<Backup>,
     files: u64,
     /// Content was damaged: what is stored has to be hashed before it counts.
@@ -92,6 +94,7 @@ impl Server {
                 services: Vec::new(),
                 process,
                 clock_offset_ms: 0,
+                drift_ppm: 0,
                 backup: None,
                 files: 0,
                 damaged: false,
@@ -117,8 +120,14 @@ impl Server {
 
     /// Its wall clock, Unix milliseconds.
     pub fn wall_ms(&self) -> u64 {
-        let offset = self.state().clock_offset_ms;
-        (EPOCH_MS + self.executor.now_ms()).saturating_add_signed(offset)
+        let now = self.executor.now_ms();
+        let state = self.state();
+        (EPOCH_MS + drifted(now, state.drift_ppm)).saturating_add_signed(state.clock_offset_ms)
+    }
+
+    /// Lets its clock gain so many millionths, from the beginning on.
+    pub fn set_drift(&self, ppm: i64) {
+        self.state().drift_ppm = ppm;
     }
 
     /// Sets its clock so far off.

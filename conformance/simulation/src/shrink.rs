@@ -4,7 +4,6 @@
 use crate::run::{Options, Outcome, Part, run};
 use crate::world::World;
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// At most so many runs are tried.
 const TRIES: u32 = 300;
@@ -70,11 +69,7 @@ impl Search {
             ..self.options.clone()
         };
         let seed = self.outcome.seed;
-        // a run that panics is a failure of another kind
-        let Ok(outcome) = catch_unwind(AssertUnwindSafe(|| run(self.world, seed, &options))) else {
-            return Ok(false);
-        };
-        let outcome = outcome?;
+        let outcome = run(self.world, seed, &options)?;
         let same = outcome
             .violations
             .iter()

@@ -160,8 +160,34 @@ pub const WORLDS: &[World] = &[
         ..BASE
     },
     World {
+        name: "lost-sqlite",
+        about: "a server over SQLite is wiped, or goes back to a backup file",
+        faults: Faults {
+            wipe: 3,
+            restore: 6,
+            away: 6,
+            ..FLAKY
+        },
+        sqlite: true,
+        minutes: 3,
+        ..BASE
+    },
+    World {
+        name: "shared-sqlite",
+        about: "up to 3 servers work on one SQLite store, which is compacted",
+        faults: Faults {
+            compact: 10,
+            lose_store: 1,
+            ..FLAKY
+        },
+        sqlite: true,
+        servers: 3,
+        minutes: 3,
+        ..BASE
+    },
+    World {
         name: "clocks",
-        about: "clocks up to 30 days off, jumping both ways, on devices and on the server",
+        about: "clocks up to 30 days off, jumping both ways, fast and slow, on devices and on the server",
         faults: Faults {
             clock: 12,
             clock_ms: 30 * 24 * 3_600_000,
