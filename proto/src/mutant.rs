@@ -190,6 +190,8 @@ mutants! {
     Server LimitsUntold "limits-untold" ["HELLO-013"] "Hello tells no limits.";
     Server GrantsUntold "grants-untold" ["HELLO-014"] "Hello lists no grants.";
     Server RestorePointsUntold "restore-points-untold" ["HELLO-020", "HIST-013"] "Hello lists no restore points.";
+    Server LineageInHelloOnly "lineage-in-hello-only" ["HIST-047"] "Only Hello lists restore points.";
+    Server EndWithoutHistory "end-without-history" ["WATCH-043"] "A StreamEnd HISTORY_CHANGED does not tell the history.";
     Server HelloNeedsOrder "hello-needs-order" ["HELLO-019"] "Hello is refused to those who have to reconcile.";
     Server StatusesBackwards "statuses-backwards" ["HELLO-018", "PUSH-034", "SNAP-004"] "Statuses come in the reverse order.";
     Server RetiredServed "retired-served" ["MODEL-003"] "A space that was deleted for good is served.";

@@ -79,7 +79,7 @@ impl Service {
                     false => standing.held_to_wire(),
                     true => Vec::new(),
                 },
-                restore_points: standing.ancestry.to_wire(),
+                restore_points: standing.lineage_to_wire(),
                 ..answer
             }),
             Err(RespondError::Request(e)) => Err(e.into()),

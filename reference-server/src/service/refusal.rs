@@ -3,7 +3,7 @@
 
 use crate::store::StoreError;
 use gosync_proto::wire;
-use gosync_proto::{Invalid, Reason};
+use gosync_proto::{Invalid, Reason, mutant};
 
 /// A refused call, or the end of a stream.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
@@ -49,7 +49,10 @@ impl Refusal {
             reason: self.reason.to_wire() as i32,
             detail: self.detail.clone(),
             retry_after_ms: self.retry_after_ms,
-            history: self.history.as_deref().cloned(),
+            history: match mutant!(EndWithoutHistory) {
+                false => self.history.as_deref().cloned(),
+                true => None,
+            },
         }
     }
 }

@@ -72,7 +72,7 @@ impl Service {
         let start = wire::SnapshotStart {
             position: (!mutant!(SnapshotNowhere)).then(|| told_position(&standing.state)),
             held: standing.held_to_wire(),
-            restore_points: standing.ancestry.to_wire(),
+            restore_points: standing.lineage_to_wire(),
             total_records: match mutant!(TotalsUntold) {
                 false => total_records,
                 true => 0,

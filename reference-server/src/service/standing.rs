@@ -115,7 +115,15 @@ impl Standing {
         wire::HistoryDetail {
             position: Some(self.state.position.to_wire()),
             held: self.held_to_wire(),
-            restore_points: self.ancestry.to_wire(),
+            restore_points: self.lineage_to_wire(),
+        }
+    }
+
+    /// The lineage as answers and refusals carry it.
+    pub fn lineage_to_wire(&self) -> Vec<wire::RestorePoint> {
+        match mutant!(LineageInHelloOnly) {
+            false => self.ancestry.to_wire(),
+            true => Vec::new(),
         }
     }
 

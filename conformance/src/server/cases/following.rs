@@ -46,6 +46,11 @@ pub const CASES: &[Case<Cx>] = &[
                 &["WATCH-034", "WATCH-036", "WATCH-037"],
                 "it ends with StreamEnd HISTORY_CHANGED and status OK",
             ),
+            positive(
+                "history",
+                &["WATCH-043"],
+                "the StreamEnd says that the cursor is behind the compaction",
+            ),
         ],
         run: |cx| Box::pin(compacted_meanwhile(cx)),
     },
@@ -121,13 +126,17 @@ async fn compacted_meanwhile(cx: Cx) -> Result<(), Stop> {
     // nobody reads all of that again
     cx.forget(&space.id);
     let (mut deleted, mut last, mut end) = (false, Vec::new(), None);
+    let mut history = None;
     while end.is_none() {
         match stream.event().await? {
             Event::Changes(changes) => {
                 deleted |= changes.records.iter().any(|r| r.key == b"a");
                 last = changes.records.last().map_or(last, |r| r.key.clone());
             }
-            Event::End(e) => end = Some(reason_name(e.reason)),
+            Event::End(e) => {
+                end = Some(reason_name(e.reason));
+                history = e.history;
+            }
             _ => {}
         }
     }
@@ -147,6 +156,16 @@ async fn compacted_meanwhile(cx: Cx) -> Result<(), Stop> {
         (deleted || end == Some("HISTORY_CHANGED")) && after && stream.reply().is_ok(),
         "HISTORY_CHANGED, then nothing, and status OK",
         format!("{end:?}, {}", stream.reply().summary()),
+    );
+    let behind = |h: &v1::HistoryDetail| {
+        let standing = h.held.first();
+        h.position.is_some() && standing.is_some_and(|s| s.behind_compaction)
+    };
+    cx.check(
+        "history",
+        deleted || history.as_ref().is_some_and(behind),
+        "a position, and a status behind the compaction",
+        format!("{history:?}"),
     );
     Ok(())
 }

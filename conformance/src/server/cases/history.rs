@@ -65,6 +65,11 @@ pub const CASES: &[Case<Cx>] = &[
                 "the old epoch is listed with the sequence of the backup",
             ),
             positive(
+                "restore-points-alike",
+                &["HIST-047"],
+                "Reconcile, Snapshot and a refused Watch list what Hello lists",
+            ),
+            positive(
                 "rewound",
                 &["HIST-015"],
                 "a cursor beyond the backup is REWOUND, mapped to it",
@@ -243,6 +248,14 @@ async fn restored(cx: Cx) -> Result<(), Stop> {
         Some(kept.sequence),
         point.map(|p| p.sequence),
     );
+    let told = lineages(&cx, &space, beyond).await?;
+    let as_hello = |t: &(_, Option<Vec<_>>)| t.1.as_ref() == Some(&answer.restore_points);
+    cx.check(
+        "restore-points-alike",
+        told.iter().all(as_hello),
+        format!("{:?} in each", answer.restore_points),
+        format!("{told:?}"),
+    );
     cx.equal(
         "rewound",
         (v1::Lineage::Rewound, kept.sequence),
@@ -279,6 +292,46 @@ async fn restored(cx: Cx) -> Result<(), Stop> {
         format!("{:?}, {state:?}", answer.verdicts),
     );
     Ok(())
+}
+
+/// The restore points that every message but Hello's answer lists, by the call;
+/// none where the message did not come.
+async fn lineages(
+    cx: &Cx,
+    space: &Space,
+    cursor: v1::Cursor,
+) -> Result<Vec<(&'static str, Option<Vec<v1::RestorePoint>>)>, Stop> {
+    let options = Options::default();
+    let scope = || vec![held(vec![everything()], Some(cursor))];
+    let mut reconcile = v1::ReconcileRequest {
+        space: space.id.clone(),
+        held: scope(),
+        ..v1::ReconcileRequest::default()
+    };
+    let part = Part {
+        range: everything(),
+        ask: Ask::Fingerprint,
+    };
+    ask(&mut reconcile, &[part], &space.records);
+    let reconciled = cx
+        .unary::<_, v1::ReconcileResponse>("Reconcile", &reconcile, &options)
+        .await;
+    let snapshot = v1::SnapshotRequest {
+        held: scope(),
+        ..space.snapshot_request(vec![])
+    };
+    let start = cx.snapshot(&snapshot).await?.start;
+    let watch = space.catch_up_request(Some(cursor));
+    let refused = cx.stream_to_end("Watch", &watch, &options).await;
+    let detail = refused
+        .status
+        .as_ref()
+        .and_then(crate::net::Status::history);
+    Ok(vec![
+        ("Reconcile", reconciled.message.map(|m| m.restore_points)),
+        ("Snapshot", Some(start.restore_points)),
+        ("Watch", detail.map(|d| d.restore_points)),
+    ])
 }
 
 async fn wiped(cx: Cx) -> Result<(), Stop> {
