@@ -392,7 +392,7 @@ mutants! {
     Client TwoOfOneKey "two-of-one-key" ["PUSH-006"] "Two writes of one key go into one push.";
     Client VerdictNotAwaited "verdict-not-awaited" ["CLIENT-014"] "A write overtakes the open verdict on an earlier one.";
     Client RejectedForgotten "rejected-forgotten" ["CLIENT-010", "PUSH-027", "LIMIT-009", "ERR-009"] "A rejected write is dropped.";
-    Client BeatenWritesStay "beaten-writes-stay" ["CLIENT-015", "PUSH-005"] "A write stays when a record arrives that beats it.";
+    Client BeatenWritesStay "beaten-writes-stay" ["CLIENT-015", "PUSH-005", "PUSH-027"] "A write stays when a record arrives that beats it.";
     Client ValueLimitUnchecked "value-limit-unchecked" ["LIMIT-008"] "The application may write values of any size.";
     Client FloorNotAssumed "floor-not-assumed" ["LIMIT-007"] "A limit below the floor is believed.";
 

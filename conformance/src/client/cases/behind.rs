@@ -117,7 +117,7 @@ pub const CASES: &[Case<Cx>] = &[
             ),
             positive(
                 "equal",
-                &["HIST-029", "HIST-031"],
+                &["HIST-029", "HIST-031", "SNAP-018"],
                 "both sides hold the same",
             ),
         ],

@@ -104,7 +104,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "taken",
-                &["EXT-006", "EXT-004"],
+                &["EXT-006", "EXT-004", "SNAP-018"],
                 "the records are taken as they are without these fields",
             ),
             positive(

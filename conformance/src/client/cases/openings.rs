@@ -85,7 +85,7 @@ pub const CASES: &[Case<Cx>] = &[
         about: "Two thousand records come, three hundred go.",
         checks: &[positive(
             "all",
-            &["SNAP-018", "LIMIT-006"],
+            &["SNAP-018", "LIMIT-006", "PUSH-027"],
             "both sides hold the same",
         )],
         run: |cx| Box::pin(two_thousand(cx)),

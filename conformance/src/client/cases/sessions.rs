@@ -29,7 +29,7 @@ pub const CASES: &[Case<Cx>] = &[
             ),
             positive(
                 "then-snapshot",
-                &["RECON-036", "RECON-050"],
+                &["RECON-036", "RECON-050", "SNAP-018"],
                 "a Snapshot takes its place, and both sides end equal",
             ),
         ],

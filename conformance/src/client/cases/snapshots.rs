@@ -54,7 +54,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "anew",
-                &["SNAP-016"],
+                &["SNAP-016", "SNAP-029"],
                 "another stream follows, and the store is right",
             ),
             positive(

@@ -139,7 +139,7 @@ pub const CASES: &[Case<Cx>] = &[
                 &["CLIENT-022"],
                 "the tombstone is not pushed",
             ),
-            positive("arrives", &["HIST-043"], "the put arrives"),
+            positive("arrives", &["CLIENT-022", "PUSH-027"], "the put arrives"),
         ],
         run: |cx| Box::pin(old_and_behind(cx)),
     },

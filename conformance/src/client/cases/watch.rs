@@ -20,7 +20,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "complete",
-                &["HIST-009"],
+                &["HIST-009", "SNAP-018"],
                 "after each session the store holds what the server holds",
             ),
             positive(
@@ -134,7 +134,7 @@ pub const CASES: &[Case<Cx>] = &[
         about: "The server sends a record outside the ranges that were asked for.",
         checks: &[
             positive("ended", &["WATCH-015"], "the stream is ended"),
-            positive("inside", &["WATCH-003"], "what lies inside is seen"),
+            positive("inside", &["SNAP-018"], "what lies inside is seen"),
             positive("not-stored", &["WATCH-015"], "what lies outside never is"),
         ],
         run: |cx| Box::pin(outside_ranges(cx)),
