@@ -19,7 +19,7 @@ pub struct Args {
 
 /// One of so many shares of the mutants runs with the tests: another one for another commit, and always the same for
 /// the same.
-const SHARES: u64 = 16;
+const SHARES: u64 = 24;
 
 const HEAD: &str = "# Mutants
 
