@@ -85,9 +85,9 @@ impl Part {
 /// longest pause before a retry is 30 s, and a silent stream is given up after
 /// 10 s.
 pub(crate) const TO_REST_MS: u64 = 60_000;
-/// Calls that were lost are given up after this long, messages are delayed by
-/// at most as much.
-const AFTERMATH_MS: u64 = 60_000;
+/// Calls that were lost are given up after 60 s of a clock that may be slow,
+/// messages are delayed by at most as much.
+const AFTERMATH_MS: u64 = 60_000 + 60_000 * MOST_DRIFT_PPM / 1_000_000 + 1;
 /// One device makes no more calls than this in ten virtual seconds, unless one
 /// of them tells the server something new. A loop that waits for its answers
 /// makes about 200; the busiest of some thousand honest devices made 26.

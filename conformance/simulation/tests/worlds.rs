@@ -19,3 +19,11 @@ fn a_first_sync_by_reconciliation_is_no_healing() {
     let outcome = run(find("flaky").unwrap(), 1697, &Options::default()).unwrap();
     assert_eq!(outcome.violations, [""; 0]);
 }
+
+/// Regression: a device with a slow clock gave up a lost call in the minute in
+/// which nothing may happen any more.
+#[test]
+fn a_slow_clock_may_take_longer_to_give_up_a_lost_call() {
+    let outcome = run(find("flaky").unwrap(), 451, &Options::default()).unwrap();
+    assert_eq!(outcome.violations, [""; 0]);
+}
