@@ -139,6 +139,18 @@ mod tests {
     }
 
     #[test]
+    fn many_keys_in_order_explain_each_range_that_holds_one() {
+        let mut doubts = Doubts::default();
+        for (start, end) in [("a", "c"), ("c", "e"), ("g", "k"), ("m", "p")] {
+            doubts.found(doubt(start, end));
+        }
+        let keys = ["a", "ab", "b", "f", "h", "i", "p"].map(|k| Key::new(k.as_bytes()).unwrap());
+        doubts.explained_by(&keys);
+        let left = ["a", "c", "g", "m"].map(|start| doubts.get(start.as_bytes()).is_some());
+        assert_eq!(left, [false, true, false, true]);
+    }
+
+    #[test]
     fn only_what_is_told_of_a_range_can_show_that_the_server_moved() {
         let mut doubts = Doubts::default();
         doubts.found(doubt("a", "c"));

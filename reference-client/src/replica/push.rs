@@ -345,37 +345,47 @@ mod tests {
     use gosync_proto::Time;
     use gosync_proto::limits::Limits;
 
+    const AUTHOR: Author = Author {
+        replica: ME,
+        now_ms: 1_000,
+    };
+
+    /// All that waits may be taken.
+    fn everything() -> Room {
+        Room {
+            limits: Limits::default(),
+            at_most: usize::MAX,
+            not_below: None,
+        }
+    }
+
+    /// An answer that refuses so many records, each for the same reason.
+    fn refused(records: usize, reason: Reason, horizon: Time) -> Answer {
+        let ruling = Ruling::Refused {
+            reason: Some(reason),
+            detail: String::new(),
+        };
+        Answer {
+            rulings: vec![ruling; records],
+            position: Position {
+                head: Cursor::origin(gosync_proto::history::Epoch(1)),
+                horizon,
+            },
+            moves_cursors: false,
+            reconciles: false,
+            server_now_ms: 1_000,
+        }
+    }
+
     /// It was sent again and again, without a pause: its keys are not held, so
     /// that no reconciliation could let it pass.
     #[test]
     fn a_batch_outside_of_what_is_held_ends_refused_when_it_is_behind_the_compaction() {
         let store = written(&[&keys("b", 2)]);
-        let room = Room {
-            limits: Limits::default(),
-            at_most: usize::MAX,
-            not_below: None,
-        };
-        let parcel = block_on(take(&store, ME, room, None)).unwrap();
+        let parcel = block_on(take(&store, ME, everything(), None)).unwrap();
         assert!(parcel.atomic);
-        let refused = Ruling::Refused {
-            reason: Some(Reason::BehindCompaction),
-            detail: String::new(),
-        };
-        let answer = Answer {
-            rulings: vec![refused; 2],
-            position: Position {
-                head: Cursor::origin(gosync_proto::history::Epoch(1)),
-                horizon: gosync_proto::Time(1 << 40),
-            },
-            moves_cursors: false,
-            reconciles: false,
-            server_now_ms: 1_000,
-        };
-        let author = Author {
-            replica: ME,
-            now_ms: 1_000,
-        };
-        let (aftermath, _) = block_on(settle(&store, author, parcel, answer, None)).unwrap();
+        let answer = refused(2, Reason::BehindCompaction, Time(1 << 40));
+        let (aftermath, _) = block_on(settle(&store, AUTHOR, parcel, answer, None)).unwrap();
         assert!(!aftermath.reconcile && !aftermath.again);
         let writes = block_on(store.writes(None, 10)).unwrap();
         assert!(writes.iter().all(|w| !w.is_waiting()));
@@ -400,30 +410,9 @@ mod tests {
             ..Changes::default()
         };
         block_on(store.transact(Reads::meta(), move |_| (put, ()))).unwrap();
-        let room = Room {
-            limits: Limits::default(),
-            at_most: usize::MAX,
-            not_below: None,
-        };
-        let parcel = block_on(take(&store, ME, room, None)).unwrap();
-        let answer = Answer {
-            rulings: vec![Ruling::Refused {
-                reason: Some(Reason::ClockSkew),
-                detail: String::new(),
-            }],
-            position: Position {
-                head: Cursor::origin(gosync_proto::history::Epoch(1)),
-                horizon: Time(0),
-            },
-            moves_cursors: false,
-            reconciles: false,
-            server_now_ms: 1_000,
-        };
-        let author = Author {
-            replica: ME,
-            now_ms: 1_000,
-        };
-        let (aftermath, _) = block_on(settle(&store, author, parcel, answer, None)).unwrap();
+        let parcel = block_on(take(&store, ME, everything(), None)).unwrap();
+        let answer = refused(1, Reason::ClockSkew, Time(0));
+        let (aftermath, _) = block_on(settle(&store, AUTHOR, parcel, answer, None)).unwrap();
         assert_eq!(aftermath.restamped, 1);
         let writes = block_on(store.writes(None, 10)).unwrap();
         assert_eq!(writes[0].record.version.time, Time(time.0 + 1));

@@ -263,6 +263,15 @@ async fn never_equal(cx: Cx) -> Result<(), Stop> {
     Ok(())
 }
 
+/// An answer that says that the server stands there.
+fn answered_at(head: v1::Cursor) -> crate::peer::Action {
+    bend(move |_, m: &mut v1::ReconcileResponse| {
+        if let Some(position) = &mut m.position {
+            position.head = Some(head);
+        }
+    })
+}
+
 async fn lagging(cx: Cx) -> Result<(), Stop> {
     cx.server_writes(&others(20)).await;
     let early = head(&cx).await;
@@ -275,19 +284,8 @@ async fn lagging(cx: Cx) -> Result<(), Stop> {
     let highest = head(&cx).await.sequence;
     let before = cx.seen().await.len();
     server_loses(&cx, &["k003"]).await;
-    cx.server(|p| {
-        p.script(|s| {
-            s.next(
-                "Reconcile",
-                bend(move |_, m: &mut v1::ReconcileResponse| {
-                    if let Some(position) = &mut m.position {
-                        position.head = Some(early);
-                    }
-                }),
-            );
-        });
-    })
-    .await;
+    cx.server(|p| p.script(|s| s.next("Reconcile", answered_at(early))))
+        .await;
     heal(&cx, &replica).await?;
     let seen = cx.seen().await;
     let lower: Vec<u64> = cursors(&seen)
@@ -350,19 +348,8 @@ async fn other_epoch(cx: Cx) -> Result<(), Stop> {
         epoch: genuine.epoch ^ 0xff,
         ..genuine
     };
-    cx.server(|p| {
-        p.script(|s| {
-            s.next(
-                "Reconcile",
-                bend(move |_, m: &mut v1::ReconcileResponse| {
-                    if let Some(position) = &mut m.position {
-                        position.head = Some(foreign);
-                    }
-                }),
-            );
-        });
-    })
-    .await;
+    cx.server(|p| p.script(|s| s.next("Reconcile", answered_at(foreign))))
+        .await;
     heal(&cx, &replica).await?;
     let seen = cx.seen().await;
     let first = seen
