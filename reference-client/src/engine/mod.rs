@@ -269,6 +269,9 @@ impl Engine {
     fn step(&mut self, event: Event) {
         use Phase as P;
         match (self.phase, event) {
+            (P::Stopped, Event::Sync | Event::Verify) => {
+                self.interrupted("syncing has ended for good");
+            }
             (P::Stopped, _) => {}
             (_, Event::Close) => self.halt(P::Stopped),
             (_, Event::Online(true)) => self.go_online(),

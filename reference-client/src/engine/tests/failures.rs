@@ -494,7 +494,17 @@ fn sync_and_verify_are_told_why_they_cannot_succeed() {
     rig.event(Event::Sync);
     rig.event(Event::Verify);
     let interrupted = |n: &&Notice| matches!(n, Notice::Interrupted(_));
-    assert_eq!(rig.notices.iter().filter(interrupted).count(), 2);
+    let count = |rig: &Rig| rig.notices.iter().filter(interrupted).count();
+    assert_eq!(count(&rig), 2);
+
+    // for good: nothing will ever answer
+    let mut rig = Rig::new();
+    rig.online();
+    fail(&mut rig, refused(Reason::SpaceRetired));
+    let before = count(&rig);
+    rig.event(Event::Sync);
+    rig.event(Event::Verify);
+    assert_eq!(count(&rig), before + 2);
 }
 
 #[test]
