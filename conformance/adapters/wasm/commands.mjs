@@ -17,6 +17,7 @@ const capabilities = [
   "CAPABILITY_TWO_OPENINGS",
   "CAPABILITY_RANGES",
   "CAPABILITY_DISCARD",
+  "CAPABILITY_BATCHES",
   "CAPABILITY_DOCUMENTS",
   "CAPABILITY_VERIFY",
 ];
@@ -52,8 +53,10 @@ const commands = {
     openings.set(name, opening);
     return { done: {} };
   },
-  put: command => attempt(() => find(command).put(bytes(command.key), bytes(command.value))),
-  delete: command => attempt(() => find(command).delete(bytes(command.key))),
+  put: command => attempt(() => find(command).write([[bytes(command.key), bytes(command.value)]])),
+  delete: command => attempt(() => find(command).write([[bytes(command.key)]])),
+  putBatch: command =>
+    attempt(() => find(command).write((command.entries ?? []).map(({ key, value }) => [bytes(key), bytes(value)]))),
   putDocument: command => attempt(() => find(command).editDocument(documentChange("put", command))),
   patchDocument: command => attempt(() => find(command).editDocument(documentChange("patch", command))),
   deleteDocument: command => attempt(() => find(command).editDocument(documentChange("delete", command))),

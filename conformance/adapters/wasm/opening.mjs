@@ -40,12 +40,9 @@ export class Opening {
     sibling.#siblings.add(this);
   }
 
-  put(key, value) {
-    return durable(this.#replica.putRecord(key, value));
-  }
-
-  delete(key) {
-    return durable(this.#replica.deleteRecord(key));
+  /** Writes records as one: each a key and a value, without which it deletes. */
+  write(changes) {
+    return durable(this.#replica.writeRecords(changes));
   }
 
   editDocument(change) {
@@ -91,7 +88,7 @@ export class Opening {
     const [records, pending, quarantined] = await Promise.all([
       this.#replica.records(new Uint8Array()),
       this.#pending(),
-      this.#replica.quarantinedRecords(),
+      this.#replica.quarantined(),
     ]);
     return {
       entries: records.map(({ key, value, time, writer }) => ({

@@ -23,7 +23,8 @@ export interface Writer<T extends object, W> {
     put(id: string, fields: T): W;
     /**
      * Changes the given fields of a document that is there, and leaves the others as they are, here and in what other
-     * people change meanwhile. A field that is given as `undefined` is removed.
+     * people change meanwhile. A field that is given as `undefined` is removed. Rejected with `invalid` where there is no
+     * such document.
      */
     patch(id: string, fields: Partial<{
         [K in keyof T]: T[K] | undefined;
@@ -51,8 +52,6 @@ export declare class Collection<T extends object> implements Writer<T, Write> {
     #private;
     /** The collection's name. */
     readonly name: string;
-    /** @internal Use {@link Database.collection}. */
-    constructor(store: Store, name: string);
     put(id: string, fields: T): Write;
     patch(id: string, fields: Partial<{
         [K in keyof T]: T[K] | undefined;
@@ -75,8 +74,6 @@ export declare class Collection<T extends object> implements Writer<T, Write> {
 }
 /** Collects the writes of one {@link Database.batch}. */
 export declare class Batch {
-    /** @internal */
-    readonly changes: Change[];
     /** The collection to write to within this batch. */
     collection<T extends object>(name: string): Writer<T, void>;
 }

@@ -18,8 +18,5 @@
  * @module
  */
 export { init } from "./init.js";
-export { Database, open } from "./database.js";
-export { Batch, Collection } from "./collection.js";
-export { Records } from "./records.js";
-export { StatusFeed } from "./status.js";
+export { open } from "./database.js";
 export { GoSyncError } from "./errors.js";

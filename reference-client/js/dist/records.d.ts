@@ -4,18 +4,23 @@ import type { Unsubscribe, Write } from "./types.js";
 export interface StoredRecord {
     key: Uint8Array;
     value: Uint8Array;
-    /** When it was written, and by which opening of a store: the newer time wins, then the greater writer. */
+    /**
+     * When it was written: milliseconds since 1970 in the upper 48 bits, a counter in the lower 16. Of two writes of a key
+     * the one with the newer time wins, and at the same time the one with the greater writer.
+     */
     time: bigint;
+    /** Which opening of a store wrote it: a random number. */
     writer: bigint;
     /** Whether it waits to be acknowledged by the server. */
     pending: boolean;
     /** Whether the server refused it: see {@link Database.pending} for why. */
     rejected: boolean;
 }
+/** A change of one record, as the WASM module takes it: without a value it deletes. */
+export type RecordChange = [key: Uint8Array, value?: Uint8Array];
 /** What {@link Records} need of their database. */
 export interface RecordStore {
-    put(key: Uint8Array, value: Uint8Array): Write;
-    delete(key: Uint8Array): Write;
+    write(changes: RecordChange[]): Write;
     get(key: Uint8Array): Promise<StoredRecord | undefined>;
     list(prefix: Uint8Array): Promise<StoredRecord[]>;
     /** Emits when something was written here or elsewhere. */
@@ -33,12 +38,15 @@ export interface RecordStore {
  */
 export declare class Records {
     #private;
-    /** @internal Use {@link Database.records}. */
-    constructor(store: RecordStore);
     /** Sets the value under the key. */
     put(key: Uint8Array, value: Uint8Array): Write;
-    /** Deletes what is under the key. */
+    /** Deletes what is under the key, whether there is anything or not. */
     delete(key: Uint8Array): Write;
+    /**
+     * Several writes as one: visible together, durable together and pushed together, which the server takes as a whole or
+     * not at all. Of two writes of a key the later one counts.
+     */
+    batch(fill: (batch: RecordBatch) => void): Write;
     /** The record, or undefined where there is none. Never waits for the network. */
     get(key: Uint8Array): Promise<StoredRecord | undefined>;
     /** The records whose key begins with the prefix, in the order of their keys' bytes. Never waits for the network. */
@@ -49,7 +57,15 @@ export declare class Records {
      * Calls back with the records as they are now, and again after each change, whether made here, in another tab or
      * elsewhere.
      */
+    subscribe(listener: (records: StoredRecord[]) => void): Unsubscribe;
     subscribe(options: {
         prefix?: Uint8Array;
     }, listener: (records: StoredRecord[]) => void): Unsubscribe;
+}
+/** Collects the writes of one {@link Records.batch}. */
+export declare class RecordBatch {
+    /** Sets the value under the key. */
+    put(key: Uint8Array, value: Uint8Array): void;
+    /** Deletes what is under the key. */
+    delete(key: Uint8Array): void;
 }

@@ -15,12 +15,20 @@ export class Records {
     }
     /** Sets the value under the key. */
     put(key, value) {
-        // Taken now: the caller may change its bytes afterwards.
-        return this.#store.put(key.slice(), value.slice());
+        return this.batch(b => b.put(key, value));
     }
-    /** Deletes what is under the key. */
+    /** Deletes what is under the key, whether there is anything or not. */
     delete(key) {
-        return this.#store.delete(key.slice());
+        return this.batch(b => b.delete(key));
+    }
+    /**
+     * Several writes as one: visible together, durable together and pushed together, which the server takes as a whole or
+     * not at all. Of two writes of a key the later one counts.
+     */
+    batch(fill) {
+        const batch = new RecordBatch();
+        fill(batch);
+        return this.#store.write(batch.changes);
     }
     /** The record, or undefined where there is none. Never waits for the network. */
     get(key) {
@@ -30,11 +38,8 @@ export class Records {
     list(options = {}) {
         return this.#store.list(options.prefix ?? new Uint8Array());
     }
-    /**
-     * Calls back with the records as they are now, and again after each change, whether made here, in another tab or
-     * elsewhere.
-     */
-    subscribe(options, listener) {
+    subscribe(...args) {
+        const [options, listener] = args.length === 1 ? [{}, args[0]] : args;
         const { changes } = this.#store;
         const query = {
             read: () => this.list(options),
@@ -44,6 +49,20 @@ export class Records {
             fail: (error) => this.#store.fail(error),
         };
         return live(query, listener);
+    }
+}
+/** Collects the writes of one {@link Records.batch}. */
+export class RecordBatch {
+    /** @internal */
+    changes = [];
+    /** Sets the value under the key. */
+    put(key, value) {
+        // Taken now: the caller may change its bytes afterwards.
+        this.changes.push([key.slice(), value.slice()]);
+    }
+    /** Deletes what is under the key. */
+    delete(key) {
+        this.changes.push([key.slice()]);
     }
 }
 /** A version stands for its value, so that values need not be compared. */

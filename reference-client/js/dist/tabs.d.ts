@@ -1,4 +1,5 @@
 import { Emitter } from "./emitter.js";
+import type { ErrorParts } from "./errors.js";
 /**
  * What tabs with the same store tell each other. `news`: what one of them did, and the collections that it touched;
  * `who`: a tab that wants to know where syncing stands; `here`: the leader is awake; `leading`: there is a new
@@ -29,10 +30,7 @@ export type Message = {
     to: string;
     call: number;
     result?: string;
-    error?: {
-        code: string;
-        message: string;
-    };
+    error?: ErrorParts;
 };
 /**
  * Elects, among the tabs that have one store open, the one that talks to the server, and carries messages between
@@ -41,14 +39,17 @@ export type Message = {
  * The lock of a tab that closes or crashes passes to another tab at once. A tab that is frozen in the background
  * keeps its lock, so a tab that needs the leader and hears nothing takes the lock away from it.
  *
- * Without Web Locks every tab leads, which is correct and only costs a connection each. Without BroadcastChannel
- * tabs notice each other's writes by looking from time to time (see `poll` of the constructor).
+ * Without Web Locks nobody can be elected, and without BroadcastChannel nobody could ask the one that is: then each tab
+ * leads for itself, and the store lets the one sync that began last. Without BroadcastChannel tabs notice each other's
+ * writes by looking from time to time (see `poll` of the constructor).
  */
 export declare class Tabs {
     #private;
     readonly id: `${string}-${string}-${string}-${string}-${string}`;
     /** Whether this tab talks to the server. */
     leading: boolean;
+    /** Whether there is no election: another tab may have begun to sync since, and this one is to take that over again. */
+    unelected: boolean;
     readonly messages: Emitter<Message>;
     constructor(name: string, onLead: (lead: boolean) => void, poll: () => void);
     /** Joins the other tabs. */

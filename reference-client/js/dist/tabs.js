@@ -8,13 +8,16 @@ const FROZEN_AFTER_MS = 5_000;
  * The lock of a tab that closes or crashes passes to another tab at once. A tab that is frozen in the background
  * keeps its lock, so a tab that needs the leader and hears nothing takes the lock away from it.
  *
- * Without Web Locks every tab leads, which is correct and only costs a connection each. Without BroadcastChannel
- * tabs notice each other's writes by looking from time to time (see `poll` of the constructor).
+ * Without Web Locks nobody can be elected, and without BroadcastChannel nobody could ask the one that is: then each tab
+ * leads for itself, and the store lets the one sync that began last. Without BroadcastChannel tabs notice each other's
+ * writes by looking from time to time (see `poll` of the constructor).
  */
 export class Tabs {
     id = crypto.randomUUID();
     /** Whether this tab talks to the server. */
     leading = false;
+    /** Whether there is no election: another tab may have begun to sync since, and this one is to take that over again. */
+    unelected = false;
     messages = new Emitter();
     #name;
     #onLead;
@@ -40,7 +43,8 @@ export class Tabs {
             this.#pollTimer = setInterval(this.#poll, 1_000);
         }
         const locks = globalThis.navigator?.locks;
-        if (locks)
+        this.unelected = !locks || !this.#channel;
+        if (locks && this.#channel)
             void this.#campaign(locks, false);
         else
             this.#lead(true);

@@ -23,7 +23,8 @@ export interface Writer<T extends object, W> {
   put(id: string, fields: T): W;
   /**
    * Changes the given fields of a document that is there, and leaves the others as they are, here and in what other
-   * people change meanwhile. A field that is given as `undefined` is removed.
+   * people change meanwhile. A field that is given as `undefined` is removed. Rejected with `invalid` where there is no
+   * such document.
    */
   patch(id: string, fields: Partial<{ [K in keyof T]: T[K] | undefined }>): W;
   /** Deletes the document. */

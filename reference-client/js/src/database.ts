@@ -3,17 +3,18 @@ import { Batch, Collection, type Change, type Store } from "./collection.js";
 import { Emitter } from "./emitter.js";
 import { GoSyncError } from "./errors.js";
 import { assertLoaded } from "./init.js";
+import { fromHex, placeOf, prefixOf, type Place } from "./keys.js";
 import { parseStatus, StatusFeed } from "./status.js";
 import { Records, type StoredRecord } from "./records.js";
 import { Sentinel } from "./storage.js";
 import { Tabs, type Message } from "./tabs.js";
-import type { OpenOptions, PendingWrite, Verification, Write, WriteResult } from "./types.js";
+import type { OpenOptions, PendingWrite, QuarantinedRecord, Verification, Write, WriteResult } from "./types.js";
 
 /** What the WASM module tells: see `Replica::open` there. */
 type Listener = (kind: "changed" | "status" | "news", said: string, news?: string) => void;
 
 /** {@link PendingWrite} as the WASM module writes it: the key in hex. */
-type StoredWrite = Omit<PendingWrite, "key"> & { key: string };
+type StoredWrite = Omit<PendingWrite, "key" | keyof Place> & { key: string };
 
 /** Work that only the leading tab can do, and that another tab waits for. */
 interface Call {
@@ -22,12 +23,19 @@ interface Call {
   reject: (error: GoSyncError) => void;
 }
 
-/** Opens, or creates, a store on this device and begins to sync it. Await {@link init} first. */
+/**
+ * Opens, or creates, a store on this device and begins to sync it. Await {@link init} first. Resolves when the store can
+ * be read and written, whether there is a server or not.
+ *
+ * Rejects with `not-initialised`, with `invalid` (an option is wrong, or the store belongs to another space), with
+ * `upgrade-required` (a newer version of this package wrote the store), `quota` or `storage`.
+ */
 export async function open(options: OpenOptions): Promise<Database> {
   assertLoaded();
   const url = options.url ?? globalThis.location?.origin;
   if (!url) throw new GoSyncError("invalid", "open() needs a url where there is no page that it could come from");
   if (!options.name) throw new GoSyncError("invalid", "open() needs a name for the store on this device");
+  if (options.ranges?.length === 0) throw new GoSyncError("invalid", "ranges: an empty list holds nothing; leave it out");
   return Database.open({ ...options, url });
 }
 
@@ -56,7 +64,7 @@ export class Database {
     const listener: Listener = (kind, said, news) => {
       if (database) database.#event(kind, said, news);
     };
-    const { name, url, space, auth, allowPlaintextTokens } = options;
+    const { name, url, space, auth, ranges, allowPlaintextTokens } = options;
     try {
       const replica = (await Replica.open(
         name,
@@ -64,7 +72,7 @@ export class Database {
         space,
         auth,
         listener,
-        undefined,
+        ranges?.map(prefixOf),
         allowPlaintextTokens,
       )) as Replica;
       database = new Database(replica, name, sentinel.check(replica.isNew()));
@@ -78,8 +86,7 @@ export class Database {
     this.#replica = replica;
     this.status = new StatusFeed(parseStatus(replica.status()), evicted);
     this.records = new Records({
-      put: (key, value) => this.#write(() => replica.putRecord(key, value)),
-      delete: key => this.#write(() => replica.deleteRecord(key)),
+      write: changes => this.#write(() => replica.writeRecords(changes)),
       get: key => this.#run(() => replica.getRecord(key)) as Promise<StoredRecord | undefined>,
       list: prefix => this.#run(() => replica.records(prefix)) as Promise<StoredRecord[]>,
       changes: this.#changes,
@@ -129,25 +136,48 @@ export class Database {
     return this.#writeAll(batch.changes);
   }
 
-  /** The writes that the server has not acknowledged, oldest first. */
+  /** The writes that the server has not acknowledged, the rejected ones among them, oldest first. */
   async pending(): Promise<PendingWrite[]> {
     const stored = (await this.#run(() => this.#replica.pending())) as string;
-    return (JSON.parse(stored) as StoredWrite[]).map(write => ({ ...write, key: fromHex(write.key) }));
+    return (JSON.parse(stored) as StoredWrite[]).map(write => {
+      const key = fromHex(write.key);
+      return { ...write, key, ...placeOf(key) };
+    });
   }
 
-  /** Sends a rejected write again. */
+  /**
+   * Sends a rejected write again, with the other writes of its batch: after the user signed in with more rights, for
+   * instance, or something was deleted from a space that was full. A write that waits already goes on waiting.
+   *
+   * Rejects with `not-found` when no such write is pending: it was acknowledged or withdrawn meanwhile.
+   */
   async retry(id: number): Promise<void> {
     await this.#run(() => this.#replica.retry(id));
   }
 
-  /** Withdraws a write that was not acknowledged; what the server holds comes to the fore again. */
+  /**
+   * Withdraws a write that was not acknowledged, with the other writes of its batch; what the server holds comes to the
+   * fore again. If it was already sent, it may have reached the server all the same, and then comes back.
+   *
+   * Rejects with `not-found` when no such write is pending: it was acknowledged, or withdrawn by itself or with another
+   * write of its batch.
+   */
   async discard(id: number): Promise<void> {
     await this.#run(() => this.#replica.discard(id));
   }
 
+  /** The records that the server lost and that this device may not write back, in the order of their keys. */
+  async quarantined(): Promise<QuarantinedRecord[]> {
+    const records = (await this.#run(() => this.#replica.quarantined())) as Omit<QuarantinedRecord, keyof Place>[];
+    return records.map(record => ({ ...record, ...placeOf(record.key) }));
+  }
+
   /**
    * Syncs now rather than when the next try is due. Resolves when this device holds what the server holds and every
-   * write was answered; rejects with `offline` when the server cannot be reached.
+   * write was answered.
+   *
+   * Rejects with `offline` when the server cannot be reached, with `needs-auth`, `upgrade-required` or `storage` where
+   * the status says so; `reason` is the server's.
    */
   async sync(): Promise<void> {
     await this.#byLeader("sync");
@@ -155,7 +185,7 @@ export class Database {
 
   /**
    * Hashes every stored record again, compares the whole with the server, mends what differs on either side, and
-   * reports. Rejects with `offline` when the server cannot be reached.
+   * reports. Rejects as {@link Database.sync} does; damage that was found by then is mended when the server is back.
    */
   async verify(): Promise<Verification> {
     return JSON.parse(await this.#byLeader("verify")) as Verification;
@@ -295,7 +325,13 @@ export class Database {
   }
 
   async #leaderOnly(method: Call["method"]): Promise<string> {
-    return ((await this.#run(() => this.#replica[method]())) as string | undefined) ?? "";
+    if (this.#open && this.#tabs.unelected) this.#replica.takeOver();
+    try {
+      return ((await this.#run(() => this.#replica[method]())) as string | undefined) ?? "";
+    } finally {
+      // whoever waited for it sees the status that it led to
+      if (this.#open) this.#showStatus(this.#replica.status());
+    }
   }
 
   async #answer({ from, call, method }: Message & { type: "call" }): Promise<void> {
@@ -303,8 +339,8 @@ export class Database {
       const result = await this.#leaderOnly(method);
       this.#tabs.send({ type: "reply", to: from, call, result });
     } catch (thrown) {
-      const { code, message } = GoSyncError.from(thrown);
-      this.#tabs.send({ type: "reply", to: from, call, error: { code, message } });
+      const { code, message, reason } = GoSyncError.from(thrown);
+      this.#tabs.send({ type: "reply", to: from, call, error: { code, message, ...(reason && { reason }) } });
     }
   }
 
@@ -323,8 +359,4 @@ export class Database {
       throw GoSyncError.from(error);
     }
   }
-}
-
-function fromHex(hex: string): Uint8Array {
-  return Uint8Array.from({ length: hex.length / 2 }, (_, i) => parseInt(hex.slice(2 * i, 2 * i + 2), 16));
 }

@@ -1,8 +1,11 @@
+import type { Reason } from "./reasons.js";
+
 /**
  * What a {@link GoSyncError} is about:
  *
  * - `not-initialised`: `init()` was not awaited before `open()`.
- * - `invalid`: an argument is wrong; the message says which and why.
+ * - `invalid`: an argument is wrong; the message says which and why, and `reason` which rule of the protocol it breaks.
+ * - `not-found`: no pending write has this id any more.
  * - `closed`: the database was closed.
  * - `offline`: the server cannot be reached now; try again when the status is online.
  * - `needs-auth`, `upgrade-required`: as in {@link Status.state}.
@@ -13,6 +16,7 @@
 export type ErrorCode =
   | "not-initialised"
   | "invalid"
+  | "not-found"
   | "closed"
   | "offline"
   | "needs-auth"
@@ -21,21 +25,42 @@ export type ErrorCode =
   | "storage"
   | "internal";
 
-/** Every error that this package throws or rejects with. */
-export class GoSyncError extends Error {
-  /** For programs; the message is for people. */
-  readonly code: ErrorCode;
+/** An error as the WASM module, and another tab, tell it. */
+export interface ErrorParts {
+  code?: ErrorCode;
+  message?: string;
+  reason?: Reason;
+}
 
-  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
+/**
+ * Every error that this package throws or rejects with.
+ *
+ * ```ts
+ * try {
+ *   await todos.put(id, todo);
+ * } catch (error) {
+ *   if (error instanceof GoSyncError && error.code === "quota") askToFreeSpace();
+ *   else throw error;
+ * }
+ * ```
+ */
+export class GoSyncError extends Error {
+  /** What it is about, for programs; the message is for people. */
+  readonly code: ErrorCode;
+  /** The protocol's reason, where the server gave one or a rule of the protocol is broken. */
+  readonly reason: Reason | undefined;
+
+  constructor(code: ErrorCode, message: string, options: ErrorOptions & { reason?: Reason | undefined } = {}) {
+    super(message, "cause" in options ? { cause: options.cause } : undefined);
     this.name = "GoSyncError";
     this.code = code;
+    this.reason = options.reason;
   }
 
-  /** The same error as the WASM module reports it: `{code, message}`. */
+  /** @internal The same error as the WASM module, or another tab, tells it. */
   static from(thrown: unknown): GoSyncError {
     if (thrown instanceof GoSyncError) return thrown;
-    const { code, message } = (thrown ?? {}) as { code?: ErrorCode; message?: string };
-    return new GoSyncError(code ?? "internal", message ?? String(thrown), { cause: thrown });
+    const { code, message, reason } = (thrown ?? {}) as ErrorParts;
+    return new GoSyncError(code ?? "internal", message ?? String(thrown), { cause: thrown, reason });
   }
 }

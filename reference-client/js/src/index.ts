@@ -18,16 +18,20 @@
  * @module
  */
 export { init, type InitSource } from "./init.js";
-export { Database, open } from "./database.js";
-export { Batch, Collection, type Writer } from "./collection.js";
-export { Records, type StoredRecord } from "./records.js";
-export { StatusFeed } from "./status.js";
+export { open, type Database } from "./database.js";
+export type { Batch, Collection, Writer } from "./collection.js";
+export type { RecordBatch, Records, StoredRecord } from "./records.js";
+export type { StatusFeed } from "./status.js";
 export { GoSyncError, type ErrorCode } from "./errors.js";
+export type { Place } from "./keys.js";
+export type { Reason } from "./reasons.js";
 export type {
   Healed,
-  Json,
+  HeldRange,
   OpenOptions,
   PendingWrite,
+  Progress,
+  QuarantinedRecord,
   Row,
   State,
   Status,

@@ -6,8 +6,12 @@ import type { Unsubscribe, Write } from "./types.js";
 export interface StoredRecord {
   key: Uint8Array;
   value: Uint8Array;
-  /** When it was written, and by which opening of a store: the newer time wins, then the greater writer. */
+  /**
+   * When it was written: milliseconds since 1970 in the upper 48 bits, a counter in the lower 16. Of two writes of a key
+   * the one with the newer time wins, and at the same time the one with the greater writer.
+   */
   time: bigint;
+  /** Which opening of a store wrote it: a random number. */
   writer: bigint;
   /** Whether it waits to be acknowledged by the server. */
   pending: boolean;
@@ -15,10 +19,12 @@ export interface StoredRecord {
   rejected: boolean;
 }
 
+/** A change of one record, as the WASM module takes it: without a value it deletes. */
+export type RecordChange = [key: Uint8Array, value?: Uint8Array];
+
 /** What {@link Records} need of their database. */
 export interface RecordStore {
-  put(key: Uint8Array, value: Uint8Array): Write;
-  delete(key: Uint8Array): Write;
+  write(changes: RecordChange[]): Write;
   get(key: Uint8Array): Promise<StoredRecord | undefined>;
   list(prefix: Uint8Array): Promise<StoredRecord[]>;
   /** Emits when something was written here or elsewhere. */
@@ -45,13 +51,22 @@ export class Records {
 
   /** Sets the value under the key. */
   put(key: Uint8Array, value: Uint8Array): Write {
-    // Taken now: the caller may change its bytes afterwards.
-    return this.#store.put(key.slice(), value.slice());
+    return this.batch(b => b.put(key, value));
   }
 
-  /** Deletes what is under the key. */
+  /** Deletes what is under the key, whether there is anything or not. */
   delete(key: Uint8Array): Write {
-    return this.#store.delete(key.slice());
+    return this.batch(b => b.delete(key));
+  }
+
+  /**
+   * Several writes as one: visible together, durable together and pushed together, which the server takes as a whole or
+   * not at all. Of two writes of a key the later one counts.
+   */
+  batch(fill: (batch: RecordBatch) => void): Write {
+    const batch = new RecordBatch();
+    fill(batch);
+    return this.#store.write(batch.changes);
   }
 
   /** The record, or undefined where there is none. Never waits for the network. */
@@ -68,7 +83,14 @@ export class Records {
    * Calls back with the records as they are now, and again after each change, whether made here, in another tab or
    * elsewhere.
    */
-  subscribe(options: { prefix?: Uint8Array }, listener: (records: StoredRecord[]) => void): Unsubscribe {
+  subscribe(listener: (records: StoredRecord[]) => void): Unsubscribe;
+  subscribe(options: { prefix?: Uint8Array }, listener: (records: StoredRecord[]) => void): Unsubscribe;
+  subscribe(
+    ...args:
+      | [(records: StoredRecord[]) => void]
+      | [{ prefix?: Uint8Array }, (records: StoredRecord[]) => void]
+  ): Unsubscribe {
+    const [options, listener] = args.length === 1 ? [{}, args[0]] : args;
     const { changes } = this.#store;
     const query = {
       read: () => this.list(options),
@@ -78,6 +100,23 @@ export class Records {
       fail: (error: unknown) => this.#store.fail(error),
     };
     return live(query, listener);
+  }
+}
+
+/** Collects the writes of one {@link Records.batch}. */
+export class RecordBatch {
+  /** @internal */
+  readonly changes: RecordChange[] = [];
+
+  /** Sets the value under the key. */
+  put(key: Uint8Array, value: Uint8Array): void {
+    // Taken now: the caller may change its bytes afterwards.
+    this.changes.push([key.slice(), value.slice()]);
+  }
+
+  /** Deletes what is under the key. */
+  delete(key: Uint8Array): void {
+    this.changes.push([key.slice()]);
   }
 }
 

@@ -1,4 +1,5 @@
 import { Emitter } from "./emitter.js";
+import type { ErrorParts } from "./errors.js";
 
 /**
  * What tabs with the same store tell each other. `news`: what one of them did, and the collections that it touched;
@@ -13,7 +14,7 @@ export type Message =
   | { type: "here" }
   | { type: "leading" }
   | { type: "call"; from: string; call: number; method: "sync" | "verify" }
-  | { type: "reply"; to: string; call: number; result?: string; error?: { code: string; message: string } };
+  | { type: "reply"; to: string; call: number; result?: string; error?: ErrorParts };
 
 /** A leader that says nothing for this long is taken to be frozen. */
 const FROZEN_AFTER_MS = 5_000;
@@ -25,13 +26,16 @@ const FROZEN_AFTER_MS = 5_000;
  * The lock of a tab that closes or crashes passes to another tab at once. A tab that is frozen in the background
  * keeps its lock, so a tab that needs the leader and hears nothing takes the lock away from it.
  *
- * Without Web Locks every tab leads, which is correct and only costs a connection each. Without BroadcastChannel
- * tabs notice each other's writes by looking from time to time (see `poll` of the constructor).
+ * Without Web Locks nobody can be elected, and without BroadcastChannel nobody could ask the one that is: then each tab
+ * leads for itself, and the store lets the one sync that began last. Without BroadcastChannel tabs notice each other's
+ * writes by looking from time to time (see `poll` of the constructor).
  */
 export class Tabs {
   readonly id = crypto.randomUUID();
   /** Whether this tab talks to the server. */
   leading = false;
+  /** Whether there is no election: another tab may have begun to sync since, and this one is to take that over again. */
+  unelected = false;
   readonly messages = new Emitter<Message>();
 
   #name: string;
@@ -59,7 +63,8 @@ export class Tabs {
       this.#pollTimer = setInterval(this.#poll, 1_000);
     }
     const locks = globalThis.navigator?.locks;
-    if (locks) void this.#campaign(locks, false);
+    this.unelected = !locks || !this.#channel;
+    if (locks && this.#channel) void this.#campaign(locks, false);
     else this.#lead(true);
   }
 

@@ -1,23 +1,37 @@
-/** A value that JSON can hold. */
-export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+import type { Place } from "./keys.js";
+import type { Reason } from "./reasons.js";
+
+/**
+ * A part of a space: a collection, or those of its documents whose id begins with `idPrefix`; or, for applications with
+ * keys of their own, the records whose key begins with `keyPrefix`.
+ */
+export type HeldRange = { collection: string; idPrefix?: string } | { keyPrefix: Uint8Array };
 
 /** What {@link open} needs to know. */
 export interface OpenOptions {
-  /** Names the store on this device. Tabs that open the same name share it. */
+  /** Names the store on this device: one for each space. Tabs that open the same name share it. */
   name: string;
   /** The server's address, such as `https://sync.example.com`. Default: where the page came from. */
   url?: string;
   /** The space to sync: 1 to 128 characters of `[A-Za-z0-9._-]`. */
   space: string;
   /**
-   * Gives the bearer token, or nothing when the user has to sign in. Asked again, with `refused` set, when the server
-   * refuses the token it gave before; if that one is refused too, the status becomes `needs-auth`, and
-   * {@link Database.sync} tries again.
+   * Hold these parts of the space only. Default: all of it.
+   *
+   * What lies outside is not fetched, and not compared with the server's. Writes to it are sent all the same. Opening the
+   * store with other ranges fetches what is missing, and leaves on the device what is no longer held, as it was.
+   */
+  ranges?: HeldRange[];
+  /**
+   * Gives the bearer token, or nothing when the user has to sign in: the status becomes `needs-auth` then. Asked at the
+   * first connection, and again, with `refused` set, when the server refuses the token it gave before, as it does once
+   * that one has expired; if the next is refused too, the status becomes `needs-auth`. {@link Database.sync} tries again.
+   * What it throws counts as "not now": it is asked again after a pause.
    */
   auth?: (refused: boolean) => string | undefined | Promise<string | undefined>;
   /**
    * Send the token even where others can read it on the way: to a server that is neither on this device nor reached
-   * by `https:`. Default: false; the status is `needs-auth` then.
+   * by `https:`. Default: false; without it the status is `needs-auth` there.
    */
   allowPlaintextTokens?: boolean;
   /** Ask the browser not to evict the store when space runs short. Default: true. */
@@ -40,15 +54,15 @@ export type Row<T> = T & {
 export interface WriteResult {
   /**
    * - `applied`: the server holds it.
-   * - `superseded`: somebody's newer write won; this device shows that one now.
+   * - `superseded`: a newer write won, somebody else's or a later one from here; this device shows that one.
    * - `rejected`: the server refuses it; it stays visible here, and in {@link Database.pending}, until it is
    *   retried or discarded.
    * - `discarded`: it was withdrawn on this device before it was acknowledged.
    */
   status: "applied" | "superseded" | "rejected" | "discarded";
-  /** Why it was rejected, such as `QUOTA_EXCEEDED`: a name from the protocol's closed list. */
-  reason?: string;
-  /** The server's sentence about it. */
+  /** Why it was rejected; only where it was. */
+  reason?: Reason;
+  /** The server's sentence about it; only where it was rejected. */
   detail?: string;
 }
 
@@ -58,40 +72,67 @@ export interface WriteResult {
  * It is visible on this device at once, and stays so whatever happens to the network or the tab.
  */
 export interface Write extends PromiseLike<void> {
-  /** Resolves when the write is durable on this device; rejects with a {@link GoSyncError} when it cannot be. */
+  /**
+   * Resolves when the write is durable on this device. Rejects when it cannot be, and then nothing of it was kept: with
+   * `invalid` (the message says which argument, or which limit), `quota`, `storage` or `closed`.
+   */
   readonly local: Promise<void>;
   /**
-   * Resolves when the server has decided, which may be days later. Never rejects because of the network; rejects with
-   * `closed` when the database is closed before there is a verdict.
+   * Resolves when the server has decided, which may be days later; for a batch, and for a document with several fields,
+   * when it has decided about all of it. Never rejects because of the network; rejects with `closed` when the database is
+   * closed before there is a verdict, and like {@link Write.local} when there is nothing to decide about.
    */
   readonly server: Promise<WriteResult>;
 }
 
-/** A write that the server has not acknowledged. */
-export interface PendingWrite {
-  /** For {@link Database.retry} and {@link Database.discard}. */
+/** A write of one record that the server has not acknowledged. A document's existence and its fields are one each. */
+export interface PendingWrite extends Place {
+  /** For {@link Database.retry} and {@link Database.discard}. Rises with the order of writing. */
   id: number;
   /** The key of the record. */
   key: Uint8Array;
-  /** The collection it belongs to; null for a record with a key of the application's own. */
-  collection: string | null;
-  /** The document it belongs to. */
-  document: string | null;
-  /** The field; the empty string stands for the document's existence. */
-  field: string | null;
   /** `waiting`: to be sent; `sent`: sent, no answer yet; `rejected`: refused, waits for you. */
   state: "waiting" | "sent" | "rejected";
   /** Whether it deletes. */
   deletes: boolean;
+  /**
+   * The writes that were made together, and are sent, retried and discarded together, have the same number here: the id
+   * of the first of them. Null for a write by itself.
+   */
+  batch: number | null;
   /** Whether it may have been applied, and deleted by somebody, before it got its present version. */
   inDoubt: boolean;
-  /** Why it was refused. */
-  reason?: string;
-  /** The server's sentence about it. */
+  /** Why it was refused; only where it was. */
+  reason?: Reason;
+  /** The server's sentence about it; only where it was refused. */
   detail?: string;
 }
 
-/** Where syncing stands, in one word. */
+/**
+ * A record that this device holds, that the server lost, and that may not be written back from here. It is kept and
+ * shown, and leaves quarantine when the server comes to hold a record under its key.
+ */
+export interface QuarantinedRecord extends Place {
+  /** The key of the record. */
+  key: Uint8Array;
+  /** Its value; null where it is a deletion. A field's value is the JSON of it. */
+  value: Uint8Array | null;
+  /** When it was written: see {@link StoredRecord.time}. */
+  time: bigint;
+  /** Which opening of a store wrote it. */
+  writer: bigint;
+}
+
+/**
+ * Where syncing stands, in one word. Reading and writing work in each of them.
+ *
+ * - `connecting`: the server is asked, or differences are exchanged.
+ * - `online`: this device has what the server has, and gets what others write within milliseconds.
+ * - `offline`: not in touch; it is tried again by itself, unless {@link Status.stopped}.
+ * - `needs-auth`: the token is refused, or there is none: the user has to sign in.
+ * - `upgrade-required`: the server speaks no version of the protocol that this package knows.
+ * - `storage-error`: the browser's storage failed; it is tried again by itself.
+ */
 export type State =
   | "connecting"
   | "online"
@@ -100,13 +141,23 @@ export type State =
   | "upgrade-required"
   | "storage-error";
 
+/** How far a long step has come. */
+export interface Progress {
+  /** `bootstrapping`: the first fetch of everything; `catching-up`: what was written while this device was away. */
+  phase: "bootstrapping" | "catching-up";
+  /** Records so far. */
+  done: number;
+  /** Records expected; an estimate, since others go on writing. */
+  total: number;
+}
+
 /** What {@link Status} tells about a repair. */
 export interface Healed {
   /** When it was finished. */
   at: Date;
   /** The key ranges that differed, readable: `todos/t1/title` or `todos/a … todos/k`. */
   ranges: string[];
-  /** Records that were replaced or fetched again. */
+  /** Records that were fetched again, given back to the server, or removed. */
   records: number;
   /** Round trips it took to find and mend them. */
   rounds: number;
@@ -115,15 +166,15 @@ export interface Healed {
 /** Everything a page may want to show about syncing. */
 export interface Status {
   state: State;
-  /** Writes that the server has not acknowledged, without the rejected ones. */
+  /** Records that wait for the server's acknowledgement, without the rejected ones. */
   pending: number;
-  /** Writes that the server refused; they wait for `retry` or `discard`. */
+  /** Writes that the server refused; they wait for {@link Database.retry} or {@link Database.discard}. */
   rejected: number;
-  /** Records that the server lost and that this device may not write back. */
+  /** Records that the server lost and that this device may not write back: see {@link Database.quarantined}. */
   quarantined: number;
   /** How far a long step has come; null when none is under way. */
-  progress: { phase: string; done: number; total: number } | null;
-  /** When this device last held everything that the server held. */
+  progress: Progress | null;
+  /** When this device last held everything that the server held, by its own clock; null when it never did. */
   lastSyncedAt: Date | null;
   /**
    * Whether this device's records were compared with the server's, by fingerprint, and found equal, and nothing
@@ -138,8 +189,8 @@ export interface Status {
   evicted: boolean;
   /** Whether it is offline for good, for instance because the space was retired. */
   stopped: boolean;
-  /** Why the state is what it is: a name from the protocol's closed list, where the server gave one. */
-  reason: string | null;
+  /** Why the state is what it is, where the server gave a reason. */
+  reason: Reason | null;
   /** Why the state is what it is, for people; null when there is nothing to say. */
   detail: string | null;
 }
@@ -150,9 +201,9 @@ export interface Verification {
   equal: boolean;
   /** The key ranges that differed and were mended, readable. */
   healedRanges: string[];
-  /** Round trips it took. */
+  /** Round trips it took to find and mend them; 0 where the first look at the fingerprints showed that all is equal. */
   rounds: number;
-  /** Records whose stored bytes were hashed again. */
+  /** Records whose stored bytes were hashed again: all that are held and acknowledged. */
   checked: number;
   /** Records whose stored bytes did not match their digest. */
   damaged: number;

@@ -156,8 +156,12 @@ test("with the module loaded", async t => {
       ],
     );
     assert.equal(db.status.current.pending, 2);
-    for (const { id } of pending) await db.discard(id);
+    assert.deepEqual(pending.map(({ batch }) => batch), [pending[0].id, pending[0].id]);
+    await db.retry(pending[0].id); // waits already
+    assert.equal((await db.pending()).length, 2);
+    await db.discard(pending[1].id); // a document's records go together
     assert.deepEqual(await db.pending(), []);
+    await assert.rejects(db.discard(pending[0].id), { code: "not-found", message: /no write 1 / });
     assert.equal(await todos.get("t1"), undefined);
     assert.equal((await write.server).status, "discarded");
   });

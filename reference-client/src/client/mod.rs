@@ -474,18 +474,19 @@ impl<S: Store> Client<S> {
         Ok(writes.into_iter().map(pending).collect())
     }
 
-    /// Sends a refused write, and the rest of its batch, once more. Returns
-    /// whether there was one.
+    /// Sends a refused write, and the rest of its batch, once more; one that
+    /// waits already goes on waiting. Returns whether there was one.
     ///
     /// # Errors
     /// The store failed; nothing changed.
     pub async fn retry(&self, id: WriteId) -> Result<bool, StoreError> {
-        let keys = edit::retry(&*self.inner.store, id).await?;
-        if !keys.is_empty() {
-            self.changed(keys.clone());
+        let found = edit::retry(&*self.inner.store, id).await?;
+        let there = found.is_some();
+        if let Some(keys) = found.filter(|keys| !keys.is_empty()) {
+            self.changed(keys);
             self.command(Command::Wrote);
         }
-        Ok(!keys.is_empty())
+        Ok(there)
     }
 
     /// Gives up a write, and the rest of its batch. If it was already sent, it

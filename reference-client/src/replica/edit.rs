@@ -268,11 +268,12 @@ pub async fn discard<S: Store>(store: &S, id: WriteId) -> Result<Vec<Settled>, S
 }
 
 /// Lets the refused write `id` and the rest of its batch be sent again.
-/// Returns how many writes wait again.
+/// Returns the keys of those that wait again; `None` when the write is no
+/// longer there.
 ///
 /// # Errors
 /// The store failed; nothing changed.
-pub async fn retry<S: Store>(store: &S, id: WriteId) -> Result<Vec<Key>, StoreError> {
+pub async fn retry<S: Store>(store: &S, id: WriteId) -> Result<Option<Vec<Key>>, StoreError> {
     let reads = Reads {
         writes: group(store, id).await?,
         ..Reads::default()
@@ -293,7 +294,7 @@ pub async fn retry<S: Store>(store: &S, id: WriteId) -> Result<Vec<Key>, StoreEr
                 put_writes: waiting,
                 ..Changes::default()
             };
-            (changes, keys)
+            (changes, (!view.writes.is_empty()).then_some(keys))
         })
         .await
 }

@@ -8,6 +8,7 @@ use super::news::{self, Repairs};
 use super::runtime::WebRuntime;
 use crate::client::{AuthError, Authenticate, Client, Config, Event, TokenRequest, WriteHandle};
 use crate::documents::{Document, DocumentEdit, DocumentId, Documents};
+use crate::engine::Phase;
 use crate::platform::{BoxFuture, wall_ms};
 use crate::store::{IndexedDbStore, WriteId, WriteState};
 use crate::transport::{GrpcWebTransport, Token};
@@ -90,6 +91,15 @@ impl Replica {
         self.client.set_online(on);
     }
 
+    /// Talks to the server again, where another opening of the store has taken
+    /// that over since this one began.
+    #[wasm_bindgen(js_name = takeOver)]
+    pub fn take_over(&self) {
+        if self.client.status().phase == Phase::Offline {
+            self.client.set_online(true);
+        }
+    }
+
     /// Takes what another opening of the store shared; without it, anything
     /// may have changed.
     pub fn hear(&self, news: Option<String>) {
@@ -154,16 +164,16 @@ impl Replica {
         })
     }
 
-    /// Sends a refused write again.
+    /// Sends a refused write, and the rest of its batch, again.
     pub fn retry(&self, id: f64) -> Promise {
         let client = self.client.clone();
-        promise(async move { Ok(client.retry(WriteId(id as u64)).await?.into()) })
+        promise(async move { found(id, client.retry(WriteId(id as u64)).await?) })
     }
 
-    /// Gives a write up.
+    /// Gives a write, and the rest of its batch, up.
     pub fn discard(&self, id: f64) -> Promise {
         let client = self.client.clone();
-        promise(async move { Ok(client.discard(WriteId(id as u64)).await?.into()) })
+        promise(async move { found(id, client.discard(WriteId(id as u64)).await?) })
     }
 
     /// Resolves when both sides hold the same.
@@ -171,7 +181,7 @@ impl Replica {
         let client = self.client.clone();
         promise(async move {
             let done = client.sync().await;
-            done.map_err(|e| Failure::interrupted(e, client.status().connection))?;
+            done.map_err(|e| Failure::interrupted(e, &client.status()))?;
             Ok(JsValue::UNDEFINED)
         })
     }
@@ -181,7 +191,7 @@ impl Replica {
         let client = self.client.clone();
         promise(async move {
             let report = client.verify().await;
-            let report = report.map_err(|e| Failure::interrupted(e, client.status().connection))?;
+            let report = report.map_err(|e| Failure::interrupted(e, &client.status()))?;
             Ok(text(news::verification(&report)))
         })
     }
@@ -197,6 +207,18 @@ impl Replica {
 
     fn documents(&self) -> Documents<IndexedDbStore> {
         Documents::new(self.client.clone())
+    }
+}
+
+/// A write of this id that is not there is an error: it may have been answered
+/// or withdrawn while its user thought about it.
+fn found(id: f64, there: bool) -> Result<JsValue, Failure> {
+    match there {
+        true => Ok(JsValue::UNDEFINED),
+        false => Err(Failure::not_found(format!(
+            "no write {id} is pending: the server acknowledged it, or it was withdrawn, \
+             by itself or with another one of its batch"
+        ))),
     }
 }
 
@@ -312,13 +334,8 @@ fn authenticate(token: Function) -> Authenticate {
     })
 }
 
-/// `PendingWrite` of the TypeScript surface.
+/// `PendingWrite` of the TypeScript surface, without what its key tells.
 fn pending(w: &crate::client::PendingWrite) -> Value {
-    let parts: Vec<_> = w.key.as_bytes().splitn(3, |b| *b == 0).collect();
-    let part = |i: usize| match parts.len() {
-        3 => Some(String::from_utf8_lossy(parts[i])),
-        _ => None,
-    };
     let (state, reason, detail) = match &w.state {
         WriteState::Waiting if w.attempted => ("sent", None, None),
         WriteState::Waiting => ("waiting", None, None),
@@ -329,11 +346,9 @@ fn pending(w: &crate::client::PendingWrite) -> Value {
     let mut row = json!({
         "id": w.id.0,
         "key": news::hex(w.key.as_bytes()),
-        "collection": part(0),
-        "document": part(1),
-        "field": part(2),
         "state": state,
         "deletes": w.value.is_none(),
+        "batch": w.batch.map(|id| id.0),
         "inDoubt": w.in_doubt,
     });
     if let (Some(reason), Some(detail)) = (reason, detail) {

@@ -1,7 +1,7 @@
 //! Errors as JavaScript gets them: an `Error` with a `code` of the TypeScript
 //! surface's closed list.
 
-use crate::client::{Closed, Connection, Interrupted, OpenError};
+use crate::client::{Closed, Connection, Interrupted, OpenError, Status};
 use crate::documents::DocumentError;
 use crate::replica::edit::WriteError;
 use crate::store::StoreError;
@@ -33,6 +33,11 @@ impl Failure {
         Failure::new("invalid", why)
     }
 
+    /// There is no such thing, or there no longer is.
+    pub fn not_found(what: impl std::fmt::Display) -> Failure {
+        Failure::new("not-found", what)
+    }
+
     /// Something that JavaScript threw.
     pub fn script(thrown: JsValue) -> Failure {
         let message = js_sys::Reflect::get(&thrown, &"message".into());
@@ -41,14 +46,17 @@ impl Failure {
     }
 
     /// Syncing did not come to its end; where it stands now says why.
-    pub fn interrupted(why: Interrupted, connection: Connection) -> Failure {
-        let code = match connection {
+    pub fn interrupted(why: Interrupted, status: &Status) -> Failure {
+        let code = match status.connection {
             Connection::NeedsAuth => "needs-auth",
             Connection::UpgradeRequired => "upgrade-required",
             Connection::StorageError => "storage",
             Connection::Connecting | Connection::Online | Connection::Offline => "offline",
         };
-        Failure::new(code, why)
+        Failure {
+            reason: status.problem.as_ref().and_then(|p| p.reason),
+            ..Failure::new(code, why)
+        }
     }
 
     /// As JavaScript gets it.

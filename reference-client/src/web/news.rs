@@ -126,7 +126,10 @@ pub fn status(status: &Status, repairs: &Repairs) -> String {
         "rejected": status.rejected,
         "quarantined": status.quarantined,
         "progress": status.progress.map(|p| json!({
-            "phase": phase(status.phase),
+            "phase": match status.phase {
+                Phase::Bootstrapping => "bootstrapping",
+                _ => "catching-up",
+            },
             "done": p.done,
             "total": p.total,
         })),
@@ -138,17 +141,6 @@ pub fn status(status: &Status, repairs: &Repairs) -> String {
         "detail": status.problem.as_ref().map(|p| &p.message),
     })
     .to_string()
-}
-
-fn phase(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Opening => "opening",
-        Phase::Healing => "healing",
-        Phase::Bootstrapping => "bootstrapping",
-        Phase::Pushing => "pushing",
-        Phase::CatchingUp => "catching-up",
-        _ => "syncing",
-    }
 }
 
 /// `Verification` of the TypeScript surface.
@@ -213,6 +205,18 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A reason that the types did not name could be handled by nobody.
+    #[test]
+    fn the_typescript_surface_names_the_reasons_of_the_closed_list() {
+        let source = include_str!("../../js/src/reasons.ts");
+        let named = source
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("| \"")?.split('"').next());
+        let known = Reason::ALL.iter().map(|r| r.as_str());
+        let known: Vec<_> = known.chain([reason_name(None)]).collect();
+        assert_eq!(named.collect::<Vec<_>>(), known);
+    }
 
     fn key(text: &str) -> Key {
         Key::new(text.as_bytes()).unwrap()

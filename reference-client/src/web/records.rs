@@ -4,26 +4,24 @@
 use super::api::{Replica, durable, promise};
 use super::errors::Failure;
 use crate::client::{Pending, Row};
+use crate::replica::edit::Edit;
 use crate::store::Store;
-use gosync_proto::{Key, KeyRange};
+use gosync_proto::{Content, Key, KeyRange, Record};
 use js_sys::{Array, BigInt, Object, Promise, Reflect, Uint8Array};
-use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
+use wasm_bindgen::{JsCast, JsValue};
 
 #[wasm_bindgen]
 impl Replica {
-    /// Sets the value under a key. Resolves as [`Replica::write`] does.
-    #[wasm_bindgen(js_name = putRecord)]
-    pub fn put_record(&self, key: Vec<u8>, value: Vec<u8>) -> Promise {
+    /// Writes `changes`, each a list of a key and a value, as one; without a
+    /// value it deletes. Resolves as [`Replica::write`] does.
+    #[wasm_bindgen(js_name = writeRecords)]
+    pub fn write_records(&self, changes: Vec<Array>) -> Promise {
         let client = self.client.clone();
-        promise(async move { durable(client.put(Key::new(key)?, value).await?) })
-    }
-
-    /// Deletes what is under a key. Resolves as [`Replica::write`] does.
-    #[wasm_bindgen(js_name = deleteRecord)]
-    pub fn delete_record(&self, key: Vec<u8>) -> Promise {
-        let client = self.client.clone();
-        promise(async move { durable(client.delete(Key::new(key)?).await?) })
+        promise(async move {
+            let edits = changes.iter().map(edit).collect::<Result<_, _>>()?;
+            durable(client.batch(edits).await?)
+        })
     }
 
     /// A record as `StoredRecord` (see `js/src/records.ts`), or undefined.
@@ -50,15 +48,14 @@ impl Replica {
         })
     }
 
-    /// The keys of records that the server lost and that may not be written
-    /// back from here.
-    #[wasm_bindgen(js_name = quarantinedRecords)]
-    pub fn quarantined_records(&self) -> Promise {
+    /// The records that the server lost and that may not be written back from
+    /// here, as a list of `QuarantinedRecord` without what its key tells.
+    pub fn quarantined(&self) -> Promise {
         let client = self.client.clone();
         promise(async move {
             let records = client.quarantined().await?;
-            let keys: Array = records.iter().map(|r| bytes(r.key.as_bytes())).collect();
-            Ok(keys.into())
+            let told: Array = records.iter().map(aside).collect::<Result<_, _>>()?;
+            Ok(told.into())
         })
     }
 
@@ -73,19 +70,50 @@ impl Replica {
     }
 }
 
-fn record(row: &Row) -> Result<JsValue, Failure> {
-    let record = Object::new();
-    let set = |name: &str, value: JsValue| {
-        Reflect::set(&record, &name.into(), &value).map_err(Failure::script)
+/// A change of one record.
+fn edit(change: &Array) -> Result<Edit, Failure> {
+    let bytes = |value: JsValue, what: &str| match value.dyn_into::<Uint8Array>() {
+        Ok(bytes) => Ok(bytes.to_vec()),
+        Err(_) => Err(Failure::invalid(format!("the {what} is no Uint8Array"))),
     };
-    set("key", bytes(row.key.as_bytes()))?;
-    set("value", bytes(&row.value))?;
-    set("time", BigInt::from(row.version.time.0).into())?;
-    set("writer", BigInt::from(row.version.replica.0).into())?;
-    set("pending", (row.pending == Pending::Waiting).into())?;
+    let key = Key::new(bytes(change.get(0), "key")?)?;
+    Ok(match change.get(1) {
+        value if value.is_undefined() => Edit::Delete(key),
+        value => Edit::Put(key, bytes(value, "value")?.into()),
+    })
+}
+
+fn record(row: &Row) -> Result<JsValue, Failure> {
     let rejected = matches!(row.pending, Pending::Rejected { .. });
-    set("rejected", rejected.into())?;
-    Ok(record.into())
+    object([
+        ("key", bytes(row.key.as_bytes())),
+        ("value", bytes(&row.value)),
+        ("time", BigInt::from(row.version.time.0).into()),
+        ("writer", BigInt::from(row.version.replica.0).into()),
+        ("pending", (row.pending == Pending::Waiting).into()),
+        ("rejected", rejected.into()),
+    ])
+}
+
+fn aside(record: &Record) -> Result<JsValue, Failure> {
+    let value = match &record.content {
+        Content::Put(value) => bytes(value),
+        Content::Tombstone => JsValue::NULL,
+    };
+    object([
+        ("key", bytes(record.key.as_bytes())),
+        ("value", value),
+        ("time", BigInt::from(record.version.time.0).into()),
+        ("writer", BigInt::from(record.version.replica.0).into()),
+    ])
+}
+
+fn object<const N: usize>(entries: [(&str, JsValue); N]) -> Result<JsValue, Failure> {
+    let object = Object::new();
+    for (name, value) in entries {
+        Reflect::set(&object, &name.into(), &value).map_err(Failure::script)?;
+    }
+    Ok(object.into())
 }
 
 fn bytes(bytes: &[u8]) -> JsValue {

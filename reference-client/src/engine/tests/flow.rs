@@ -5,7 +5,7 @@ use crate::engine::{Answer, Effect, Event, Notice, Phase, Request, Streamed};
 use crate::replica::Fate;
 use crate::replica::edit::Edit;
 use crate::replica::ops::Op;
-use crate::store::WriteState;
+use crate::store::{WriteId, WriteState};
 use crate::transport::{CallError, Cause};
 use gosync_proto::{Key, KeyRange, Reason, Record, wire};
 use wire::snapshot_response::Event as Snap;
@@ -352,7 +352,12 @@ fn a_refused_write_stays_and_blocks_nothing() {
     );
     // given another chance, it is sent as it was
     let version = writes[0].record.version;
-    futures::executor::block_on(crate::replica::edit::retry(&rig.store, writes[0].id)).unwrap();
+    let retry = |rig: &Rig, id| {
+        futures::executor::block_on(crate::replica::edit::retry(&rig.store, id)).unwrap()
+    };
+    assert_eq!(retry(&rig, writes[0].id), Some(vec![key("a")]));
+    assert_eq!(retry(&rig, writes[0].id), Some(vec![]), "it waits already");
+    assert_eq!(retry(&rig, WriteId(99)), None, "it is not there");
     rig.event(Event::Wrote);
     assert_eq!(rig.pushed().records[0].version, Some(version.into()));
 }

@@ -1,0 +1,41 @@
+/** Keys of records, as {@link Collection}s make them: `collection NUL id NUL field`. */
+
+import { GoSyncError } from "./errors.js";
+import type { HeldRange } from "./types.js";
+
+/** Where in a collection a record belongs; all null for a key of the application's own. */
+export interface Place {
+  /** The collection. */
+  collection: string | null;
+  /** The document's id. */
+  document: string | null;
+  /** The document's field; the empty string stands for the document's existence. */
+  field: string | null;
+}
+
+/** The place of a key. */
+export function placeOf(key: Uint8Array): Place {
+  const first = key.indexOf(0);
+  const second = first < 0 ? -1 : key.indexOf(0, first + 1);
+  if (second < 0) return { collection: null, document: null, field: null };
+  const text = (from: number, to?: number): string => decoder.decode(key.subarray(from, to));
+  return { collection: text(0, first), document: text(first + 1, second), field: text(second + 1) };
+}
+
+/** The beginning that the keys of a range have in common. */
+export function prefixOf(range: HeldRange): Uint8Array {
+  if ("keyPrefix" in range) return range.keyPrefix;
+  const { collection, idPrefix = "" } = range;
+  if (!collection || collection.includes("\0") || idPrefix.includes("\0")) {
+    throw new GoSyncError("invalid", "ranges: a collection has a name, and neither it nor an id contains U+0000");
+  }
+  return new TextEncoder().encode(`${collection}\0${idPrefix}`);
+}
+
+/** The bytes of a hex text. */
+export function fromHex(hex: string): Uint8Array {
+  return Uint8Array.from({ length: hex.length / 2 }, (_, i) => parseInt(hex.slice(2 * i, 2 * i + 2), 16));
+}
+
+// A byte order mark is part of a name like any other character.
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
