@@ -32,7 +32,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "js",
-        about: "the npm package on Node",
+        about: "the npm package on Node, without and with a server",
         run: js,
     },
     Step {
@@ -113,9 +113,12 @@ pub fn programs() -> Result<()> {
 fn js() -> Result<()> {
     node::packages(&build_wasm::js())?;
     build_wasm::build()?;
+    programs()?;
+    let server = workspace::program("debug", "gosync-server");
     process::run(
         Command::new("npm")
             .current_dir(build_wasm::js())
+            .env("GOSYNC_SERVER", server)
             .arg("test"),
     )
 }
@@ -124,7 +127,8 @@ fn web() -> Result<()> {
     web_tests::run("gosync-client", "web", "contract")
 }
 
-/// Tests that drive the page find the browser, the server's program and the page's files by variables.
+/// Tests that drive the page find the browser, the server's program and the page's files by variables, as those of the
+/// package find the server's.
 fn chromium() -> Result<()> {
     let browser = browser::ensure()?;
     node::packages(&build_wasm::js())?;

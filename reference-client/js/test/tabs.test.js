@@ -1,43 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";
 import { Tabs } from "../dist/tabs.js";
-
-/** Web Locks as the specification has them, for one lock mode. */
-class Locks {
-  #held = new Map(); // name -> the holder's reject
-  #waiting = [];
-
-  request(name, { signal, steal }, work) {
-    return new Promise((resolve, reject) => {
-      const claim = { name, work, resolve, reject };
-      signal?.addEventListener("abort", () => {
-        const at = this.#waiting.indexOf(claim);
-        if (at >= 0) this.#waiting.splice(at, 1);
-        if (at >= 0) reject(signal.reason);
-      });
-      if (steal) {
-        this.#held.get(name)?.reject(new DOMException("stolen", "AbortError"));
-        this.#held.delete(name);
-        this.#waiting.unshift(claim);
-      } else {
-        this.#waiting.push(claim);
-      }
-      queueMicrotask(() => this.#grant(name));
-    });
-  }
-
-  #grant(name) {
-    if (this.#held.has(name)) return;
-    const at = this.#waiting.findIndex(claim => claim.name === name);
-    if (at < 0) return;
-    const [claim] = this.#waiting.splice(at, 1);
-    this.#held.set(name, claim);
-    claim.work().then(claim.resolve, claim.reject).finally(() => {
-      if (this.#held.get(name) === claim) this.#held.delete(name);
-      this.#grant(name);
-    });
-  }
-}
+import { Locks, withLocks } from "./locks.js";
 
 let open = [];
 let names = 0;
@@ -53,10 +17,6 @@ function tab(name, poll = () => {}) {
 /** Lets messages between tabs and microtasks pass. */
 async function settle() {
   for (let i = 0; i < 5; i++) await new Promise(setImmediate);
-}
-
-function withLocks(locks) {
-  Object.defineProperty(globalThis, "navigator", { value: { locks }, configurable: true });
 }
 
 let name;
@@ -136,11 +96,15 @@ test("a leader that does not answer loses its lock to the tab that needs one", a
   assert.equal(first.tabs.leading, true, "it stands again when the other one goes");
 });
 
-test("without Web Locks every tab leads", async () => {
+test("without Web Locks, or without BroadcastChannel to ask a leader, every tab leads", async () => {
+  assert.ok(!tab(name).tabs.unelected);
   withLocks(undefined);
-  const [first, second] = [tab(name), tab(name)];
+  const [first, second] = [tab(`${name}-a`), tab(`${name}-a`)];
+  withLocks(new Locks());
+  globalThis.BroadcastChannel = undefined;
+  const [third, fourth] = [tab(`${name}-b`), tab(`${name}-b`)];
   await settle();
-  assert.ok(first.tabs.leading && second.tabs.leading);
+  for (const { tabs } of [first, second, third, fourth]) assert.ok(tabs.leading && tabs.unelected);
 });
 
 test("without BroadcastChannel tabs look for changes from time to time", async () => {

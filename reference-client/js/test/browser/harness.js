@@ -1,17 +1,10 @@
 // Real processes for the browser tests: the server's program and Chromium profiles. Programs and the page's files are
 // found by variables that `cargo xtask test` sets: GOSYNC_SERVER, GOSYNC_SITE, CHROME.
 
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
+import { folder, PATIENCE_MS, Server as Program, variable } from "../server.js";
 
-/** No step of a test may take longer. */
-export const PATIENCE_MS = 30_000;
+export { folder as profile };
 
 const FLAGS = [
   "--no-sandbox",
@@ -23,85 +16,11 @@ const FLAGS = [
   "--disable-sync",
 ];
 
-function variable(name) {
-  const value = process.env[name];
-  if (!value) throw new Error(`${name} is not set: run these tests with \`cargo xtask test --only browser\``);
-  return value;
-}
-
-/** A folder of its own that goes away with the test, after `stop` has ended what uses it. */
-async function folder(t, stop) {
-  const path = await mkdtemp(join(tmpdir(), "gosync-"));
-  t.after(async () => {
-    await stop();
-    await rm(path, { recursive: true, force: true, maxRetries: 10 });
-  });
-  return path;
-}
-
-/** The server's program on one port and one database file, to be started, killed and started again. */
-export class Server {
-  #child;
-
-  constructor(port, database) {
-    this.database = database;
-    this.url = `http://127.0.0.1:${port}`;
-    this.#port = port;
+/** The server's program, which serves the demo's page as well. */
+export class Server extends Program {
+  static create(t) {
+    return super.create(t, "--static", variable("GOSYNC_SITE"));
   }
-  #port;
-
-  static async create(t) {
-    const server = new Server(await freePort(), join(await folder(t, () => server.kill()), "gosync.db"));
-    await server.start();
-    return server;
-  }
-
-  /** Resolves when it takes calls. */
-  async start() {
-    const child = spawn(
-      variable("GOSYNC_SERVER"),
-      [
-        ["serve", "--listen", `127.0.0.1:${this.#port}`],
-        ["--db", `sqlite:${this.database}`],
-        ["--static", variable("GOSYNC_SITE")],
-        // A server that dies is noticed within a second rather than within 45.
-        ["--set", "limits.heartbeat_interval_ms=200", "--set", "limits.watchdog_ms=1000"],
-        ["--log", "warn"],
-      ].flat(),
-      { stdio: ["ignore", "pipe", "inherit"] },
-    );
-    this.#child = child;
-    const lines = createInterface({ input: child.stdout });
-    await within("the server listens", async signal => {
-      for await (const line of lines) {
-        if (line.startsWith("listening on ")) return;
-        signal.throwIfAborted();
-      }
-      throw new Error("the server ended before it listened");
-    });
-    lines.close();
-    child.stdout.resume();
-  }
-
-  /** Ends it as a power cut would: with SIGKILL. */
-  async kill() {
-    const child = this.#child;
-    this.#child = undefined;
-    if (!child || child.exitCode !== null) return;
-    const gone = once(child, "exit");
-    child.kill("SIGKILL");
-    await gone;
-  }
-
-  /** Removes the database with everything in it; the server must be down. */
-  async deleteDatabase() {
-    for (const suffix of ["", "-wal", "-shm"]) await rm(this.database + suffix, { force: true });
-  }
-}
-
-/** A folder for a browser's profile, for tests that open it several times. */
-export function profile(t) {
-  return folder(t, async () => undefined);
 }
 
 /** A browser with a profile of its own, as another person would have; or with the given one. */
@@ -230,29 +149,4 @@ export class Page {
       found = await read();
     }
   }
-}
-
-async function within(what, work) {
-  const abort = new AbortController();
-  let timer;
-  const late = new Promise((_, reject) => {
-    timer = setTimeout(() => {
-      reject(new Error(`not within ${PATIENCE_MS} ms: ${what}`));
-      abort.abort();
-    }, PATIENCE_MS);
-  });
-  try {
-    return await Promise.race([work(abort.signal), late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-async function freePort() {
-  const probe = createServer().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const { port } = probe.address();
-  probe.close();
-  await once(probe, "close");
-  return port;
 }
