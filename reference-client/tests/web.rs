@@ -3,8 +3,8 @@
 #![cfg(target_arch = "wasm32")]
 
 use gosync_client::store::{
-    Changes, IndexedDbStore, MemoryStore, Reads, Store, StoreError, Stored, View, Write, WriteId,
-    WriteState, contract,
+    Changes, IndexedDbStore, MemoryStore, Quarantined, Reads, Store, StoreError, Stored, View,
+    Write, WriteId, WriteState, contract,
 };
 use gosync_proto::history::{Epoch, Point};
 use gosync_proto::version::ReplicaId;
@@ -170,7 +170,8 @@ fn random_changes(dice: &mut Dice, step: u64) -> Changes {
         });
         changes.put_offers.push(key(dice.roll(100)));
         changes.remove_offers.push(key(dice.roll(100)));
-        changes.put_quarantine.push(record(dice.roll(100), step, 4));
+        let aside = Quarantined::unwritable(record(dice.roll(100), step, 4));
+        changes.put_quarantine.push(aside);
         changes.remove_quarantine.push(key(dice.roll(100)));
     }
     changes
@@ -453,7 +454,7 @@ fn life() -> Vec<Changes> {
             meta: Some(meta(4)),
             remove: (20..40).map(key).collect(),
             put_offers: vec![key(1), key(2)],
-            put_quarantine: vec![record(70, 2, 4)],
+            put_quarantine: vec![Quarantined::unwritable(record(70, 2, 4))],
             ..Changes::default()
         },
         Changes {

@@ -107,7 +107,7 @@ export interface PendingWrite extends Place {
     detail?: string;
 }
 /**
- * A record that this device holds, that the server lost, and that may not be written back from here. It is kept and
+ * A record that this device holds, that the server lost, and that it does not get back from here. It is kept and
  * shown, and leaves quarantine when the server comes to hold a record under its key.
  */
 export interface QuarantinedRecord extends Place {
@@ -119,6 +119,10 @@ export interface QuarantinedRecord extends Place {
     time: bigint;
     /** Which opening of a store wrote it. */
     writer: bigint;
+    /** Why: `NO_ACCESS` where the token may not write it, or what the server refused it for. */
+    reason: Reason;
+    /** A sentence about it: the server's, where it refused the record. */
+    detail: string;
 }
 /**
  * Where syncing stands, in one word. Reading and writing work in each of them.

@@ -16,13 +16,15 @@ use crate::engine::{Engine, Report, Settings};
 use crate::platform::{BoxFuture, NoRandomness, Runtime};
 use crate::replica::edit::{self, Author, Edit, WriteError};
 use crate::replica::{Fate, upkeep};
-use crate::store::{Changes as StoreChanges, Counts, Reads, Store, StoreError, View, WriteId};
+use crate::store::{
+    Changes as StoreChanges, Counts, Quarantined, Reads, Store, StoreError, View, WriteId,
+};
 use crate::transport::{Token, Transport};
 use bytes::Bytes;
 use driver::{Command, Driver};
 use feed::{Feed, Verdict};
 use futures::channel::{mpsc, oneshot};
-use gosync_proto::{Invalid, Key, KeyRange, RangeSet, Record, ReplicaId, SpaceId, mutant};
+use gosync_proto::{Invalid, Key, KeyRange, RangeSet, ReplicaId, SpaceId, mutant};
 use std::sync::Arc;
 
 /// How a client is opened.
@@ -508,11 +510,12 @@ impl<S: Store> Client<S> {
         Ok(!settled.is_empty())
     }
 
-    /// Records that the server lost and that this replica may not write.
+    /// Records that the server lost and does not get again from here, each with
+    /// the reason.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn quarantined(&self) -> Result<Vec<Record>, StoreError> {
+    pub async fn quarantined(&self) -> Result<Vec<Quarantined>, StoreError> {
         let reads = Reads {
             all_quarantined: true,
             ..Reads::default()

@@ -1,6 +1,6 @@
 //! What a reader sees under a key.
 
-use crate::store::{Held, Page, Source, Stored, Write, WriteId, WriteState};
+use crate::store::{Held, Page, Quarantined, Source, Stored, Write, WriteId, WriteState};
 use bytes::Bytes;
 use gosync_proto::{Content, Key, Reason, Record, Version};
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ pub enum Pending {
         /// The server's sentence for people.
         detail: String,
     },
-    /// The server lost it, and this replica may not write it.
+    /// The server lost it, and does not get it again from here.
     Quarantined,
 }
 
@@ -118,15 +118,15 @@ pub fn rows(page: &Page) -> (Vec<Row>, Vec<Key>) {
 /// [`rows`] of the parts of a page or of a view; the writes in order.
 pub fn rows_of<'a>(
     clean: impl IntoIterator<Item = &'a Stored>,
-    quarantine: impl IntoIterator<Item = &'a Record>,
+    quarantine: impl IntoIterator<Item = &'a Quarantined>,
     writes: impl IntoIterator<Item = &'a Write>,
 ) -> (Vec<Row>, Vec<Key>) {
     let mut held: BTreeMap<&Key, Held<'_>> = BTreeMap::new();
     for s in clean {
         held.entry(&s.record.key).or_default().clean = Some(s);
     }
-    for r in quarantine {
-        held.entry(&r.key).or_default().quarantined = Some(r);
+    for q in quarantine {
+        held.entry(&q.record.key).or_default().quarantined = Some(q);
     }
     for w in writes {
         held.entry(&w.record.key).or_default().writes.push(w);

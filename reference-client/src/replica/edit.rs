@@ -105,7 +105,7 @@ fn record_edits(
         let replaces = clean
             .map(|s| s.record.version)
             .max(newest.get(&key).copied())
-            .max(view.quarantine.get(&key).map(|r| r.version));
+            .max(view.quarantine.get(&key).map(|q| q.record.version));
         let version = clock
             .issue(
                 author.now_ms,
@@ -328,7 +328,7 @@ pub fn restamp(view: &View, author: Author, refused: &[WriteId], server_now_ms: 
         let replaces = clean
             .map(|s| s.record.version)
             .max(before)
-            .max(view.quarantine.get(key).map(|r| r.version));
+            .max(view.quarantine.get(key).map(|q| q.record.version));
         // a clock at its end leaves the write as it is: refused again, and
         // visible as such
         if let Ok(version) = clock.issue(server_now_ms, replaces) {

@@ -185,7 +185,7 @@ impl<'a> Merger<'a> {
             .view
             .quarantine
             .get(&record.key)
-            .is_some_and(|q| record.merge_against(q) != Merge::Loses);
+            .is_some_and(|q| record.merge_against(&q.record) != Merge::Loses);
         if beaten {
             self.changes.remove_quarantine.push(record.key.clone());
             self.merged.outcome.changed.push(record.key.clone());

@@ -21,8 +21,8 @@ pub mod session;
 pub mod upkeep;
 
 use crate::platform::MaybeSend;
-use crate::store::{Changes, Leaf, Meta, Reads, Store, StoreError, View, WriteId};
-use gosync_proto::{Key, Merge, Reason, Record, ReplicaId, mutant};
+use crate::store::{Changes, Leaf, Meta, Quarantined, Reads, Store, StoreError, View, WriteId};
+use gosync_proto::{Key, Merge, Reason, ReplicaId, mutant};
 
 /// What became of a write.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,13 +55,13 @@ pub struct Settled {
 
 /// Puts a record into quarantine. Of two under one key the greater stays
 /// (HIST-046): the lesser one lost against it already.
-fn set_aside(view: &View, changes: &mut Changes, record: &Record) {
+fn set_aside(view: &View, changes: &mut Changes, comes: Quarantined) {
     let greater = view
         .quarantine
-        .get(&record.key)
-        .is_some_and(|q| record.merge_against(q) == Merge::Loses);
+        .get(&comes.record.key)
+        .is_some_and(|q| comes.record.merge_against(&q.record) == Merge::Loses);
     if !greater || mutant!(QuarantineOverwritten) {
-        changes.put_quarantine.push(record.clone());
+        changes.put_quarantine.push(comes);
     }
 }
 
@@ -137,7 +137,7 @@ where
 mod tests {
     use super::*;
     use crate::store::Held;
-    use gosync_proto::{Content, Time, Version};
+    use gosync_proto::{Content, Record, Time, Version};
 
     fn record(time: u64) -> Record {
         Record {
@@ -155,17 +155,18 @@ mod tests {
     fn of_two_records_in_quarantine_the_greater_stays() {
         for (there, comes, stays) in [(5, 9, 9), (9, 5, 9)] {
             let mut view = View::default();
-            view.quarantine.insert(record(there).key, record(there));
+            let aside = |time| Quarantined::unwritable(record(time));
+            view.quarantine.insert(record(there).key, aside(there));
             let mut changes = Changes::default();
-            set_aside(&view, &mut changes, &record(comes));
+            set_aside(&view, &mut changes, aside(comes));
             let put = changes.put_quarantine.pop();
-            assert_eq!(put.unwrap_or(record(there)), record(stays));
+            assert_eq!(put.unwrap_or(aside(there)), aside(stays));
         }
     }
 
     #[test]
     fn what_is_in_quarantine_is_seen_only_where_nothing_else_stands() {
-        let (older, newer) = (record(5), record(9));
+        let (older, newer) = (record(5), Quarantined::unwritable(record(9)));
         let clean = crate::store::Stored::new(
             older.clone(),
             gosync_proto::history::Point {
@@ -178,7 +179,7 @@ mod tests {
             quarantined: Some(&newer),
             ..Held::default()
         };
-        assert_eq!(held.visible().map(|(r, _)| r), Some(&newer));
+        assert_eq!(held.visible().map(|(r, _)| r), Some(&newer.record));
         held.clean = Some(&clean);
         assert_eq!(held.visible().map(|(r, _)| r), Some(&older));
     }

@@ -4,7 +4,9 @@ use super::edit::{Author, restamp};
 use super::merge::Merger;
 use super::parcel::{Item, Parcel, Run, Wanted};
 use super::{Fate, Outcome, Settled, fenced, set_aside, torn};
-use crate::store::{Changes, Meta, Reads, Store, StoreError, View, Write, WriteId, WriteState};
+use crate::store::{
+    Changes, Meta, Quarantined, Reads, Store, StoreError, View, Write, WriteId, WriteState,
+};
 use futures::join;
 use gosync_proto::history::{Cursor, Point, Position};
 use gosync_proto::reason::Action;
@@ -280,7 +282,12 @@ fn refuse(
                 && !mutant!(RefusedOfferKept);
             if same {
                 changes.remove.push(key.clone());
-                set_aside(view, changes, &item.record);
+                let aside = Quarantined {
+                    record: item.record.clone(),
+                    reason,
+                    detail,
+                };
+                set_aside(view, changes, aside);
                 outcome.leaves.push((key.clone(), None));
             }
         }
@@ -406,7 +413,7 @@ mod tests {
             content: gosync_proto::Content::Tombstone,
         };
         let put = Changes {
-            put_quarantine: vec![aside],
+            put_quarantine: vec![Quarantined::unwritable(aside)],
             ..Changes::default()
         };
         block_on(store.transact(Reads::meta(), move |_| (put, ()))).unwrap();
@@ -416,6 +423,49 @@ mod tests {
         assert_eq!(aftermath.restamped, 1);
         let writes = block_on(store.writes(None, 10)).unwrap();
         assert_eq!(writes[0].record.version.time, Time(time.0 + 1));
+    }
+
+    /// Its application has to be able to tell why (CLIENT-048).
+    #[test]
+    fn an_offer_that_is_refused_goes_into_quarantine_with_the_reason() {
+        let store = crate::store::MemoryStore::new();
+        let record = Record {
+            key: Key::new(&b"lost"[..]).unwrap(),
+            version: gosync_proto::Version {
+                time: Time(5),
+                replica: ReplicaId(9),
+            },
+            content: gosync_proto::Content::Tombstone,
+        };
+        let origin = Cursor::origin(gosync_proto::history::Epoch(1));
+        let put = Changes {
+            meta: Some(Meta {
+                active: ME.0,
+                ..Meta::default()
+            }),
+            put: vec![crate::store::Stored::new(record.clone(), origin.point, 0)],
+            put_offers: vec![record.key.clone()],
+            ..Changes::default()
+        };
+        block_on(store.transact(Reads::meta(), move |_| (put, ()))).unwrap();
+        let parcel = block_on(take(&store, ME, everything(), None)).unwrap();
+        let mut answer = refused(1, Reason::QuotaExceeded, Time(0));
+        if let Ruling::Refused { detail, .. } = &mut answer.rulings[0] {
+            *detail = "full".into();
+        }
+        block_on(settle(&store, AUTHOR, parcel, answer, None)).unwrap();
+        let all = Reads {
+            all_quarantined: true,
+            ..Reads::default()
+        };
+        let aside = |view: &View| view.quarantine.values().cloned().collect::<Vec<_>>();
+        let look = move |view: &View| (Changes::default(), aside(view));
+        let told = Quarantined {
+            record,
+            reason: Some(Reason::QuotaExceeded),
+            detail: "full".into(),
+        };
+        assert_eq!(block_on(store.transact(all, look)).unwrap(), [told]);
     }
 
     #[test]

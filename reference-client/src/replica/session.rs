@@ -5,7 +5,7 @@
 use super::{Fate, Outcome, Settled, fenced, set_aside, torn};
 use crate::documents::is_existence;
 use crate::store::{
-    Changes, Confirmed, Meta, Reads, Store, StoreError, Stored, View, Write, WriteId,
+    Changes, Confirmed, Meta, Quarantined, Reads, Store, StoreError, Stored, View, Write, WriteId,
 };
 use gosync_proto::history::{Ancestry, Cursor, HistoryStatus, Lineage, Missing, missing_record};
 use gosync_proto::{Digest, Key, RangeSet, ReplicaId, Time, Version, mutant};
@@ -264,7 +264,11 @@ fn offer(
         changes.remove.push(key.clone());
         changes.remove_offers.push(key.clone());
         if !mutant!(QuarantineDropped) {
-            set_aside(view, changes, &stored.record);
+            set_aside(
+                view,
+                changes,
+                Quarantined::unwritable(stored.record.clone()),
+            );
         }
         concluded.quarantined += 1;
         concluded.outcome.leaves.push((key.clone(), None));

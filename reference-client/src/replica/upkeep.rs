@@ -2,7 +2,7 @@
 //! of the exchange of records.
 
 use super::{Outcome, fenced, set_aside};
-use crate::store::{Changes, HeldRange, Leaf, Meta, Reads, Store, StoreError, View};
+use crate::store::{Changes, HeldRange, Leaf, Meta, Quarantined, Reads, Store, StoreError, View};
 use gosync_proto::history::{Ancestry, HistoryStatus, Lineage};
 use gosync_proto::limits::Limits;
 use gosync_proto::{Key, KeyRange, RangeSet, Record, ReplicaId, SpaceId, Time, mutant};
@@ -140,7 +140,10 @@ pub async fn activate<S: Store>(store: &S, me: ReplicaId) -> Result<Loaded, Stor
             all_quarantined: true,
             ..Reads::default()
         };
-        let aside = |view: &View| view.quarantine.values().cloned().collect();
+        let aside = |view: &View| {
+            let records = view.quarantine.values().map(|q| q.record.clone());
+            records.collect()
+        };
         let look = move |view: &View| (Changes::default(), aside(view));
         count_also(&mut leaves, store.transact(reads, look).await?);
     }
@@ -232,7 +235,8 @@ pub async fn follow_horizon<S: Store>(
                 changes.remove_offers.push(key.clone());
                 outcome.leaves.push((key.clone(), None));
                 if !known {
-                    set_aside(view, &mut changes, &s.record);
+                    let aside = Quarantined::unwritable(s.record.clone());
+                    set_aside(view, &mut changes, aside);
                 }
             }
         }

@@ -3,8 +3,8 @@
 //! opening wrote, the next one sees.
 
 use super::{
-    Changes, Confirmed, HeldRange, MemoryStore, Meta, Page, Reads, SnapshotProgress, Store, Stored,
-    View, Write, WriteId, WriteState,
+    Changes, Confirmed, HeldRange, MemoryStore, Meta, Page, Quarantined, Reads, SnapshotProgress,
+    Store, Stored, View, Write, WriteId, WriteState,
 };
 use gosync_proto::history::{Cursor, Epoch, Point};
 use gosync_proto::limits::Limits;
@@ -57,6 +57,14 @@ fn point(sequence: u64) -> Point {
 
 fn stored(k: &str, time: u64, value: Option<&str>) -> Stored {
     Stored::new(record(k, time, value), point(time), time % 3)
+}
+
+fn quarantined(record: Record) -> Quarantined {
+    Quarantined {
+        record,
+        reason: Some(Reason::QuotaExceeded),
+        detail: "voll, schön".into(),
+    }
 }
 
 fn write(id: u64, k: &str, value: Option<&str>) -> Write {
@@ -141,7 +149,7 @@ fn some_of_all() -> Changes {
             },
         ],
         put_offers: vec![key("a"), key("b")],
-        put_quarantine: vec![record("q", 3, Some("kept"))],
+        put_quarantine: vec![quarantined(record("q", 3, Some("kept")))],
         ..Changes::default()
     }
 }
@@ -197,7 +205,10 @@ async fn removals_come_before_puts<S: Store>(s: &S) {
         remove_offers: vec![key("a"), key("b"), key("never")],
         put_offers: vec![key("b"), key("b")],
         remove_quarantine: vec![key("q"), key("never")],
-        put_quarantine: vec![record("q", 4, None)],
+        put_quarantine: vec![Quarantined {
+            reason: None,
+            ..quarantined(record("q", 4, None))
+        }],
         meta: None,
     };
     apply(s, replaced.clone()).await;
@@ -237,7 +248,7 @@ async fn pages_cover_a_range_in_byte_order<S: Store>(s: &S) {
                 write(1, "aaa", Some("y")),
                 write(2, "zz", None),
             ],
-            put_quarantine: vec![record("a\0b", 1, Some("q"))],
+            put_quarantine: vec![quarantined(record("a\0b", 1, Some("q")))],
             ..Changes::default()
         },
     )
@@ -383,7 +394,7 @@ async fn extreme_values_survive<S: Store>(s: &S) {
         Changes {
             put: put.clone(),
             put_writes: vec![write.clone()],
-            put_quarantine: vec![longest.clone(), shortest],
+            put_quarantine: vec![quarantined(longest.clone()), quarantined(shortest)],
             put_offers: vec![longest.key.clone()],
             ..Changes::default()
         },
@@ -515,7 +526,10 @@ impl Dice {
             remove_offers: self.some(3, Dice::key),
             put_offers: self.some(3, Dice::key),
             remove_quarantine: self.some(3, Dice::key),
-            put_quarantine: by_key(self.some(3, Dice::record)),
+            put_quarantine: by_key(self.some(3, Dice::record))
+                .into_iter()
+                .map(quarantined)
+                .collect(),
         }
     }
 }

@@ -2,10 +2,11 @@
 //! survive their process.
 
 use super::{
-    Changes, Counts, Leaf, Meta, Page, Reads, Store, StoreError, Stored, View, Write, WriteId,
+    Changes, Counts, Leaf, Meta, Page, Quarantined, Reads, Store, StoreError, Stored, View, Write,
+    WriteId,
 };
 use crate::platform::MaybeSend;
-use gosync_proto::{Content, Key, KeyRange, Record};
+use gosync_proto::{Content, Key, KeyRange};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +25,7 @@ struct Data {
     writes: BTreeMap<WriteId, Write>,
     by_key: BTreeSet<(Key, WriteId)>,
     offers: BTreeSet<Key>,
-    quarantine: BTreeMap<Key, Record>,
+    quarantine: BTreeMap<Key, Quarantined>,
 }
 
 impl MemoryStore {
@@ -87,8 +88,8 @@ impl Data {
         let quarantine = self
             .quarantine
             .range::<[u8], _>(bounds)
-            .map(|(_, r)| r.clone())
-            .filter(|r| covered(&r.key))
+            .map(|(_, q)| q.clone())
+            .filter(|q| covered(&q.record.key))
             .collect();
         Page {
             clean,
@@ -107,8 +108,8 @@ impl Data {
             if let Some(s) = self.clean.get(key) {
                 view.clean.insert(key.clone(), s.clone());
             }
-            if let Some(r) = self.quarantine.get(key) {
-                view.quarantine.insert(key.clone(), r.clone());
+            if let Some(q) = self.quarantine.get(key) {
+                view.quarantine.insert(key.clone(), q.clone());
             }
             if self.offers.contains(key) {
                 view.offers.insert(key.clone());
@@ -126,8 +127,11 @@ impl Data {
                 .extend(page.clean.into_iter().map(|s| (s.record.key.clone(), s)));
             view.writes
                 .extend(page.writes.into_iter().map(|w| (w.id, w)));
-            view.quarantine
-                .extend(page.quarantine.into_iter().map(|r| (r.key.clone(), r)));
+            view.quarantine.extend(
+                page.quarantine
+                    .into_iter()
+                    .map(|q| (q.record.key.clone(), q)),
+            );
             view.offers
                 .extend(self.offers.range::<[u8], _>(range.bounds()).cloned());
         }
@@ -176,8 +180,8 @@ impl Data {
         for key in changes.remove_quarantine {
             self.quarantine.remove(&key);
         }
-        for r in changes.put_quarantine {
-            self.quarantine.insert(r.key.clone(), r);
+        for q in changes.put_quarantine {
+            self.quarantine.insert(q.record.key.clone(), q);
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// The version of what a store keeps, tables and meta row alike. A store with
 /// a newer one is refused; an older one is migrated when it is opened.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// How far a replica has followed the server, and its clock.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -345,9 +345,9 @@ mod tests {
 
     #[test]
     fn a_newer_schema_is_refused_whatever_else_the_row_holds() {
-        let e = Meta::decode("s", br#"{"schema": 2, "news": []}"#).unwrap_err();
+        let e = Meta::decode("s", br#"{"schema": 3, "news": []}"#).unwrap_err();
         assert!(
-            matches!(e, StoreError::NewerSchema { found: 2, .. }),
+            matches!(e, StoreError::NewerSchema { found: 3, .. }),
             "{e:?}"
         );
     }

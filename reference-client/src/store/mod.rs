@@ -9,7 +9,7 @@
 //!   they were made: an overlay that reads see and fingerprints do not;
 //! - **offers**: keys of clean records that the server lost and gets again;
 //! - **quarantined** records: lost by the server, which this replica may not
-//!   write;
+//!   write or the server refused, each with the reason;
 //! - one [`Meta`] row: clock, cursors, horizon, lineage.
 //!
 //! Every method sees one consistent state; [`Store::transact`] is atomic and
@@ -146,6 +146,30 @@ impl Write {
     }
 }
 
+/// A clean record that the server does not have and will not get from here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Quarantined {
+    /// What the server lost.
+    pub record: Record,
+    /// Why it does not get it again; `None` for a reason that this version
+    /// does not know.
+    pub reason: Option<Reason>,
+    /// A sentence for people.
+    pub detail: String,
+}
+
+impl Quarantined {
+    /// A record under a key that this replica may not write.
+    pub fn unwritable(record: Record) -> Quarantined {
+        Quarantined {
+            record,
+            reason: Some(Reason::NoAccess),
+            detail: "the server lost this record, and the token does not allow to write it again"
+                .into(),
+        }
+    }
+}
+
 /// What a transaction wants to see.
 #[derive(Clone, Debug, Default)]
 pub struct Reads {
@@ -190,7 +214,7 @@ pub struct View {
     /// Keys to be offered.
     pub offers: BTreeSet<Key>,
     /// Quarantined records.
-    pub quarantine: BTreeMap<Key, Record>,
+    pub quarantine: BTreeMap<Key, Quarantined>,
 }
 
 /// What a transaction writes. Removals happen before puts.
@@ -213,7 +237,7 @@ pub struct Changes {
     /// Quarantined records to remove.
     pub remove_quarantine: Vec<Key>,
     /// Quarantined records to insert or replace.
-    pub put_quarantine: Vec<Record>,
+    pub put_quarantine: Vec<Quarantined>,
 }
 
 impl Changes {
@@ -255,7 +279,7 @@ pub struct Page {
     /// Writes under the keys that the page covers, in order of writing.
     pub writes: Vec<Write>,
     /// Quarantined records under the keys that the page covers.
-    pub quarantine: Vec<Record>,
+    pub quarantine: Vec<Quarantined>,
     /// The last key that the page covers; `None` when it reaches the end of
     /// the range.
     pub next: Option<Key>,
@@ -270,7 +294,7 @@ pub struct Counts {
     pub rejected: u64,
     /// Records to be offered again.
     pub offers: u64,
-    /// Records that the server lost and that may not be written.
+    /// Records that the server lost and does not get again.
     pub quarantined: u64,
 }
 
@@ -394,7 +418,7 @@ pub struct Held<'a> {
     /// Its writes, in order.
     pub writes: Vec<&'a Write>,
     /// The quarantined record.
-    pub quarantined: Option<&'a Record>,
+    pub quarantined: Option<&'a Quarantined>,
 }
 
 /// Where a record stands.
@@ -404,7 +428,7 @@ pub enum Source<'a> {
     Clean,
     /// It is a write that the server has not taken.
     Write(&'a Write),
-    /// The server lost it, and this replica may not write it.
+    /// The server lost it, and does not get it again.
     Quarantine,
 }
 
@@ -419,7 +443,7 @@ impl<'a> Held<'a> {
             .into_iter()
             .chain(writes)
             .max_by_key(|(r, _)| r.version)
-            .or(self.quarantined.map(|r| (r, Source::Quarantine)))
+            .or(self.quarantined.map(|q| (&q.record, Source::Quarantine)))
     }
 }
 

@@ -7,7 +7,7 @@
 //! from there to the next page's key. The first page lies at the lowest key that
 //! a record can have, so that no record lies below all pages.
 
-use crate::store::{Stored, Write, WriteId, WriteState};
+use crate::store::{Quarantined, Stored, Write, WriteId, WriteState};
 use bytes::Bytes;
 use gosync_proto::history::{Epoch, Point};
 use gosync_proto::version::ReplicaId;
@@ -128,8 +128,7 @@ fn decode_record(bytes: &Bytes, at: usize) -> Option<(Stored, usize)> {
     Some((stored, end))
 }
 
-/// A write, or a quarantined record, as bytes of their own: a record with the
-/// fields of a write before it.
+/// A write as bytes of its own: a record with the fields of a write before it.
 pub fn encode_write(w: &Write) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER + 32 + w.record.size());
     let (state, reason, detail) = match &w.state {
@@ -141,12 +140,23 @@ pub fn encode_write(w: &Write) -> Vec<u8> {
     out.push(state | u8::from(w.in_doubt) << 1 | u8::from(w.batch.is_some()) << 2);
     out.extend(w.id.0.to_be_bytes());
     out.extend(w.batch.map_or(0, |b| b.0).to_be_bytes());
-    for text in [reason, detail] {
-        out.extend((text.len() as u32).to_be_bytes());
-        out.extend(text.as_bytes());
-    }
+    encode_text(reason, &mut out);
+    encode_text(detail, &mut out);
     out.extend(encode_plain(&w.record));
     out
+}
+
+fn encode_text(text: &str, out: &mut Vec<u8>) {
+    out.extend((text.len() as u32).to_be_bytes());
+    out.extend(text.as_bytes());
+}
+
+/// The text at `at`, which moves behind it.
+fn decode_text(bytes: &[u8], at: &mut usize) -> Option<String> {
+    let len = u32::from_be_bytes(bytes.get(*at..*at + 4)?.try_into().ok()?) as usize;
+    let found = bytes.get(*at + 4..)?.get(..len)?;
+    *at += 4 + len;
+    std::str::from_utf8(found).ok().map(str::to_owned)
 }
 
 /// The inverse of [`encode_write`]; `None` for anything else.
@@ -154,13 +164,7 @@ pub fn decode_write(bytes: &[u8]) -> Option<Write> {
     let flags = *bytes.first()?;
     let number = |at: usize| Some(u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
     let mut at = 17;
-    let mut text = || {
-        let len = u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize;
-        let found = bytes.get(at + 4..)?.get(..len)?;
-        at += 4 + len;
-        std::str::from_utf8(found).ok().map(str::to_owned)
-    };
-    let (reason, detail) = (text()?, text()?);
+    let (reason, detail) = (decode_text(bytes, &mut at)?, decode_text(bytes, &mut at)?);
     Some(Write {
         id: WriteId(number(1)?),
         record: decode_plain(bytes.get(at..)?)?,
@@ -179,8 +183,32 @@ pub fn decode_write(bytes: &[u8]) -> Option<Write> {
     })
 }
 
+/// A quarantined record: a record with its reason behind it.
+pub fn encode_quarantined(q: &Quarantined) -> Vec<u8> {
+    let mut out = encode_plain(&q.record);
+    encode_text(q.reason.map_or("", Reason::as_str), &mut out);
+    encode_text(&q.detail, &mut out);
+    out
+}
+
+/// The inverse of [`encode_quarantined`]; `None` for anything else. In schema 1
+/// a record stood alone.
+pub fn decode_quarantined(bytes: &[u8]) -> Option<Quarantined> {
+    let (stored, mut at) = decode_record(&Bytes::copy_from_slice(bytes), 0)?;
+    let record = stored.intact().then_some(stored.record)?;
+    let (reason, detail) = match at == bytes.len() {
+        true => (String::new(), String::new()),
+        false => (decode_text(bytes, &mut at)?, decode_text(bytes, &mut at)?),
+    };
+    (at == bytes.len()).then_some(Quarantined {
+        record,
+        reason: Reason::from_name(&reason),
+        detail,
+    })
+}
+
 /// A record alone.
-pub fn encode_plain(r: &Record) -> Vec<u8> {
+fn encode_plain(r: &Record) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER + r.size());
     let origin = Point {
         epoch: Epoch(0),
@@ -192,7 +220,7 @@ pub fn encode_plain(r: &Record) -> Vec<u8> {
 
 /// The inverse of [`encode_plain`]; `None` for anything else, damaged content
 /// included.
-pub fn decode_plain(bytes: &[u8]) -> Option<Record> {
+fn decode_plain(bytes: &[u8]) -> Option<Record> {
     let bytes = Bytes::copy_from_slice(bytes);
     let (stored, end) = decode_record(&bytes, 0)?;
     (end == bytes.len() && stored.intact()).then_some(stored.record)
@@ -271,7 +299,7 @@ mod tests {
         fn no_bytes_make_a_page_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             Page::decode(&bytes);
             decode_write(&bytes);
-            decode_plain(&bytes);
+            decode_quarantined(&bytes);
         }
 
         #[test]
@@ -294,6 +322,31 @@ mod tests {
             let write = Write { id: WriteId(id), record: s.record, batch: batch.map(WriteId), state, in_doubt };
             prop_assert_eq!(decode_write(&encode_write(&write)), Some(write));
         }
+    }
+
+    #[test]
+    fn a_quarantined_record_survives_its_encoding_and_schema_1_had_no_reason() {
+        let told = Quarantined {
+            record: stored(b"k".to_vec(), None, 3).record,
+            reason: Some(Reason::QuotaExceeded),
+            detail: "voll, schön".into(),
+        };
+        assert_eq!(
+            decode_quarantined(&encode_quarantined(&told)),
+            Some(told.clone())
+        );
+        let silent = Quarantined {
+            reason: None,
+            detail: String::new(),
+            ..told.clone()
+        };
+        assert_eq!(
+            decode_quarantined(&encode_plain(&told.record)),
+            Some(silent)
+        );
+        let mut torn = encode_quarantined(&told);
+        torn.pop();
+        assert_eq!(decode_quarantined(&torn), None);
     }
 
     #[test]

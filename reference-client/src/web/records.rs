@@ -3,10 +3,11 @@
 
 use super::api::{Replica, durable, promise};
 use super::errors::Failure;
+use super::news::reason_name;
 use crate::client::{Pending, Row};
 use crate::replica::edit::Edit;
-use crate::store::Store;
-use gosync_proto::{Content, Key, KeyRange, Record};
+use crate::store::{Quarantined, Store};
+use gosync_proto::{Content, Key, KeyRange};
 use js_sys::{Array, BigInt, Object, Promise, Reflect, Uint8Array};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
@@ -95,7 +96,8 @@ fn record(row: &Row) -> Result<JsValue, Failure> {
     ])
 }
 
-fn aside(record: &Record) -> Result<JsValue, Failure> {
+fn aside(quarantined: &Quarantined) -> Result<JsValue, Failure> {
+    let record = &quarantined.record;
     let value = match &record.content {
         Content::Put(value) => bytes(value),
         Content::Tombstone => JsValue::NULL,
@@ -105,6 +107,8 @@ fn aside(record: &Record) -> Result<JsValue, Failure> {
         ("value", value),
         ("time", BigInt::from(record.version.time.0).into()),
         ("writer", BigInt::from(record.version.replica.0).into()),
+        ("reason", reason_name(quarantined.reason).into()),
+        ("detail", quarantined.detail.as_str().into()),
     ])
 }
 

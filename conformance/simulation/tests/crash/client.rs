@@ -4,7 +4,7 @@
 use super::Subject;
 use futures::executor::block_on;
 use gosync_client::store::{
-    Changes, Reads, SqliteStore, Store, StoreError, Stored, Write, WriteId, WriteState,
+    Changes, Quarantined, Reads, SqliteStore, Store, StoreError, Stored, Write, WriteId, WriteState,
 };
 use gosync_proto::history::{Epoch, Point};
 use gosync_proto::{Content, Key, KeyRange, Record, ReplicaId, Time, Version};
@@ -65,7 +65,7 @@ fn changes(step: usize) -> Changes {
         2 => Changes {
             remove: vec![key(0)],
             put_offers: vec![key(1), key(2)],
-            put_quarantine: vec![record(step, 0)],
+            put_quarantine: vec![Quarantined::unwritable(record(step, 0))],
             ..Changes::default()
         },
         _ => Changes {

@@ -7,15 +7,15 @@
 //! | `clean` | lowest key | a page of clean records (see [`super::pages`]) |
 //! | `writes` | write id | `{k: record key, b: the write, r: 1 where rejected}`, indexes `k` and `r` |
 //! | `offers` | record key | 1 |
-//! | `quarantine` | record key | a record |
+//! | `quarantine` | record key | a record, and why it is there |
 
 mod idb;
 
 use super::{
-    Changes, Counts, Leaf, Meta, Page, Reads, SCHEMA_VERSION, Store, StoreError, Stored, View,
-    Write, WriteId, pages,
+    Changes, Counts, Leaf, Meta, Page, Quarantined, Reads, SCHEMA_VERSION, Store, StoreError,
+    Stored, View, Write, WriteId, pages,
 };
-use gosync_proto::{Key, KeyRange, RangeSet, Record};
+use gosync_proto::{Key, KeyRange, RangeSet};
 use idb::{Database, IdbError, Schema, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
 use wasm_bindgen::{JsCast, JsValue};
@@ -46,6 +46,8 @@ static SCHEMA: Schema = Schema {
     upgrade,
 };
 
+// schema 2 added the reason behind each quarantined record, which reads as none
+// where it is missing
 fn upgrade(db: &IdbDatabase, old_version: u32) -> Result<(), JsValue> {
     if old_version < 1 {
         for name in [META, CLEAN, OFFERS, QUARANTINE] {
@@ -195,7 +197,7 @@ impl Store for IndexedDbStore {
             }
             page.writes.sort_by_key(|w| w.id);
             for row in tx.store(QUARANTINE)?.values(&keys, u32::MAX).await? {
-                page.quarantine.extend(record_of(&row));
+                page.quarantine.extend(quarantined_of(&row));
             }
             Ok(page)
         })
@@ -327,8 +329,8 @@ async fn load(
         }
         if any_quarantined {
             for row in quarantine.values(span, u32::MAX).await? {
-                if let Some(r) = record_of(&row).filter(|r| wanted(&r.key)) {
-                    view.quarantine.insert(r.key.clone(), r);
+                if let Some(q) = quarantined_of(&row).filter(|q| wanted(&q.record.key)) {
+                    view.quarantine.insert(q.record.key.clone(), q);
                 }
             }
         }
@@ -352,7 +354,7 @@ async fn load(
     if reads.all_quarantined && any_quarantined {
         for row in quarantine.values(&JsValue::UNDEFINED, u32::MAX).await? {
             view.quarantine
-                .extend(record_of(&row).map(|r| (r.key.clone(), r)));
+                .extend(quarantined_of(&row).map(|q| (q.record.key.clone(), q)));
         }
     }
     Ok((view, meta))
@@ -403,9 +405,9 @@ async fn store(tx: &Transaction, clean: &mut CleanPages, changes: Changes) -> Re
     for key in changes.remove_quarantine {
         quarantine.delete(&idb::bytes(key.as_bytes()))?;
     }
-    for r in &changes.put_quarantine {
-        let row = idb::bytes(&pages::encode_plain(r));
-        quarantine.put(&idb::bytes(r.key.as_bytes()), &row)?;
+    for q in &changes.put_quarantine {
+        let row = idb::bytes(&pages::encode_quarantined(q));
+        quarantine.put(&idb::bytes(q.record.key.as_bytes()), &row)?;
     }
     Ok(())
 }
@@ -647,8 +649,8 @@ fn write_of(row: &JsValue) -> Option<Write> {
     pages::decode_write(&idb::to_vec(&bytes)?)
 }
 
-fn record_of(row: &JsValue) -> Option<Record> {
-    pages::decode_plain(&idb::to_vec(row)?)
+fn quarantined_of(row: &JsValue) -> Option<Quarantined> {
+    pages::decode_quarantined(&idb::to_vec(row)?)
 }
 
 fn key_of(key: &JsValue) -> Option<Key> {

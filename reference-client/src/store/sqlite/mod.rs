@@ -92,6 +92,10 @@ fn prepare(c: &mut Connection, name: &str) -> Result<(), StoreError> {
             params![Meta::default().encode()],
         )
         .map_err(|e| at(name, e))?;
+    } else if found < 2 {
+        tx.execute_batch(SCHEMA_2).map_err(|e| at(name, e))?;
+    }
+    if found < SCHEMA_VERSION {
         tx.pragma_update(None, "user_version", SCHEMA_VERSION)
             .map_err(|e| at(name, e))?;
     }
@@ -338,7 +342,7 @@ impl Store for SqliteStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Stored;
+    use crate::store::{Quarantined, Stored};
     use gosync_proto::history::{Epoch, Point};
     use gosync_proto::{Content, Record};
 
@@ -365,6 +369,46 @@ mod tests {
             matches!(error, StoreError::NewerSchema { found, .. } if found == SCHEMA_VERSION + 1),
             "{error}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_store_of_schema_1_keeps_its_quarantine_and_takes_reasons_from_now_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("older.db");
+        drop(SqliteStore::open(&path).unwrap());
+        let c = Connection::open(&path).unwrap();
+        c.execute_batch(
+            "ALTER TABLE quarantine DROP COLUMN reason;
+             ALTER TABLE quarantine DROP COLUMN detail;
+             INSERT INTO quarantine VALUES (x'6b', 5, 6, 1, x'');
+             PRAGMA user_version = 1;",
+        )
+        .unwrap();
+        drop(c);
+        let record = Record {
+            key: Key::new(&b"k"[..]).unwrap(),
+            version: version(5, 6),
+            content: Content::Tombstone,
+        };
+        let old = Quarantined {
+            record: record.clone(),
+            reason: None,
+            detail: String::new(),
+        };
+        let new = Quarantined::unwritable(record);
+        for (found, put) in [(old, new.clone()), (new.clone(), new)] {
+            let store = SqliteStore::open(&path).unwrap();
+            let page = store.page(&KeyRange::all(), None, 9).await.unwrap();
+            assert_eq!(page.quarantine, [found]);
+            let put = Changes {
+                put_quarantine: vec![put],
+                ..Changes::default()
+            };
+            store
+                .transact(Reads::meta(), move |_| (put, ()))
+                .await
+                .unwrap();
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Tables, rows and statements of the native store. Knows no threads and no
 //! transactions: every function works on the connection it is given.
 
-use super::super::{Changes, Meta, Reads, StoreError, Stored, View, Write, WriteId, WriteState};
+use super::super::{
+    Changes, Meta, Quarantined, Reads, StoreError, Stored, View, Write, WriteId, WriteState,
+};
 use gosync_proto::history::{Epoch, Point};
 use gosync_proto::{Content, Key, KeyRange, Reason, Record, ReplicaId, Time, Version};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -39,14 +41,22 @@ CREATE TABLE writes (
 CREATE INDEX writes_by_key ON writes (key);
 -- keys of clean records that the server lost
 CREATE TABLE offers (key BLOB PRIMARY KEY) WITHOUT ROWID;
--- lost by the server and not writable here
+-- lost by the server, which does not get it again
 CREATE TABLE quarantine (
   key BLOB PRIMARY KEY,
   time INTEGER NOT NULL,
   replica INTEGER NOT NULL,
   tombstone INTEGER NOT NULL,
-  value BLOB NOT NULL
+  value BLOB NOT NULL,
+  reason INTEGER,
+  detail TEXT
 ) WITHOUT ROWID;
+";
+
+/// From schema 1 to 2: why a record is in quarantine.
+pub(super) const SCHEMA_2: &str = "
+ALTER TABLE quarantine ADD COLUMN reason INTEGER;
+ALTER TABLE quarantine ADD COLUMN detail TEXT;
 ";
 
 /// What may be added to a store of any version without changing what it means.
@@ -59,7 +69,7 @@ CREATE INDEX IF NOT EXISTS writes_rejected ON writes (id) WHERE rejected IS NOT 
 pub(super) const CLEAN: &str = "key, time, replica, tombstone, value, digest, epoch, sequence, era";
 pub(super) const WRITE: &str =
     "id, key, time, replica, tombstone, value, batch, rejected, detail, in_doubt";
-pub(super) const QUARANTINED: &str = "key, time, replica, tombstone, value";
+pub(super) const QUARANTINED: &str = "key, time, replica, tombstone, value, reason, detail";
 
 pub(super) fn version(time: i64, replica: i64) -> Version {
     Version {
@@ -150,6 +160,17 @@ pub(super) fn write(row: &Row<'_>) -> rusqlite::Result<Option<Write>> {
     }))
 }
 
+fn quarantined(row: &Row<'_>) -> rusqlite::Result<Option<Quarantined>> {
+    let Some(record) = record(row, 0)? else {
+        return Ok(None);
+    };
+    Ok(Some(Quarantined {
+        record,
+        reason: row.get::<_, Option<i32>>(5)?.and_then(Reason::from_wire),
+        detail: row.get::<_, Option<String>>(6)?.unwrap_or_default(),
+    }))
+}
+
 pub(super) fn read_meta(c: &Connection) -> Result<Meta, StoreError> {
     let bytes: Option<Vec<u8>> = c
         .prepare_cached("SELECT row FROM meta WHERE id = 1")?
@@ -209,9 +230,9 @@ pub(super) fn quarantined_in(
     c: &Connection,
     lower: &[u8],
     end: Option<&[u8]>,
-) -> Result<Vec<Record>, StoreError> {
+) -> Result<Vec<Quarantined>, StoreError> {
     let sql = format!("SELECT {QUARANTINED} FROM quarantine WHERE {{range}} ORDER BY key");
-    in_range(c, &sql, lower, end, |r| record(r, 0), usize::MAX)
+    in_range(c, &sql, lower, end, quarantined, usize::MAX)
 }
 
 pub(super) fn clean_in(
@@ -241,7 +262,7 @@ pub(super) fn read_view(c: &Connection, reads: &Reads) -> Result<View, StoreErro
         view.writes.extend(writes.into_iter().map(|w| (w.id, w)));
         let quarantine = quarantined_in(c, start, end)?;
         view.quarantine
-            .extend(quarantine.into_iter().map(|r| (r.key.clone(), r)));
+            .extend(quarantine.into_iter().map(|q| (q.record.key.clone(), q)));
         let sql = "SELECT key FROM offers WHERE {range} ORDER BY key";
         view.offers
             .extend(in_range(c, sql, start, end, |r| key(r, 0), usize::MAX)?);
@@ -258,7 +279,7 @@ pub(super) fn read_view(c: &Connection, reads: &Reads) -> Result<View, StoreErro
     }
     if reads.all_quarantined {
         let all = quarantined_in(c, &[], None)?;
-        view.quarantine = all.into_iter().map(|r| (r.key.clone(), r)).collect();
+        view.quarantine = all.into_iter().map(|q| (q.record.key.clone(), q)).collect();
     }
     Ok(view)
 }
@@ -283,7 +304,7 @@ fn read_keys(c: &Connection, keys: &[Key], view: &mut View) -> Result<(), StoreE
         Ok(())
     })?;
     at_keys(c, "quarantine", QUARANTINED, &keys, |row| {
-        let found = record(row, 0)?.map(|r| (r.key.clone(), r));
+        let found = quarantined(row)?.map(|q| (q.record.key.clone(), q));
         view.quarantine.extend(found);
         Ok(())
     })
@@ -413,13 +434,16 @@ pub(super) fn apply(c: &Connection, changes: &Changes) -> Result<(), StoreError>
     delete(c, "quarantine", &changes.remove_quarantine)?;
     if !changes.put_quarantine.is_empty() {
         let mut statement = c.prepare_cached(&upsert("quarantine", QUARANTINED))?;
-        for r in &changes.put_quarantine {
+        for q in &changes.put_quarantine {
+            let r = &q.record;
             statement.execute(params![
                 r.key.as_bytes(),
                 r.version.time.0 as i64,
                 r.version.replica.0 as i64,
                 r.is_tombstone(),
                 r.content.value(),
+                q.reason.map(|r| r.to_wire() as i32),
+                q.detail,
             ])?;
         }
     }
