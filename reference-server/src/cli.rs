@@ -118,6 +118,9 @@ pub enum DataCommand {
     },
     /// Re-hash every stored record, rebuild the fingerprints, compare
     ///
+    /// Compares the fingerprint over the stored bytes with the one over the kept digests, and with
+    /// what a server answers from its tree. May run beside a server.
+    ///
     /// Exits with 1 when something is damaged. With --repair damaged content is set aside, so that
     /// replicas that still hold it bring it back.
     Verify {

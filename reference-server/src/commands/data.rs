@@ -230,6 +230,13 @@ fn tell(report: &SpaceReport) {
             report.kept.fingerprint.to_hex()
         );
     }
+    if report.answered != report.computed && report.damage.is_empty() {
+        println!(
+            "{space}: a server answers {} records and the fingerprint {}",
+            report.answered.count,
+            report.answered.fingerprint.to_hex()
+        );
+    }
     if state.damaged > 0 {
         println!(
             "{space}: {} records are set aside, waiting for a replica",

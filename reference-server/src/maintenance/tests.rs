@@ -155,3 +155,25 @@ fn verify_names_what_is_damaged_and_repair_sets_it_aside() {
         assert_eq!((report.computed.count, report.state.damaged), (2, 1));
     }
 }
+
+#[test]
+fn a_tree_that_answers_otherwise_than_the_stored_bytes_is_no_sound_one() {
+    for make in [contract::memory, contract::sqlite] {
+        let s = make();
+        let old = record("a", NOW - 10 * DAY, FLAG_TOMBSTONE);
+        push(&s.store, vec![old, record("b", NOW, 0)], NOW);
+        let options = CompactOptions {
+            retention_ms: 0,
+            ..Default::default()
+        };
+        compact(&*s.store, &space(), NOW, options).unwrap();
+        push(&s.store, vec![record("c", NOW, FLAG_TOMBSTONE)], NOW);
+        let report = verify(&*s.store, &space()).unwrap();
+        assert_eq!(report.answered.count, 2);
+        assert_eq!(report.answered, report.computed);
+        assert!(report.sound());
+        let mut other = report;
+        other.answered.count += 1;
+        assert!(!other.sound());
+    }
+}

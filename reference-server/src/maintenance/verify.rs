@@ -1,6 +1,8 @@
 //! Verification: the stored bytes hashed anew, the fingerprint built anew from
-//! them, and both compared with what the store keeps.
+//! them, and both compared with what the store keeps, and with the tree from
+//! which a server answers.
 
+use crate::space::Spaces;
 use crate::store::{Damage, Result, SpaceState, Store};
 use gosync_proto::merkle::{Stream, Summary};
 use gosync_proto::{KeyRange, SpaceId};
@@ -18,6 +20,9 @@ pub struct SpaceReport {
     pub computed: Summary,
     /// The same over the kept digests, those of damaged records left out.
     pub kept: Summary,
+    /// What a server that starts now answers of the whole space: from its
+    /// tree, made of the kept digests, those of damaged records among them.
+    pub answered: Summary,
     /// Content that does not match its digest.
     pub damage: Vec<Damage>,
     /// Records and bytes as they were counted, where the store's totals say
@@ -35,6 +40,7 @@ impl SpaceReport {
             && self.totals.is_none()
             && self.history.is_empty()
             && self.computed == self.kept
+            && self.computed == self.answered
     }
 }
 
@@ -43,10 +49,12 @@ impl SpaceReport {
 /// # Errors
 /// When the store cannot be read.
 pub fn verify(store: &dyn Store, space: &SpaceId) -> Result<SpaceReport> {
-    let mut tx = store.read(space)?;
+    let all = KeyRange::all();
+    // the state that the tree was made from is the one that is verified
+    let (answered, mut tx) =
+        Spaces::new(u64::MAX).with_tree(store, space, |tree, _| tree.summary(&all))?;
     let state = tx.state()?;
     let horizon = state.position.horizon;
-    let all = KeyRange::all();
 
     let mut computed = Stream::new();
     let mut history = Vec::new();
@@ -90,6 +98,7 @@ pub fn verify(store: &dyn Store, space: &SpaceId) -> Result<SpaceReport> {
         space: space.clone(),
         computed: computed.finish(),
         kept: kept.finish(),
+        answered,
         damage,
         totals: (totals != (state.records, state.bytes)).then_some(totals),
         history,

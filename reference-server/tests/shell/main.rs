@@ -4,8 +4,10 @@
 mod access;
 mod browser;
 mod calls;
+mod commands;
 mod hostile;
 mod process;
+mod program;
 mod server;
 mod streams;
 mod tls;
