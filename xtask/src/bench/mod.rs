@@ -20,7 +20,8 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Bench {
-    /// Bytes, round trips and CPU of reconciliation, beside the `negentropy` crate on the same records
+    /// Bytes, round trips and CPU of reconciliation, beside the `negentropy` crate on the same records; `-- --check`
+    /// fails where a goal is missed
     Reconcile(Options),
     /// First pull and first push of 100,000 records between a native client and the server, beside raw SQLite
     Sync(Options),
