@@ -53,6 +53,18 @@ export declare class Database {
     /** The records that the server lost and that this device may not write back, in the order of their keys. */
     quarantined(): Promise<QuarantinedRecord[]>;
     /**
+     * Has a quarantined record offered to the server again, as it was: after the user signed in with more rights, for
+     * instance. From then on it is a pending write; refused again, a rejected one.
+     *
+     * `local` rejects with `not-found` where no record is in quarantine under the key.
+     */
+    offerAgain(key: Uint8Array): Write;
+    /**
+     * Gives a quarantined record up: this device may be the last that has it. Rejects with `not-found` where no record is
+     * in quarantine under the key.
+     */
+    dropQuarantined(key: Uint8Array): Promise<void>;
+    /**
      * Syncs now rather than when the next try is due. Resolves when this device holds what the server holds and every
      * write was answered.
      *

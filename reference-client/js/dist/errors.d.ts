@@ -4,7 +4,7 @@ import type { Reason } from "./reasons.js";
  *
  * - `not-initialised`: `init()` was not awaited before `open()`.
  * - `invalid`: an argument is wrong; the message says which and why, and `reason` which rule of the protocol it breaks.
- * - `not-found`: no pending write has this id any more.
+ * - `not-found`: no pending write has this id any more, or no quarantined record this key.
  * - `closed`: the database was closed.
  * - `offline`: the server cannot be reached now; try again when the status is online.
  * - `needs-auth`, `upgrade-required`: as in {@link Status.state}.

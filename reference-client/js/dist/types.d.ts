@@ -108,7 +108,8 @@ export interface PendingWrite extends Place {
 }
 /**
  * A record that this device holds, that the server lost, and that it does not get back from here. It is kept and
- * shown, and leaves quarantine when the server comes to hold a record under its key.
+ * shown, and leaves quarantine when the server comes to hold a record under its key, or by {@link Database.offerAgain} or
+ * {@link Database.dropQuarantined}.
  */
 export interface QuarantinedRecord extends Place {
     /** The key of the record. */

@@ -173,6 +173,25 @@ export class Database {
   }
 
   /**
+   * Has a quarantined record offered to the server again, as it was: after the user signed in with more rights, for
+   * instance. From then on it is a pending write; refused again, a rejected one.
+   *
+   * `local` rejects with `not-found` where no record is in quarantine under the key.
+   */
+  offerAgain(key: Uint8Array): Write {
+    const copy = key.slice();
+    return this.#write(() => this.#replica.offerAgain(copy));
+  }
+
+  /**
+   * Gives a quarantined record up: this device may be the last that has it. Rejects with `not-found` where no record is
+   * in quarantine under the key.
+   */
+  async dropQuarantined(key: Uint8Array): Promise<void> {
+    await this.#run(() => this.#replica.dropQuarantined(key));
+  }
+
+  /**
    * Syncs now rather than when the next try is due. Resolves when this device holds what the server holds and every
    * write was answered.
    *

@@ -194,6 +194,7 @@ test("what the server lost and may not be written back is listed, shown, and lea
     ],
   );
   assert.deepEqual(listed[0].key, bytes("raw"));
+  assert.ok(listed.every(({ reason, detail }) => reason === "NO_ACCESS" && detail !== ""));
   assert.deepEqual([typeof listed[0].time, typeof listed[0].writer], ["bigint", "bigint"]);
   assert.equal((await bob.collection("todos").get("t1")).title, "Milk");
 
@@ -202,4 +203,50 @@ test("what the server lost and may not be written back is listed, shown, and lea
   await status(bob, "none quarantined", s => s.quarantined === 0);
   assert.deepEqual(await bob.quarantined(), []);
   assert.equal((await bob.collection("todos").get("t1")).title, "Milk");
+});
+
+test("what is quarantined can be offered again, with other rights, and given up", async t => {
+  const server = await Server.create(t);
+  const [writer, reader] = [await server.mint("writer"), await server.mint("reader", "read")];
+  await server.kill();
+  await server.start("--tokens", server.tokens);
+  const alice = await device(t, server.url, { auth: () => writer });
+  for (const name of ["a", "b"]) await alice.records.put(bytes(name), bytes("v"));
+  await synced(alice);
+  let token = reader;
+  let renewed;
+  const asked = new Promise(resolve => (renewed = resolve));
+  const auth = refused => {
+    if (refused) renewed();
+    return token;
+  };
+  const bob = await device(t, server.url, { auth });
+  await rows(bob.records, "bob has both", records => records.length === 2);
+  await alice.close();
+  await server.kill();
+  await server.deleteDatabase();
+  await server.start("--tokens", server.tokens);
+  await status(bob, "two quarantined", s => s.quarantined === 2);
+
+  const refused = await verdict(bob.offerAgain(bytes("a")));
+  assert.deepEqual([refused.status, refused.reason], ["rejected", "NO_ACCESS"]);
+  await status(bob, "one quarantined, one rejected", s => s.quarantined === 1 && s.rejected === 1);
+  assert.deepEqual((await bob.records.get(bytes("a"))).value, bytes("v"));
+
+  await bob.dropQuarantined(bytes("b"));
+  assert.equal(await bob.records.get(bytes("b")), undefined);
+  await status(bob, "none quarantined", s => s.quarantined === 0);
+  const none = { name: "GoSyncError", code: "not-found", message: /quarantine/ };
+  await assert.rejects(bob.dropQuarantined(bytes("b")), none);
+  await assert.rejects(bob.offerAgain(bytes("b")).local, none);
+
+  token = writer;
+  await server.revoke("reader");
+  const [{ id }] = await bob.pending();
+  await within("asked for another token", () => asked);
+  await is(bob, "online");
+  await bob.retry(id);
+  await status(bob, "nothing left", s => s.pending === 0 && s.rejected === 0);
+  const carol = await device(t, server.url, { auth: () => writer });
+  await rows(carol.records, "carol has it", records => records.length === 1);
 });

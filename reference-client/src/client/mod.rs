@@ -15,7 +15,7 @@ pub use status::{Connection, Status};
 use crate::engine::{Engine, Report, Settings};
 use crate::platform::{BoxFuture, NoRandomness, Runtime};
 use crate::replica::edit::{self, Author, Edit, WriteError};
-use crate::replica::{Fate, upkeep};
+use crate::replica::{Fate, aside, upkeep};
 use crate::store::{
     Changes as StoreChanges, Counts, Quarantined, Reads, Store, StoreError, View, WriteId,
 };
@@ -385,17 +385,21 @@ impl<S: Store> Client<S> {
             }
         };
         if !handle.ids.is_empty() {
-            // the driver counts exactly, a moment later
-            let written = handle.ids.len() as u64;
-            self.inner.feed.update_status(|s| s.pending += written);
-            self.inner.feed.keys_changed(&handle.keys);
-            self.inner.feed.event(Event::Wrote {
-                ids: handle.ids.clone(),
-                keys: handle.keys.clone(),
-            });
-            self.command(Command::Wrote);
+            self.wrote(&handle);
         }
         Ok(handle)
+    }
+
+    fn wrote(&self, handle: &WriteHandle) {
+        // the driver counts exactly, a moment later
+        let written = handle.ids.len() as u64;
+        self.inner.feed.update_status(|s| s.pending += written);
+        self.inner.feed.keys_changed(&handle.keys);
+        self.inner.feed.event(Event::Wrote {
+            ids: handle.ids.clone(),
+            keys: handle.keys.clone(),
+        });
+        self.command(Command::Wrote);
     }
 
     // ---- reads ----
@@ -531,6 +535,53 @@ impl<S: Store> Client<S> {
                 (StoreChanges::default(), records)
             })
             .await
+    }
+
+    /// Has a record in quarantine offered to the server again, with its version
+    /// unchanged: e.g. with a token that allows more. `None` where there is no
+    /// such record. Refused again, it is a refused write.
+    ///
+    /// # Errors
+    /// The store failed; nothing changed.
+    pub async fn offer_again(&self, key: Key) -> Result<Option<WriteHandle>, StoreError> {
+        let feed = Arc::clone(&self.inner.feed);
+        let reads = Reads::keys([key.clone()]);
+        let decide = move |view: &View| {
+            let changes = aside::offer_again(view, &key);
+            let ids: Vec<_> = changes.put_writes.iter().map(|w| w.id).collect();
+            let handle = (!ids.is_empty()).then(|| WriteHandle {
+                verdict: feed.await_fate(&changes.put_writes),
+                ids,
+                keys: vec![key],
+            });
+            (changes, handle)
+        };
+        let found = self.inner.store.transact(reads, decide).await;
+        let found = found.inspect_err(|_| self.inner.feed.forget_abandoned())?;
+        if let Some(handle) = &found {
+            self.wrote(handle);
+        }
+        Ok(found)
+    }
+
+    /// Gives a record in quarantine up. Returns whether there was one.
+    ///
+    /// # Errors
+    /// The store failed; nothing changed.
+    pub async fn drop_quarantined(&self, key: Key) -> Result<bool, StoreError> {
+        let reads = Reads::keys([key.clone()]);
+        let gone = key.clone();
+        let decide = move |view: &View| {
+            let changes = aside::drop(view, &gone);
+            let there = !changes.is_empty();
+            (changes, there)
+        };
+        let there = self.inner.store.transact(reads, decide).await?;
+        if there {
+            self.changed(vec![key]);
+            self.command(Command::Recount);
+        }
+        Ok(there)
     }
 
     fn changed(&self, keys: Vec<Key>) {

@@ -5,6 +5,7 @@
 //! | module | decides |
 //! |---|---|
 //! | [`edit`] | local writes: versions, batches, discard and retry |
+//! | [`aside`] | records in quarantine: offered again, given up |
 //! | [`merge`] | how records from the server change what is held |
 //! | [`parcel`] | what to send next |
 //! | [`push`] | what verdicts mean |
@@ -12,6 +13,7 @@
 //! | [`upkeep`] | opening, horizon, verification |
 //! | [`ops`] | all of these as data, for the engine to ask for |
 
+pub mod aside;
 pub mod edit;
 pub mod merge;
 pub mod ops;

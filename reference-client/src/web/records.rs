@@ -60,6 +60,31 @@ impl Replica {
         })
     }
 
+    /// Has a record in quarantine offered to the server again. Resolves as
+    /// [`Replica::write`] does.
+    #[wasm_bindgen(js_name = offerAgain)]
+    pub fn offer_again(&self, key: Vec<u8>) -> Promise {
+        let client = self.client.clone();
+        promise(async move {
+            match client.offer_again(Key::new(key)?).await? {
+                Some(handle) => durable(handle),
+                None => Err(not_quarantined()),
+            }
+        })
+    }
+
+    /// Gives a record in quarantine up.
+    #[wasm_bindgen(js_name = dropQuarantined)]
+    pub fn drop_quarantined(&self, key: Vec<u8>) -> Promise {
+        let client = self.client.clone();
+        promise(async move {
+            match client.drop_quarantined(Key::new(key)?).await? {
+                true => Ok(JsValue::UNDEFINED),
+                false => Err(not_quarantined()),
+            }
+        })
+    }
+
     /// Changes the stored bytes of a synced record behind the client's back,
     /// as failing storage does. For tests and demonstrations.
     pub fn damage(&self, key: Vec<u8>) -> Promise {
@@ -69,6 +94,13 @@ impl Replica {
             Ok(JsValue::UNDEFINED)
         })
     }
+}
+
+fn not_quarantined() -> Failure {
+    Failure::not_found(
+        "no record is in quarantine under this key: the server has one by now, or it was \
+         offered again or dropped",
+    )
 }
 
 /// A change of one record.
