@@ -6,10 +6,10 @@
 //! and the tree first reads what was committed since. So it is right also when
 //! several servers write to one database.
 
-use crate::store::{ReadTx, Result, SpaceState, Store};
+use crate::store::{Applied, ReadTx, Result, SpaceState, Store};
 use gosync_proto::history::Cursor;
 use gosync_proto::merkle::Tree;
-use gosync_proto::{KeyRange, SpaceId, Time, mutant};
+use gosync_proto::{Digest, KeyRange, SpaceId, Time, mutant};
 use std::collections::HashMap;
 use std::ops::{ControlFlow, Deref};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,6 +61,18 @@ type Shared<'t> = RwLockReadGuard<'t, Option<CachedTree>>;
 struct CachedTree {
     made_from: MadeFrom,
     tree: Tree,
+    /// Whether no fingerprint in it waits to be computed.
+    settled: bool,
+}
+
+/// What one commit did to a space.
+pub struct Commit {
+    /// The state that it met.
+    pub before: SpaceState,
+    /// The state that it left: nothing else was changed in between.
+    pub after: SpaceState,
+    /// What it stored.
+    pub applied: Vec<Applied>,
 }
 
 impl Spaces {
@@ -99,6 +111,24 @@ impl Spaces {
         let spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(space) = spaces.get(id) {
             space.feed.send_modify(|n| *n = n.wrapping_add(1));
+        }
+    }
+
+    /// Brings the kept tree over a commit of this process, so that a later
+    /// question need not read what it wrote. A tree that is of another state,
+    /// or in use, is left as it is.
+    pub fn advance(&self, id: &SpaceId, commit: &Commit) {
+        if let Ok(mut slot) = self.space(id).tree.try_write()
+            && let Some(cached) = slot.as_mut()
+            && cached.made_from == MadeFrom::from(&commit.before)
+        {
+            let horizon = commit.before.position.horizon;
+            for a in &commit.applied {
+                let key = a.record.key.as_bytes();
+                follow(&mut cached.tree, key, a.digest, a.counts_at(horizon));
+            }
+            cached.made_from = (&commit.after).into();
+            cached.settled = false;
         }
     }
 
@@ -187,7 +217,10 @@ impl Space {
             let kept = self.tree.read().unwrap_or_else(PoisonError::into_inner);
             let mut tx = store.read(id)?;
             let now = MadeFrom::from(&tx.state()?);
-            if kept.as_ref().is_some_and(|c| c.made_from == now) {
+            if kept
+                .as_ref()
+                .is_some_and(|c| c.made_from == now && c.settled)
+            {
                 return Ok((kept, tx));
             }
         }
@@ -206,6 +239,7 @@ impl Space {
         *slot = Some(CachedTree {
             made_from: (&state).into(),
             tree: updated,
+            settled: true,
         });
         Ok((RwLockWriteGuard::downgrade(slot), tx))
     }
@@ -244,19 +278,24 @@ fn follows(tx: &mut dyn ReadTx, from: &MadeFrom, to: &SpaceState) -> Result<bool
 }
 
 fn catch_up(tx: &mut dyn ReadTx, tree: &mut Tree, from: &MadeFrom) -> Result<()> {
-    if mutant!(TreeNotUpdated) {
-        return Ok(());
-    }
     tx.changed_digests(from.head.point.sequence, &mut |d| {
-        if d.counts_at(from.horizon) {
-            tree.insert(d.key, d.digest);
-        } else {
-            tree.remove(d.key);
-        }
+        follow(tree, d.key, d.digest, d.counts_at(from.horizon));
         ControlFlow::Continue(())
     })?;
     tree.settle();
     Ok(())
+}
+
+/// Brings one changed record into the tree.
+fn follow(tree: &mut Tree, key: &[u8], digest: Digest, counts: bool) {
+    if mutant!(TreeNotUpdated) {
+        return;
+    }
+    if counts {
+        tree.insert(key, digest);
+    } else {
+        tree.remove(key);
+    }
 }
 
 fn build(tx: &mut dyn ReadTx, state: &SpaceState) -> Result<Tree> {
@@ -285,24 +324,26 @@ mod tests {
         SpaceId::new(name).unwrap()
     }
 
-    fn fill(store: &dyn Store, space: &SpaceId, keys: std::ops::Range<u32>) {
-        let applied: Vec<_> = keys
-            .map(|i| {
-                let record = Record {
-                    key: Key::new(i.to_be_bytes().to_vec()).unwrap(),
-                    version: Version {
-                        time: Time(1),
-                        replica: ReplicaId(1),
-                    },
-                    content: Content::Put(Default::default()),
-                };
-                Applied {
-                    digest: record.digest(),
-                    record,
-                    replaces: None,
-                }
-            })
-            .collect();
+    fn records(keys: std::ops::Range<u32>) -> Vec<Applied> {
+        keys.map(|i| {
+            let record = Record {
+                key: Key::new(i.to_be_bytes().to_vec()).unwrap(),
+                version: Version {
+                    time: Time(1),
+                    replica: ReplicaId(1),
+                },
+                content: Content::Put(Default::default()),
+            };
+            Applied {
+                digest: record.digest(),
+                record,
+                replaces: None,
+            }
+        })
+        .collect()
+    }
+
+    fn fill(store: &dyn Store, space: &SpaceId, applied: Vec<Applied>) {
         store
             .write(space, move |tx| tx.commit(&applied, 7, 1))
             .unwrap();
@@ -384,7 +425,7 @@ mod tests {
         let store = MemoryStore::new(Epoch(1));
         let names = ["a", "b", "c"].map(id);
         for name in &names {
-            fill(&store, name, 0..100);
+            fill(&store, name, records(0..100));
         }
         let roomy = Spaces::new(u64::MAX);
         count(&roomy, &store, &names[0]);
@@ -396,7 +437,7 @@ mod tests {
         count(&spaces, &store, &names[2]);
         assert_eq!(kept(&spaces), ["a", "c"]);
         // one that is too large alone is still answered for
-        fill(&store, &names[1], 100..400);
+        fill(&store, &names[1], records(100..400));
         assert_eq!(count(&spaces, &store, &names[1]), 400);
         assert_eq!(kept(&spaces), ["b"]);
     }
@@ -405,7 +446,7 @@ mod tests {
     fn a_feed_survives_the_loss_of_its_tree() {
         let store = MemoryStore::new(Epoch(1));
         let space = id("a");
-        fill(&store, &space, 0..10);
+        fill(&store, &space, records(0..10));
         let spaces = Spaces::new(1);
         let mut feed = spaces.feed(&space);
         feed.mark_unchanged();
@@ -422,19 +463,63 @@ mod tests {
         let space = id("a");
         let spaces = Spaces::new(u64::MAX);
         assert_eq!(count(&spaces, &store, &space), 0);
-        fill(&store, &space, 0..10);
+        fill(&store, &space, records(0..10));
         assert_eq!(count(&spaces, &store, &space), 10);
         // a restored store is another history: the tree starts anew
         let other = MemoryStore::new(Epoch(2));
-        fill(&other, &space, 0..3);
+        fill(&other, &space, records(0..3));
         assert_eq!(count(&spaces, &other, &space), 3);
+    }
+
+    /// A push does not make the next question read what it wrote, and a commit
+    /// that does not follow on the tree's state changes nothing in it.
+    #[test]
+    fn a_tree_is_brought_over_the_commits_of_this_process() {
+        let store = MemoryStore::new(Epoch(1));
+        let space = id("a");
+        let spaces = Spaces::new(u64::MAX);
+        let state = || store.read(&space).unwrap().state().unwrap();
+        let commit = |keys: std::ops::Range<u32>| {
+            let before = state();
+            let applied = records(keys);
+            fill(&store, &space, applied.clone());
+            Commit {
+                before,
+                after: state(),
+                applied,
+            }
+        };
+        assert_eq!(count(&spaces, &store, &space), 0);
+        let [first, second, third] = [commit(0..10), commit(10..15), commit(15..17)];
+        let kept = || {
+            let slot = spaces.space(&space);
+            let slot = slot.tree.read().unwrap();
+            slot.as_ref().unwrap().tree.len()
+        };
+        spaces.advance(&space, &second);
+        assert_eq!(kept(), 0);
+        spaces.advance(&space, &first);
+        assert_eq!(kept(), 10);
+        spaces.advance(&space, &second);
+        assert_eq!(kept(), 15);
+        assert_eq!(count(&spaces, &store, &space), 17);
+        spaces.advance(&space, &third);
+        assert_eq!(kept(), 17);
+        let fingerprint = |spaces: &Spaces| {
+            let total = |tree: &Tree, _: &mut dyn ReadTx| tree.total();
+            spaces
+                .with_tree(&store, &space, |t, tx| total(t, tx))
+                .unwrap()
+                .0
+        };
+        assert_eq!(fingerprint(&spaces), fingerprint(&Spaces::new(u64::MAX)));
     }
 
     #[test]
     fn a_tree_that_is_disputed_again_and_again_is_built_anew() {
         let store = MemoryStore::new(Epoch(1));
         let space = id("a");
-        fill(&store, &space, 0..10);
+        fill(&store, &space, records(0..10));
         let spaces = Spaces::new(u64::MAX);
         count(&spaces, &store, &space);
         for _ in 1..DISPUTES {

@@ -62,14 +62,19 @@ pub(super) struct Driver<S, T, R> {
     verifications: Vec<oneshot::Sender<Result<Report, Interrupted>>>,
     /// The store's counts may have changed.
     recount: bool,
-    /// When they were counted last.
-    counted_ms: Option<u64>,
+    /// When they are counted next, if they changed.
+    recount_at_ms: u64,
 }
 
 /// How long a change of the counts may wait to be told. Counting takes a look
 /// at all that waits; while thousands of writes are pushed, it is not done for
-/// each answer.
+/// each answer,
 const RECOUNT_MS: u64 = 50;
+/// and where it takes long, the more seldom: it takes one part of so many of
+/// the time,
+const RECOUNT_SHARE: u64 = 50;
+/// but no longer between two counts than somebody likes to wait for news.
+const RECOUNT_MOST_MS: u64 = 1_000;
 
 enum Input {
     Command(Command),
@@ -108,13 +113,13 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
             syncs: Vec::new(),
             verifications: Vec::new(),
             recount: false,
-            counted_ms: None,
+            recount_at_ms: 0,
         }
     }
 
     pub(super) async fn run(mut self) {
         let closed = loop {
-            if self.recount && self.recount_at() <= self.runtime.moment().mono_ms {
+            if self.recount && self.recount_at_ms <= self.runtime.moment().mono_ms {
                 self.count().await;
             }
             match self.next_input().await {
@@ -136,7 +141,7 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
         let now = self.runtime.moment().mono_ms;
         let sleep_until = |at: u64| self.runtime.sleep(at.saturating_sub(now));
         let mut timer = self.engine.wake_at().map(sleep_until);
-        let count_at = self.recount.then(|| self.recount_at());
+        let count_at = self.recount.then_some(self.recount_at_ms);
         let mut count = count_at.map(sleep_until);
         poll_fn(|cx| {
             // the stream comes last: a flood of messages delays nothing else
@@ -344,17 +349,17 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
         self.call = Some((id, MaybeDone::Future(call)));
     }
 
-    fn recount_at(&self) -> u64 {
-        self.counted_ms.map_or(0, |at| at + RECOUNT_MS)
-    }
-
     async fn count(&mut self) {
         self.recount = false;
-        self.counted_ms = Some(self.runtime.moment().mono_ms);
+        let began_ms = self.runtime.moment().mono_ms;
         // a store that cannot count is reported by its next operation
         if let Ok(counts) = self.store.counts().await {
             self.feed.update_status(|status| status.count(counts));
         }
+        let ended_ms = self.runtime.moment().mono_ms;
+        let took_ms = ended_ms.saturating_sub(began_ms);
+        let pause_ms = (took_ms * RECOUNT_SHARE).clamp(RECOUNT_MS, RECOUNT_MOST_MS);
+        self.recount_at_ms = ended_ms.saturating_add(pause_ms);
     }
 
     /// Writes that are no longer in the store were settled by another opening:

@@ -2,6 +2,7 @@
 //! that says in which order the reasons for a refusal are tried.
 
 use super::{Access, Refusal, Service, Standing};
+use crate::space::Commit;
 use crate::store::{Applied, Kept, StoreError, WriteTx};
 use gosync_proto::history::{Cursor, Lineage, behind_for};
 use gosync_proto::limits::Limits;
@@ -30,11 +31,16 @@ impl Service {
         let outcome = self
             .store()
             .write(&space, move |tx| batch.judge_and_store(tx))?;
-        let (response, changed) = outcome?;
-        if changed {
-            self.spaces().committed(&space);
+        let done = outcome?;
+        match &done.change {
+            Change::None => {}
+            Change::Quarantine => self.spaces().committed(&space),
+            Change::Commit(commit) => {
+                self.spaces().advance(&space, commit);
+                self.spaces().committed(&space);
+            }
         }
-        Ok(response)
+        Ok(done.response)
     }
 }
 
@@ -74,6 +80,20 @@ struct Batch {
     now_ms: u64,
     /// For the commit, if there is one.
     tag: u64,
+}
+
+/// A batch that was judged and stored.
+struct Done {
+    response: wire::PushResponse,
+    change: Change,
+}
+
+/// What a push changed in the store.
+enum Change {
+    None,
+    /// Damaged content was set aside, whatever else was stored.
+    Quarantine,
+    Commit(Box<Commit>),
 }
 
 /// What becomes of a record.
@@ -145,15 +165,12 @@ impl Batch {
         })
     }
 
-    /// Returns the answer and whether anything changed in the store, or a
-    /// refusal before anything did.
+    /// Returns the answer and what changed in the store, or a refusal before
+    /// anything did.
     ///
     /// # Errors
     /// What the store says. A part may be stored by then: it has to be undone.
-    fn judge_and_store(
-        self,
-        tx: &mut dyn WriteTx,
-    ) -> Result<Result<(wire::PushResponse, bool), Refusal>, StoreError> {
+    fn judge_and_store(self, tx: &mut dyn WriteTx) -> Result<Result<Done, Refusal>, StoreError> {
         let judged = Standing::judge(tx, &self.held, self.newest_commit, self.authoritative)
             .and_then(|standing| {
                 if mutant!(PushNeedsOrder) {
@@ -272,9 +289,10 @@ impl Batch {
         if mutant!(VerdictsBackwards) {
             verdicts.reverse();
         }
+        let after = tx.state()?;
         let response = wire::PushResponse {
             verdicts,
-            position: Some(match tx.state()?.position {
+            position: Some(match after.position {
                 _ if mutant!(PositionBeforePush) => before.to_wire(),
                 after => after.to_wire(),
             }),
@@ -284,7 +302,16 @@ impl Batch {
             },
             held: standing.held_to_wire(),
         };
-        Ok(Ok((response, !applied.is_empty() || healed_or_hidden)))
+        let change = match (healed_or_hidden, applied.is_empty()) {
+            (true, _) => Change::Quarantine,
+            (false, true) => Change::None,
+            (false, false) => Change::Commit(Box::new(Commit {
+                before: standing.state,
+                after,
+                applied,
+            })),
+        };
+        Ok(Ok(Done { response, change }))
     }
 
     fn judge(&self, tx: &mut dyn WriteTx, standing: &Standing) -> Result<Vec<Fate>, Refusal> {

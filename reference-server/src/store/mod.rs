@@ -206,10 +206,14 @@ pub struct KeyDigest<'a> {
 impl KeyDigest<'_> {
     /// Whether fingerprints at `horizon` count this record.
     pub fn counts_at(&self, horizon: Time) -> bool {
-        let old =
-            self.time < horizon && !(mutant!(OldTombstonesInTree) || mutant!(HorizonWithoutEffect));
-        !(self.tombstone && (old || mutant!(TombstonesOutOfTree)))
+        counts(self.tombstone, self.time, horizon)
     }
+}
+
+/// Whether fingerprints at `horizon` count a record of this time.
+fn counts(tombstone: bool, time: Time, horizon: Time) -> bool {
+    let old = time < horizon && !(mutant!(OldTombstonesInTree) || mutant!(HorizonWithoutEffect));
+    !(tombstone && (old || mutant!(TombstonesOutOfTree)))
 }
 
 /// Content found damaged: its digest does not match.
@@ -331,6 +335,17 @@ pub struct Applied {
     /// What [`ReadTx::lookup`] said stands under its key, in the same
     /// transaction.
     pub replaces: Option<Kept>,
+}
+
+impl Applied {
+    /// Whether fingerprints at `horizon` count this record.
+    pub fn counts_at(&self, horizon: Time) -> bool {
+        counts(
+            self.record.is_tombstone(),
+            self.record.version.time,
+            horizon,
+        )
+    }
 }
 
 /// One compaction step.
