@@ -21,9 +21,16 @@ pub fn run(_: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds the package and lets npm pack it, without keeping the archive.
+/// Builds the package, lets npm pack it without keeping the archive, and compiles an application against its types.
 pub fn test() -> Result<()> {
     let folder = assemble()?;
+    let application = build_wasm::js().join("test/types");
+    process::run(
+        node::ensure()?
+            .tool("tsc")
+            .arg("--project")
+            .arg(application),
+    )?;
     process::run(
         Command::new("npm")
             .current_dir(folder)

@@ -37,7 +37,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "package",
-        about: "the npm package can be packed",
+        about: "the npm package can be packed, and an application compiles against its types",
         run: package::test,
     },
     Step {
