@@ -1,12 +1,13 @@
 import { Emitter } from "./emitter.js";
 /** @internal */
 export function parseStatus(text) {
-    const status = JSON.parse(text);
-    return {
-        ...status,
-        lastSyncedAt: status.lastSyncedAt === null ? null : new Date(status.lastSyncedAt),
-        healed: status.healed && { ...status.healed, at: new Date(status.healed.at) },
+    const { switchedOff, lastSyncedAt, healed, ...rest } = JSON.parse(text);
+    const status = {
+        ...rest,
+        lastSyncedAt: lastSyncedAt === null ? null : new Date(lastSyncedAt),
+        healed: healed && { ...healed, at: new Date(healed.at) },
     };
+    return { status, switchedOff };
 }
 /** The present {@link Status} and its changes. */
 export class StatusFeed {

@@ -3,8 +3,8 @@ import type { ErrorParts } from "./errors.js";
 /**
  * What tabs with the same store tell each other. `news`: what one of them did, and the collections that it touched;
  * `who`: a tab that wants to know where syncing stands; `here`: the leader is awake; `leading`: there is a new
- * one; `status`: what it tells; `call`, `reply`: work that only the leader can do. News without words: anything may
- * have changed.
+ * one; `gone`: a tab was closed; `status`: what the leader tells; `call`, `reply`: work that only the leader can do. News
+ * without words: anything may have changed.
  */
 export type Message = {
     type: "news";
@@ -20,6 +20,8 @@ export type Message = {
     type: "here";
 } | {
     type: "leading";
+} | {
+    type: "gone";
 } | {
     type: "call";
     from: string;
@@ -40,8 +42,9 @@ export type Message = {
  * keeps its lock, so a tab that needs the leader and hears nothing takes the lock away from it.
  *
  * Without Web Locks nobody can be elected, and without BroadcastChannel nobody could ask the one that is: then each tab
- * leads for itself, and the store lets the one sync that began last. Without BroadcastChannel tabs notice each other's
- * writes by looking from time to time (see `poll` of the constructor).
+ * leads for itself, and the store lets the one sync that began last; when a tab is closed, another one begins. Without
+ * BroadcastChannel tabs notice each other's writes by looking from time to time (see `poll` of the constructor), and
+ * begin to sync again when they are asked to.
  */
 export declare class Tabs {
     #private;

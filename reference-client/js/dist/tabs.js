@@ -9,8 +9,9 @@ const FROZEN_AFTER_MS = 5_000;
  * keeps its lock, so a tab that needs the leader and hears nothing takes the lock away from it.
  *
  * Without Web Locks nobody can be elected, and without BroadcastChannel nobody could ask the one that is: then each tab
- * leads for itself, and the store lets the one sync that began last. Without BroadcastChannel tabs notice each other's
- * writes by looking from time to time (see `poll` of the constructor).
+ * leads for itself, and the store lets the one sync that began last; when a tab is closed, another one begins. Without
+ * BroadcastChannel tabs notice each other's writes by looking from time to time (see `poll` of the constructor), and
+ * begin to sync again when they are asked to.
  */
 export class Tabs {
     id = crypto.randomUUID();

@@ -50,6 +50,8 @@ export class Database {
   #tabs: Tabs;
   #changes = new Emitter<string[] | null>();
   #open = true;
+  /** Whether this tab syncs, so that its own status is the one to be shown in all. */
+  #syncs = false;
   #closing = new AbortController();
   #calls = new Map<number, Call>();
   #lastCall = 0;
@@ -84,7 +86,7 @@ export class Database {
 
   private constructor(replica: Replica, name: string, evicted: boolean) {
     this.#replica = replica;
-    this.status = new StatusFeed(parseStatus(replica.status()), evicted);
+    this.status = new StatusFeed(parseStatus(replica.status()).status, evicted);
     this.records = new Records({
       write: changes => this.#write(() => replica.writeRecords(changes)),
       get: key => this.#run(() => replica.getRecord(key)) as Promise<StoredRecord | undefined>,
@@ -225,6 +227,7 @@ export class Database {
       throw GoSyncError.from(error);
     } finally {
       this.#tabs.send({ type: "news", news: null, collections: null });
+      this.#tabs.send({ type: "gone" });
       this.#tabs.close(); // lets another tab talk to the server, now that this one no longer does
       this.#changes.clear();
       this.status.close();
@@ -268,14 +271,18 @@ export class Database {
     if (news !== undefined) this.#tabs.send({ type: "news", news, collections });
   }
 
-  /** The leading tab knows where syncing stands; the number of pending writes every tab knows by itself. */
+  /** The tab that syncs knows where that stands; what waits every tab knows by itself. */
   #showStatus(own: string): void {
-    const status = parseStatus(own);
-    if (this.#tabs.leading) {
+    const { status, switchedOff } = parseStatus(own);
+    const synced = this.#syncs;
+    this.#syncs = this.#tabs.leading && !switchedOff;
+    if (this.#syncs) {
       this.status.set(status);
       this.#tabs.send({ type: "status", status: own });
     } else {
-      this.status.set({ ...this.status.current, pending: status.pending, rejected: status.rejected });
+      const { pending, rejected, quarantined } = status;
+      this.status.set({ ...this.status.current, pending, rejected, quarantined });
+      if (synced) this.#tabs.send({ type: "who", from: this.#tabs.id });
     }
   }
 
@@ -310,10 +317,13 @@ export class Database {
         this.#hear(message.news, message.collections);
         break;
       case "status":
-        if (!this.#tabs.leading) this.status.set(parseStatus(message.status));
+        if (!this.#syncs) this.status.set(parseStatus(message.status).status);
+        break;
+      case "gone":
+        if (this.#open && this.#tabs.unelected) this.#replica.takeOver();
         break;
       case "who":
-        if (this.#tabs.leading) this.#tabs.send({ type: "status", status: this.#replica.status() });
+        if (this.#syncs) this.#tabs.send({ type: "status", status: this.#replica.status() });
         break;
       case "leading": // the leader that was asked before may have gone without an answer
         for (const [call, { method }] of this.#calls) this.#ask(call, method);

@@ -6,19 +6,22 @@ import type { Healed, Status, Unsubscribe } from "./types.js";
 type StatusText = Omit<Status, "lastSyncedAt" | "healed" | "evicted"> & {
   lastSyncedAt: number | null;
   healed: (Omit<Healed, "at"> & { at: number }) | null;
+  /** Whether this opening is not to talk to the server, or another one has taken that over. */
+  switchedOff: boolean;
 };
 
 /** @internal */
 export type SyncStatus = Omit<Status, "evicted">;
 
 /** @internal */
-export function parseStatus(text: string): SyncStatus {
-  const status = JSON.parse(text) as StatusText;
-  return {
-    ...status,
-    lastSyncedAt: status.lastSyncedAt === null ? null : new Date(status.lastSyncedAt),
-    healed: status.healed && { ...status.healed, at: new Date(status.healed.at) },
+export function parseStatus(text: string): { status: SyncStatus; switchedOff: boolean } {
+  const { switchedOff, lastSyncedAt, healed, ...rest } = JSON.parse(text) as StatusText;
+  const status = {
+    ...rest,
+    lastSyncedAt: lastSyncedAt === null ? null : new Date(lastSyncedAt),
+    healed: healed && { ...healed, at: new Date(healed.at) },
   };
+  return { status, switchedOff };
 }
 
 /** The present {@link Status} and its changes. */

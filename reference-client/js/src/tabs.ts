@@ -4,8 +4,8 @@ import type { ErrorParts } from "./errors.js";
 /**
  * What tabs with the same store tell each other. `news`: what one of them did, and the collections that it touched;
  * `who`: a tab that wants to know where syncing stands; `here`: the leader is awake; `leading`: there is a new
- * one; `status`: what it tells; `call`, `reply`: work that only the leader can do. News without words: anything may
- * have changed.
+ * one; `gone`: a tab was closed; `status`: what the leader tells; `call`, `reply`: work that only the leader can do. News
+ * without words: anything may have changed.
  */
 export type Message =
   | { type: "news"; news: string | null; collections: string[] | null }
@@ -13,6 +13,7 @@ export type Message =
   | { type: "who"; from: string }
   | { type: "here" }
   | { type: "leading" }
+  | { type: "gone" }
   | { type: "call"; from: string; call: number; method: "sync" | "verify" }
   | { type: "reply"; to: string; call: number; result?: string; error?: ErrorParts };
 
@@ -27,8 +28,9 @@ const FROZEN_AFTER_MS = 5_000;
  * keeps its lock, so a tab that needs the leader and hears nothing takes the lock away from it.
  *
  * Without Web Locks nobody can be elected, and without BroadcastChannel nobody could ask the one that is: then each tab
- * leads for itself, and the store lets the one sync that began last. Without BroadcastChannel tabs notice each other's
- * writes by looking from time to time (see `poll` of the constructor).
+ * leads for itself, and the store lets the one sync that began last; when a tab is closed, another one begins. Without
+ * BroadcastChannel tabs notice each other's writes by looking from time to time (see `poll` of the constructor), and
+ * begin to sync again when they are asked to.
  */
 export class Tabs {
   readonly id = crypto.randomUUID();

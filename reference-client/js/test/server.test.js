@@ -114,7 +114,7 @@ test("progress is told while a device fetches everything for the first time", as
   assert.deepEqual(done, done.toSorted((a, b) => a - b), "it rises");
   assert.deepEqual(fetched.at(-1), { phase: "bootstrapping", done: records, total: records });
   assert.ok(fetched.every(({ done, total }) => done <= total), JSON.stringify(fetched));
-  assert.equal(bob.status.current.progress, null);
+  await status(bob, "nothing under way", s => s.state === "online" && s.progress === null);
 });
 
 test("verify() tells what is there, finds damage, and has it healed by the server", async t => {

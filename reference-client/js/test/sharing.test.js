@@ -79,3 +79,15 @@ for (const [without, take] of [
     await rows(first.records, "the first tab has all", records => records.length === 3);
   });
 }
+
+test("without Web Locks the tab that syncs is the one that was opened last, and another when that is closed", async t => {
+  withLocks(undefined);
+  const server = await Server.create(t);
+  const [first, second] = await tabs(t, server.url, "unelected");
+  await is(second, "online");
+  await is(first, "online");
+  assert.deepEqual(await verdict(first.records.put(bytes("a"), bytes("1"))), { status: "applied" });
+  await second.close();
+  assert.deepEqual(await verdict(first.records.put(bytes("b"), bytes("1"))), { status: "applied" });
+  await status(first, "verified", s => s.state === "online" && s.verified && s.pending === 0);
+});

@@ -121,6 +121,7 @@ pub fn status(status: &Status, repairs: &Repairs) -> String {
     });
     json!({
         "state": status.connection.as_str(),
+        "switchedOff": status.phase == Phase::Offline,
         "stopped": status.phase == Phase::Stopped,
         "pending": status.pending,
         "rejected": status.rejected,
