@@ -165,9 +165,12 @@ function newItem(todos, id) {
 /** Shows when a write could not be kept, or was refused. */
 function report(write) {
   write.local.catch(error => notice(`Not saved: ${error.message}`));
-  write.server.then(({ status, reason, detail }) => {
-    if (status === "rejected") notice(`The server refused a change (${reason}): ${detail}`);
-  });
+  write.server.then(
+    ({ status, reason, detail }) => {
+      if (status === "rejected") notice(`The server refused a change (${reason}): ${detail}`);
+    },
+    () => undefined, // the line above tells
+  );
 }
 
 function log(...parts) {

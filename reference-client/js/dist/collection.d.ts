@@ -34,7 +34,8 @@ export interface Writer<T extends object, W> {
 }
 /** What a collection needs of its database. */
 export interface Store {
-    write(changes: Change[]): Write;
+    /** Takes what is collected at once. */
+    write(collect: () => Change[]): Write;
     get(collection: string, id: string): Promise<string | undefined>;
     list(collection: string, prefix: string): Promise<string>;
     /** Emits the names of the collections that changed, or null when any may have. */

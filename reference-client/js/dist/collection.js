@@ -1,3 +1,4 @@
+import { checkFields, checkText } from "./check.js";
 import { live } from "./live.js";
 /**
  * Documents of one kind. A document has an id and fields; two people who change different fields of it both keep
@@ -11,26 +12,30 @@ export class Collection {
     #store;
     /** @internal Use {@link Database.collection}. */
     constructor(store, name) {
+        checkText(name, "the name of a collection");
         this.#store = store;
         this.name = name;
     }
     put(id, fields) {
-        return this.#store.write([{ op: "put", collection: this.name, id, fields }]);
+        return this.#store.write(() => [put(this.name, id, fields)]);
     }
     patch(id, fields) {
-        return this.#store.write([patch(this.name, id, fields)]);
+        return this.#store.write(() => [patch(this.name, id, fields)]);
     }
     delete(id) {
-        return this.#store.write([{ op: "delete", collection: this.name, id }]);
+        return this.#store.write(() => [remove(this.name, id)]);
     }
     /** The document, or undefined where there is none. Never waits for the network. */
     async get(id) {
+        checkText(id, "the id of a document");
         const stored = await this.#store.get(this.name, id);
         return stored === undefined ? undefined : toRow(JSON.parse(stored));
     }
     /** The documents whose id begins with the prefix, in the order of their ids. Never waits for the network. */
     async list(options = {}) {
-        const stored = await this.#store.list(this.name, options.prefix ?? "");
+        const { prefix = "" } = options;
+        checkText(prefix, "the prefix of ids");
+        const stored = await this.#store.list(this.name, prefix);
         return JSON.parse(stored).map(row => toRow(row));
     }
     subscribe(...args) {
@@ -45,9 +50,20 @@ export class Collection {
         return live(query, stored => listener(JSON.parse(stored).map(row => toRow(row))));
     }
 }
+function put(collection, id, fields) {
+    checkText(id, "the id of a document");
+    checkFields(fields);
+    return { op: "put", collection, id, fields };
+}
 function patch(collection, id, fields) {
+    checkText(id, "the id of a document");
+    checkFields(fields);
     const remove = Object.entries(fields).flatMap(([name, value]) => (value === undefined ? [name] : []));
     return { op: "patch", collection, id, fields, remove };
+}
+function remove(collection, id) {
+    checkText(id, "the id of a document");
+    return { op: "delete", collection, id };
 }
 function toRow(stored) {
     const { fields, id, pending, rejected, unreadable } = stored;
@@ -59,11 +75,12 @@ export class Batch {
     changes = [];
     /** The collection to write to within this batch. */
     collection(name) {
+        checkText(name, "the name of a collection");
         const add = (change) => void this.changes.push(change);
         return {
-            put: (id, fields) => add({ op: "put", collection: name, id, fields }),
+            put: (id, fields) => add(put(name, id, fields)),
             patch: (id, fields) => add(patch(name, id, fields)),
-            delete: id => add({ op: "delete", collection: name, id }),
+            delete: id => add(remove(name, id)),
         };
     }
 }

@@ -1,5 +1,6 @@
 import { Replica } from "../wasm/gosync_client.js";
 import { Batch, Collection } from "./collection.js";
+import { checkBytes, checkId, checkOptions, toJson } from "./check.js";
 import { Emitter } from "./emitter.js";
 import { GoSyncError } from "./errors.js";
 import { assertLoaded } from "./init.js";
@@ -17,14 +18,9 @@ import { Tabs } from "./tabs.js";
  */
 export async function open(options) {
     assertLoaded();
-    const url = options.url ?? globalThis.location?.origin;
-    if (!url)
-        throw new GoSyncError("invalid", "open() needs a url where there is no page that it could come from");
-    if (!options.name)
-        throw new GoSyncError("invalid", "open() needs a name for the store on this device");
-    if (options.ranges?.length === 0)
-        throw new GoSyncError("invalid", "ranges: an empty list holds nothing; leave it out");
-    return Database.open({ ...options, url });
+    const checked = { ...options, url: options.url ?? globalThis.location?.origin ?? "" };
+    checkOptions(checked);
+    return Database.open(checked);
 }
 /** One space, on this device and in sync with its server. */
 export class Database {
@@ -67,7 +63,10 @@ export class Database {
         this.#replica = replica;
         this.status = new StatusFeed(parseStatus(replica.status()).status, evicted);
         this.records = new Records({
-            write: changes => this.#write(() => replica.writeRecords(changes)),
+            write: collect => this.#write(() => {
+                const changes = collect();
+                return () => replica.writeRecords(changes);
+            }),
             get: key => this.#run(() => replica.getRecord(key)),
             list: prefix => this.#run(() => replica.records(prefix)),
             changes: this.#changes,
@@ -85,7 +84,7 @@ export class Database {
     /** Documents of one kind. */
     collection(name) {
         const store = {
-            write: changes => this.#writeAll(changes),
+            write: collect => this.#writeAll(collect),
             get: (collection, id) => this.#run(() => this.#replica.get(collection, id)),
             list: (collection, prefix) => this.#run(() => this.#replica.list(collection, prefix)),
             changes: this.#changes,
@@ -106,9 +105,11 @@ export class Database {
      * ```
      */
     batch(fill) {
-        const batch = new Batch();
-        fill(batch);
-        return this.#writeAll(batch.changes);
+        return this.#writeAll(() => {
+            const batch = new Batch();
+            fill(batch);
+            return batch.changes;
+        });
     }
     /** The writes that the server has not acknowledged, the rejected ones among them, oldest first. */
     async pending() {
@@ -125,6 +126,7 @@ export class Database {
      * Rejects with `not-found` when no such write is pending: it was acknowledged or withdrawn meanwhile.
      */
     async retry(id) {
+        checkId(id);
         await this.#run(() => this.#replica.retry(id));
     }
     /**
@@ -135,6 +137,7 @@ export class Database {
      * write of its batch.
      */
     async discard(id) {
+        checkId(id);
         await this.#run(() => this.#replica.discard(id));
     }
     /** The records that the server lost and that this device may not write back, in the order of their keys. */
@@ -149,14 +152,18 @@ export class Database {
      * `local` rejects with `not-found` where no record is in quarantine under the key.
      */
     offerAgain(key) {
-        const copy = key.slice();
-        return this.#write(() => this.#replica.offerAgain(copy));
+        return this.#write(() => {
+            checkBytes(key, "the key");
+            const copy = key.slice();
+            return () => this.#replica.offerAgain(copy);
+        });
     }
     /**
      * Gives a quarantined record up: this device may be the last that has it. Rejects with `not-found` where no record is
      * in quarantine under the key.
      */
     async dropQuarantined(key) {
+        checkBytes(key, "the key");
         await this.#run(() => this.#replica.dropQuarantined(key));
     }
     /**
@@ -203,12 +210,26 @@ export class Database {
                 reject(new GoSyncError("closed", "this database was closed"));
         }
     }
-    #writeAll(changes) {
-        // Taken now: the caller may change its objects afterwards.
-        const text = JSON.stringify(changes);
-        return this.#write(() => this.#replica.write(text));
+    #writeAll(collect) {
+        return this.#write(() => {
+            const text = toJson(collect());
+            return () => this.#replica.write(text);
+        });
     }
-    #write(write) {
+    /**
+     * Queues a write. What prepares it looks at the arguments at once, since their owner may change them afterwards, and
+     * returns what hands them to the store. What it finds wrong with them is the write's error.
+     */
+    #write(prepare) {
+        let write;
+        try {
+            write = prepare();
+        }
+        catch (error) {
+            if (!(error instanceof GoSyncError))
+                throw error; // the application's own, from a batch that it fills
+            write = () => Promise.reject(error);
+        }
         const durable = this.#writing.then(() => this.#run(write));
         this.#writing = durable.catch(() => undefined);
         const local = durable.then(() => this.#tabs.expectLeader());

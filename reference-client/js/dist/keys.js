@@ -1,5 +1,5 @@
 /** Keys of records, as {@link Collection}s make them: `collection NUL id NUL field`. */
-import { GoSyncError } from "./errors.js";
+import { checkBytes, checkText, invalid } from "./check.js";
 /** The place of a key. */
 export function placeOf(key) {
     const first = key.indexOf(0);
@@ -11,11 +11,17 @@ export function placeOf(key) {
 }
 /** The beginning that the keys of a range have in common. */
 export function prefixOf(range) {
-    if ("keyPrefix" in range)
+    if (typeof range !== "object" || range === null)
+        throw invalid("ranges: each is an object");
+    if ("keyPrefix" in range) {
+        checkBytes(range.keyPrefix, "ranges: a keyPrefix");
         return range.keyPrefix;
+    }
     const { collection, idPrefix = "" } = range;
-    if (!collection || collection.includes("\0") || idPrefix.includes("\0")) {
-        throw new GoSyncError("invalid", "ranges: a collection has a name, and neither it nor an id contains U+0000");
+    checkText(collection, "ranges: the name of a collection");
+    checkText(idPrefix, "ranges: an idPrefix");
+    if (collection === "" || collection.includes("\0") || idPrefix.includes("\0")) {
+        throw invalid("ranges: a collection has a name, and neither it nor an id contains U+0000");
     }
     return new TextEncoder().encode(`${collection}\0${idPrefix}`);
 }

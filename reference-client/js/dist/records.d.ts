@@ -20,7 +20,8 @@ export interface StoredRecord {
 export type RecordChange = [key: Uint8Array, value?: Uint8Array];
 /** What {@link Records} need of their database. */
 export interface RecordStore {
-    write(changes: RecordChange[]): Write;
+    /** Takes what is collected at once. */
+    write(collect: () => RecordChange[]): Write;
     get(key: Uint8Array): Promise<StoredRecord | undefined>;
     list(prefix: Uint8Array): Promise<StoredRecord[]>;
     /** Emits when something was written here or elsewhere. */

@@ -1,3 +1,4 @@
+import { checkBytes } from "./check.js";
 import { live } from "./live.js";
 /**
  * The records themselves: a value of up to 1 MiB under a key of 1 to 512 bytes, both of the application's own making.
@@ -26,17 +27,22 @@ export class Records {
      * not at all. Of two writes of a key the later one counts.
      */
     batch(fill) {
-        const batch = new RecordBatch();
-        fill(batch);
-        return this.#store.write(batch.changes);
+        return this.#store.write(() => {
+            const batch = new RecordBatch();
+            fill(batch);
+            return batch.changes;
+        });
     }
     /** The record, or undefined where there is none. Never waits for the network. */
-    get(key) {
+    async get(key) {
+        checkBytes(key, "the key");
         return this.#store.get(key);
     }
     /** The records whose key begins with the prefix, in the order of their keys' bytes. Never waits for the network. */
-    list(options = {}) {
-        return this.#store.list(options.prefix ?? new Uint8Array());
+    async list(options = {}) {
+        const { prefix = new Uint8Array() } = options;
+        checkBytes(prefix, "the prefix of keys");
+        return this.#store.list(prefix);
     }
     subscribe(...args) {
         const [options, listener] = args.length === 1 ? [{}, args[0]] : args;
@@ -57,11 +63,14 @@ export class RecordBatch {
     changes = [];
     /** Sets the value under the key. */
     put(key, value) {
+        checkBytes(key, "the key");
+        checkBytes(value, "the value");
         // Taken now: the caller may change its bytes afterwards.
         this.changes.push([key.slice(), value.slice()]);
     }
     /** Deletes what is under the key. */
     delete(key) {
+        checkBytes(key, "the key");
         this.changes.push([key.slice()]);
     }
 }

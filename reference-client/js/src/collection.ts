@@ -1,3 +1,4 @@
+import { checkFields, checkText } from "./check.js";
 import type { Emitter } from "./emitter.js";
 import { live } from "./live.js";
 import type { Row, Unsubscribe, Write } from "./types.js";
@@ -33,7 +34,8 @@ export interface Writer<T extends object, W> {
 
 /** What a collection needs of its database. */
 export interface Store {
-  write(changes: Change[]): Write;
+  /** Takes what is collected at once. */
+  write(collect: () => Change[]): Write;
   get(collection: string, id: string): Promise<string | undefined>;
   list(collection: string, prefix: string): Promise<string>;
   /** Emits the names of the collections that changed, or null when any may have. */
@@ -55,31 +57,35 @@ export class Collection<T extends object> implements Writer<T, Write> {
 
   /** @internal Use {@link Database.collection}. */
   constructor(store: Store, name: string) {
+    checkText(name, "the name of a collection");
     this.#store = store;
     this.name = name;
   }
 
   put(id: string, fields: T): Write {
-    return this.#store.write([{ op: "put", collection: this.name, id, fields }]);
+    return this.#store.write(() => [put(this.name, id, fields)]);
   }
 
   patch(id: string, fields: Partial<{ [K in keyof T]: T[K] | undefined }>): Write {
-    return this.#store.write([patch(this.name, id, fields)]);
+    return this.#store.write(() => [patch(this.name, id, fields)]);
   }
 
   delete(id: string): Write {
-    return this.#store.write([{ op: "delete", collection: this.name, id }]);
+    return this.#store.write(() => [remove(this.name, id)]);
   }
 
   /** The document, or undefined where there is none. Never waits for the network. */
   async get(id: string): Promise<Row<T> | undefined> {
+    checkText(id, "the id of a document");
     const stored = await this.#store.get(this.name, id);
     return stored === undefined ? undefined : toRow<T>(JSON.parse(stored) as StoredRow);
   }
 
   /** The documents whose id begins with the prefix, in the order of their ids. Never waits for the network. */
   async list(options: { prefix?: string } = {}): Promise<Row<T>[]> {
-    const stored = await this.#store.list(this.name, options.prefix ?? "");
+    const { prefix = "" } = options;
+    checkText(prefix, "the prefix of ids");
+    const stored = await this.#store.list(this.name, prefix);
     return (JSON.parse(stored) as StoredRow[]).map(row => toRow<T>(row));
   }
 
@@ -104,9 +110,22 @@ export class Collection<T extends object> implements Writer<T, Write> {
   }
 }
 
+function put(collection: string, id: string, fields: object): Change {
+  checkText(id, "the id of a document");
+  checkFields(fields);
+  return { op: "put", collection, id, fields };
+}
+
 function patch(collection: string, id: string, fields: object): Change {
+  checkText(id, "the id of a document");
+  checkFields(fields);
   const remove = Object.entries(fields).flatMap(([name, value]) => (value === undefined ? [name] : []));
   return { op: "patch", collection, id, fields, remove };
+}
+
+function remove(collection: string, id: string): Change {
+  checkText(id, "the id of a document");
+  return { op: "delete", collection, id };
 }
 
 function toRow<T>(stored: StoredRow): Row<T> {
@@ -121,11 +140,12 @@ export class Batch {
 
   /** The collection to write to within this batch. */
   collection<T extends object>(name: string): Writer<T, void> {
+    checkText(name, "the name of a collection");
     const add = (change: Change): void => void this.changes.push(change);
     return {
-      put: (id, fields) => add({ op: "put", collection: name, id, fields }),
+      put: (id, fields) => add(put(name, id, fields)),
       patch: (id, fields) => add(patch(name, id, fields)),
-      delete: id => add({ op: "delete", collection: name, id }),
+      delete: id => add(remove(name, id)),
     };
   }
 }

@@ -1,5 +1,6 @@
 import { Replica } from "../wasm/gosync_client.js";
 import { Batch, Collection, type Change, type Store } from "./collection.js";
+import { checkBytes, checkId, checkOptions, toJson } from "./check.js";
 import { Emitter } from "./emitter.js";
 import { GoSyncError } from "./errors.js";
 import { assertLoaded } from "./init.js";
@@ -32,11 +33,9 @@ interface Call {
  */
 export async function open(options: OpenOptions): Promise<Database> {
   assertLoaded();
-  const url = options.url ?? globalThis.location?.origin;
-  if (!url) throw new GoSyncError("invalid", "open() needs a url where there is no page that it could come from");
-  if (!options.name) throw new GoSyncError("invalid", "open() needs a name for the store on this device");
-  if (options.ranges?.length === 0) throw new GoSyncError("invalid", "ranges: an empty list holds nothing; leave it out");
-  return Database.open({ ...options, url });
+  const checked = { ...options, url: options.url ?? globalThis.location?.origin ?? "" };
+  checkOptions(checked);
+  return Database.open(checked);
 }
 
 /** One space, on this device and in sync with its server. */
@@ -88,7 +87,11 @@ export class Database {
     this.#replica = replica;
     this.status = new StatusFeed(parseStatus(replica.status()).status, evicted);
     this.records = new Records({
-      write: changes => this.#write(() => replica.writeRecords(changes)),
+      write: collect =>
+        this.#write(() => {
+          const changes = collect();
+          return () => replica.writeRecords(changes);
+        }),
       get: key => this.#run(() => replica.getRecord(key)) as Promise<StoredRecord | undefined>,
       list: prefix => this.#run(() => replica.records(prefix)) as Promise<StoredRecord[]>,
       changes: this.#changes,
@@ -111,7 +114,7 @@ export class Database {
   /** Documents of one kind. */
   collection<T extends object>(name: string): Collection<T> {
     const store: Store = {
-      write: changes => this.#writeAll(changes),
+      write: collect => this.#writeAll(collect),
       get: (collection, id) => this.#run(() => this.#replica.get(collection, id)) as Promise<string | undefined>,
       list: (collection, prefix) => this.#run(() => this.#replica.list(collection, prefix)) as Promise<string>,
       changes: this.#changes,
@@ -133,9 +136,11 @@ export class Database {
    * ```
    */
   batch(fill: (batch: Batch) => void): Write {
-    const batch = new Batch();
-    fill(batch);
-    return this.#writeAll(batch.changes);
+    return this.#writeAll(() => {
+      const batch = new Batch();
+      fill(batch);
+      return batch.changes;
+    });
   }
 
   /** The writes that the server has not acknowledged, the rejected ones among them, oldest first. */
@@ -154,6 +159,7 @@ export class Database {
    * Rejects with `not-found` when no such write is pending: it was acknowledged or withdrawn meanwhile.
    */
   async retry(id: number): Promise<void> {
+    checkId(id);
     await this.#run(() => this.#replica.retry(id));
   }
 
@@ -165,6 +171,7 @@ export class Database {
    * write of its batch.
    */
   async discard(id: number): Promise<void> {
+    checkId(id);
     await this.#run(() => this.#replica.discard(id));
   }
 
@@ -181,8 +188,11 @@ export class Database {
    * `local` rejects with `not-found` where no record is in quarantine under the key.
    */
   offerAgain(key: Uint8Array): Write {
-    const copy = key.slice();
-    return this.#write(() => this.#replica.offerAgain(copy));
+    return this.#write(() => {
+      checkBytes(key, "the key");
+      const copy = key.slice();
+      return () => this.#replica.offerAgain(copy);
+    });
   }
 
   /**
@@ -190,6 +200,7 @@ export class Database {
    * in quarantine under the key.
    */
   async dropQuarantined(key: Uint8Array): Promise<void> {
+    checkBytes(key, "the key");
     await this.#run(() => this.#replica.dropQuarantined(key));
   }
 
@@ -236,13 +247,25 @@ export class Database {
     }
   }
 
-  #writeAll(changes: Change[]): Write {
-    // Taken now: the caller may change its objects afterwards.
-    const text = JSON.stringify(changes);
-    return this.#write(() => this.#replica.write(text));
+  #writeAll(collect: () => Change[]): Write {
+    return this.#write(() => {
+      const text = toJson(collect());
+      return () => this.#replica.write(text);
+    });
   }
 
-  #write(write: () => Promise<unknown>): Write {
+  /**
+   * Queues a write. What prepares it looks at the arguments at once, since their owner may change them afterwards, and
+   * returns what hands them to the store. What it finds wrong with them is the write's error.
+   */
+  #write(prepare: () => () => Promise<unknown>): Write {
+    let write: () => Promise<unknown>;
+    try {
+      write = prepare();
+    } catch (error) {
+      if (!(error instanceof GoSyncError)) throw error; // the application's own, from a batch that it fills
+      write = () => Promise.reject(error);
+    }
     const durable = this.#writing.then(() => this.#run(write)) as Promise<{
       server: Promise<string>;
     }>;

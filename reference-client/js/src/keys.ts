@@ -1,6 +1,6 @@
 /** Keys of records, as {@link Collection}s make them: `collection NUL id NUL field`. */
 
-import { GoSyncError } from "./errors.js";
+import { checkBytes, checkText, invalid } from "./check.js";
 import type { HeldRange } from "./types.js";
 
 /** Where in a collection a record belongs; all null for a key of the application's own. */
@@ -24,10 +24,16 @@ export function placeOf(key: Uint8Array): Place {
 
 /** The beginning that the keys of a range have in common. */
 export function prefixOf(range: HeldRange): Uint8Array {
-  if ("keyPrefix" in range) return range.keyPrefix;
+  if (typeof range !== "object" || range === null) throw invalid("ranges: each is an object");
+  if ("keyPrefix" in range) {
+    checkBytes(range.keyPrefix, "ranges: a keyPrefix");
+    return range.keyPrefix;
+  }
   const { collection, idPrefix = "" } = range;
-  if (!collection || collection.includes("\0") || idPrefix.includes("\0")) {
-    throw new GoSyncError("invalid", "ranges: a collection has a name, and neither it nor an id contains U+0000");
+  checkText(collection, "ranges: the name of a collection");
+  checkText(idPrefix, "ranges: an idPrefix");
+  if (collection === "" || collection.includes("\0") || idPrefix.includes("\0")) {
+    throw invalid("ranges: a collection has a name, and neither it nor an id contains U+0000");
   }
   return new TextEncoder().encode(`${collection}\0${idPrefix}`);
 }

@@ -1,3 +1,4 @@
+import { checkBytes } from "./check.js";
 import type { Emitter } from "./emitter.js";
 import { live } from "./live.js";
 import type { Unsubscribe, Write } from "./types.js";
@@ -24,7 +25,8 @@ export type RecordChange = [key: Uint8Array, value?: Uint8Array];
 
 /** What {@link Records} need of their database. */
 export interface RecordStore {
-  write(changes: RecordChange[]): Write;
+  /** Takes what is collected at once. */
+  write(collect: () => RecordChange[]): Write;
   get(key: Uint8Array): Promise<StoredRecord | undefined>;
   list(prefix: Uint8Array): Promise<StoredRecord[]>;
   /** Emits when something was written here or elsewhere. */
@@ -64,19 +66,24 @@ export class Records {
    * not at all. Of two writes of a key the later one counts.
    */
   batch(fill: (batch: RecordBatch) => void): Write {
-    const batch = new RecordBatch();
-    fill(batch);
-    return this.#store.write(batch.changes);
+    return this.#store.write(() => {
+      const batch = new RecordBatch();
+      fill(batch);
+      return batch.changes;
+    });
   }
 
   /** The record, or undefined where there is none. Never waits for the network. */
-  get(key: Uint8Array): Promise<StoredRecord | undefined> {
+  async get(key: Uint8Array): Promise<StoredRecord | undefined> {
+    checkBytes(key, "the key");
     return this.#store.get(key);
   }
 
   /** The records whose key begins with the prefix, in the order of their keys' bytes. Never waits for the network. */
-  list(options: { prefix?: Uint8Array } = {}): Promise<StoredRecord[]> {
-    return this.#store.list(options.prefix ?? new Uint8Array());
+  async list(options: { prefix?: Uint8Array } = {}): Promise<StoredRecord[]> {
+    const { prefix = new Uint8Array() } = options;
+    checkBytes(prefix, "the prefix of keys");
+    return this.#store.list(prefix);
   }
 
   /**
@@ -110,12 +117,15 @@ export class RecordBatch {
 
   /** Sets the value under the key. */
   put(key: Uint8Array, value: Uint8Array): void {
+    checkBytes(key, "the key");
+    checkBytes(value, "the value");
     // Taken now: the caller may change its bytes afterwards.
     this.changes.push([key.slice(), value.slice()]);
   }
 
   /** Deletes what is under the key. */
   delete(key: Uint8Array): void {
+    checkBytes(key, "the key");
     this.changes.push([key.slice()]);
   }
 }

@@ -261,6 +261,53 @@ test("with the module loaded", async t => {
     await assert.rejects(todos.put("big", { text: "x".repeat(2 << 20) }).local, { code: "invalid" });
   });
 
+  await t.test("arguments that the types forbid are refused as well, by the promise where there is one", async t => {
+    const [right, db] = [{ name: "x", url, space: "s" }, await opened(t)];
+    const [todos, { records }] = [db.collection("todos"), db];
+    const key = Uint8Array.of(1);
+    const loop = {};
+    loop.self = loop;
+    const refused = {
+      "open: no url": () => open({ ...right, url: "somewhere" }),
+      "open: a file": () => open({ ...right, url: "file:///etc/passwd" }),
+      "open: name": () => open({ ...right, name: 5 }),
+      "open: space": () => open({ ...right, space: null }),
+      "open: auth": () => open({ ...right, auth: "token" }),
+      "open: ranges": () => open({ ...right, ranges: "todos" }),
+      "open: a range": () => open({ ...right, ranges: ["todos"] }),
+      "open: a prefix": () => open({ ...right, ranges: [{ keyPrefix: "todos" }] }),
+      "put: id": () => todos.put(5, {}).local,
+      "put: half of a character": () => todos.put("\ud83d", {}).local,
+      "put: no fields": () => todos.put("t", null).local,
+      "put: a list": () => todos.put("t", [1]).local,
+      "put: a loop": () => todos.put("t", loop).local,
+      "put: a bigint": () => todos.put("t", { n: 1n }).local,
+      "patch: no fields": () => todos.patch("t").local,
+      "delete: no id": () => todos.delete().local,
+      "get: id": () => todos.get(5),
+      "list: prefix": () => todos.list({ prefix: 5 }),
+      "batch: id": () => db.batch(b => b.collection("todos").put(5, {})).local,
+      "records.put: key": () => records.put("k", key).local,
+      "records.put: no value": () => records.put(key).local,
+      "records.delete: no key": () => records.delete().local,
+      "records.get: key": () => records.get("k"),
+      "records.list: prefix": () => records.list({ prefix: "k" }),
+      "retry: half": () => db.retry(1.5),
+      "discard: text": () => db.discard("1"),
+      "offerAgain: key": () => db.offerAgain("k").local,
+      "dropQuarantined: no key": () => db.dropQuarantined(),
+    };
+    for (const [what, call] of Object.entries(refused)) {
+      await assert.rejects(call, { name: "GoSyncError", code: "invalid" }, what);
+    }
+    const write = todos.put("t", { n: 1n });
+    await Promise.all([write.local, write.server].map(promise => assert.rejects(promise, { code: "invalid" })));
+    assert.throws(() => db.collection(), { name: "GoSyncError", code: "invalid" });
+    // what the application itself throws is its own
+    assert.throws(() => db.batch(() => { throw new RangeError("mine"); }), { name: "RangeError", message: "mine" });
+    assert.deepEqual([await records.list(), await db.pending()], [[], []]);
+  });
+
   await t.test("a store of another space is refused", async t => {
     const name = `space-${++stores}`;
     const db = await opened(t, { name });
