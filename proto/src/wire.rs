@@ -10,6 +10,12 @@ mod generated {
 }
 pub use generated::*;
 
+/// How the stubs write and read messages.
+#[cfg(all(any(feature = "client", feature = "server"), feature = "mutants"))]
+pub(crate) use crate::mutant::strangers::Codec as StubCodec;
+#[cfg(all(any(feature = "client", feature = "server"), not(feature = "mutants")))]
+pub(crate) use tonic_prost::ProstCodec as StubCodec;
+
 /// The compiled schema (`google.protobuf.FileDescriptorSet`), for reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("wire/gosync.v1.bin");
 

@@ -16,6 +16,7 @@ fn wire_code_is_current() {
         .file_descriptor_set_path(out.join("gosync.v1.bin"))
         .build_transport(false)
         .bytes(".gosync.v1.Record.value")
+        .codec_path("crate::wire::StubCodec")
         .client_mod_attribute(".", "#[cfg(feature = \"client\")]")
         .server_mod_attribute(".", "#[cfg(feature = \"server\")]")
         .compile_fds(set.clone())

@@ -29,7 +29,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
@@ -294,7 +293,6 @@ impl Server {
             request_timeout: self.config.request_timeout,
             metrics: self.metrics.clone(),
             drain: stop.clone(),
-            places: Semaphore::new(8),
         });
         let mut app = routes
             .into_axum_router()

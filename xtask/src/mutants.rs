@@ -26,7 +26,7 @@ const HEAD: &str = "# Mutants
 The reference server and the reference client, made wrong on purpose, one rule at a time, and the check of the suite
 that catches each: `cargo xtask mutants --write` made this. A mutant counts as caught only by a check that cites a
 requirement that it breaks; the one that changes nothing must survive. The list stands in
-[`proto/src/mutant.rs`](../proto/src/mutant.rs), with those that nothing outside can show, and why.
+[`proto/src/mutant/`](../proto/src/mutant), with those that nothing outside can show, and why.
 ";
 
 /// Runs the command: all of them.

@@ -939,7 +939,7 @@ pub mod sync_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::wire::StubCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/gosync.v1.SyncService/Hello",
             );
@@ -962,7 +962,7 @@ pub mod sync_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::wire::StubCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/gosync.v1.SyncService/Push",
             );
@@ -988,7 +988,7 @@ pub mod sync_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::wire::StubCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/gosync.v1.SyncService/Watch",
             );
@@ -1014,7 +1014,7 @@ pub mod sync_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::wire::StubCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/gosync.v1.SyncService/Reconcile",
             );
@@ -1040,7 +1040,7 @@ pub mod sync_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::wire::StubCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/gosync.v1.SyncService/Snapshot",
             );
@@ -1216,7 +1216,7 @@ pub mod sync_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = HelloSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::wire::StubCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1259,7 +1259,7 @@ pub mod sync_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PushSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::wire::StubCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1305,7 +1305,7 @@ pub mod sync_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = WatchSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::wire::StubCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1350,7 +1350,7 @@ pub mod sync_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReconcileSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::wire::StubCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1396,7 +1396,7 @@ pub mod sync_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SnapshotSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::wire::StubCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

@@ -4,7 +4,6 @@
 
 use super::rate::RateLimit;
 use super::status::{refine_transport_code, to_status};
-use super::strangers;
 use crate::auth::{Auth, Caller};
 use crate::clock::WallClock;
 use crate::listen::Connection;
@@ -40,8 +39,6 @@ pub struct Guard {
     pub metrics: Arc<Metrics>,
     /// Cancelled when the server stops.
     pub drain: CancellationToken,
-    /// Calls that may run at once: of a mutant only.
-    pub places: Semaphore,
 }
 
 const DETAILS: &str = "grpc-status-details-bin";
@@ -61,7 +58,10 @@ pub async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: 
         .extensions()
         .get::<Connection>()
         .map(|c| c.peer.ip());
-    let place = mutant!(FewAtOnce).then(|| guard.places.try_acquire());
+    let place = mutant!(FewAtOnce).then(|| {
+        static PLACES: Semaphore = Semaphore::const_new(8);
+        PLACES.try_acquire()
+    });
     let mut response = match guard.let_in(method, request.headers(), peer) {
         Ok(_) if matches!(place, Some(Err(_))) => {
             guard.refused(&Refusal::new(Reason::Unavailable, "others are calling"))
@@ -72,10 +72,7 @@ pub async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: 
                 let gzip = HeaderValue::from_static("gzip");
                 request.headers_mut().insert("grpc-accept-encoding", gzip);
             }
-            match strangers::met(request).await {
-                Ok(request) => guard.refine(guard.in_time(request, next).await),
-                Err(refusal) => guard.refused(&refusal),
-            }
+            guard.refine(guard.in_time(request, next).await)
         }
         Err(refusal) => guard.refused(&refusal),
     };

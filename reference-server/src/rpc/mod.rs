@@ -9,7 +9,6 @@ pub mod rate;
 mod reconcile;
 mod snapshot;
 pub mod status;
-mod strangers;
 mod stream;
 mod watch;
 
@@ -44,8 +43,6 @@ struct Shell {
     snapshots: Arc<Semaphore>,
     rate: RateLimit<(TokenId, SpaceId)>,
     drain: CancellationToken,
-    /// Its clock when it started: for a mutant only.
-    started_ms: u64,
 }
 
 /// A call that was let in.
@@ -66,7 +63,6 @@ impl SyncApi {
         drain: CancellationToken,
     ) -> SyncApi {
         SyncApi(Arc::new(Shell {
-            started_ms: clock.now_ms(),
             service,
             clock,
             limits: config.limits,

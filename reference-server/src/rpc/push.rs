@@ -4,7 +4,7 @@ use super::Shell;
 use crate::service::Refusal;
 use gosync_proto::mutant;
 use gosync_proto::wire::{self, Outcome};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tonic::Request;
 
 pub(super) async fn run(
@@ -13,10 +13,11 @@ pub(super) async fn run(
 ) -> Result<wire::PushResponse, Refusal> {
     let admitted = shell.admit(&request, &request.get_ref().space)?;
     let request = request.into_inner();
-    let now_ms = match mutant!(ClockOfTheStart) {
-        false => shell.clock.now_ms(),
-        true => shell.started_ms,
-    };
+    let mut now_ms = shell.clock.now_ms();
+    if mutant!(ClockOfTheStart) {
+        static FIRST: OnceLock<u64> = OnceLock::new();
+        now_ms = *FIRST.get_or_init(|| now_ms);
+    }
     let answer = shell
         .blocking(move |service| service.push(&admitted.access, request, now_ms))
         .await?;
