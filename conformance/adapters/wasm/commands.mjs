@@ -74,8 +74,8 @@ const commands = {
     setClock(Number(unixMs));
     return { done: {} };
   },
-  setOnline(command) {
-    find(command).setOnline(command.online ?? false);
+  async setOnline(command) {
+    await find(command).setOnline(command.online ?? false);
     return { done: {} };
   },
   async close(command) {

@@ -78,9 +78,10 @@ export class Opening {
   }
 
   /** Plugs the network in or out. */
-  setOnline(online) {
+  async setOnline(online) {
     this.#pluggedIn = online;
-    this.#replica.setNetworking(online && this.#watching);
+    if (online) this.#replica.setNetworking(this.#watching);
+    else await this.#unplug();
   }
 
   /** Everything that the application can see. */
@@ -132,8 +133,17 @@ export class Opening {
     if (!this.#pluggedIn) return { syncError: { kind: "KIND_RETRYABLE", detail: "the network is cut" } };
     this.#replica.setNetworking(true);
     const result = await this.#within(timeoutMs, work);
-    if (!this.#watching) this.#replica.setNetworking(false);
+    if (!this.#watching) await this.#unplug();
     return result;
+  }
+
+  /**
+   * Uses the network no more. The client does what it is told one after the other: once it has refused to sync, it has
+   * stopped to.
+   */
+  async #unplug() {
+    this.#replica.setNetworking(false);
+    await this.#replica.sync().catch(() => {});
   }
 
   async #finishVerification(over) {

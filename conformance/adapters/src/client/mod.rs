@@ -149,7 +149,8 @@ impl Driver {
                 done
             }
             Some(Command::SetOnline(online)) => {
-                self.find(&online.replica)?.set_online(online.online);
+                let opening = self.find(&online.replica)?;
+                opening.set_online(online.online).await;
                 done
             }
             Some(Command::Close(close)) => {

@@ -168,7 +168,7 @@ impl Opening {
         let result = tokio::time::timeout(timeout, work(self)).await;
         let status = self.status();
         if !self.watching {
-            self.switch(false);
+            self.unplug().await;
         }
         match result {
             Ok(result) => result,
@@ -219,9 +219,12 @@ impl Opening {
     }
 
     /// Plugs the network in or out.
-    pub fn set_online(&mut self, online: bool) {
+    pub async fn set_online(&mut self, online: bool) {
         self.plugged_in = online;
-        self.switch(online && self.watching);
+        match online {
+            true => self.switch(self.watching),
+            false => self.unplug().await,
+        }
     }
 
     /// Everything that the application can see.
@@ -261,6 +264,13 @@ impl Opening {
         on!(self.client, c => c.close(false).await)
             .map(drop)
             .context("closing")
+    }
+
+    /// Uses the network no more. The client does what it is told one after the
+    /// other: once it has refused to sync, it has stopped to.
+    async fn unplug(&self) {
+        self.switch(false);
+        let _ = on!(&self.client, c => c.sync().await);
     }
 
     fn switch(&self, online: bool) {
