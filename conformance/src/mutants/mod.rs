@@ -10,8 +10,12 @@ use crate::net::Wire;
 use crate::process::Format;
 use crate::schema::driver::Mutant;
 use crate::server::{self, Adapter};
-use crate::suite::{RunResult, Verdict};
+use crate::suite::{RunResult, Verdict, requirement};
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Patience with one command of a client that is wrong.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What an adapter wraps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,12 +26,27 @@ pub enum Side {
     Client,
 }
 
+impl Side {
+    /// Whether a requirement obliges this side: a server, a replica, or a
+    /// peer, which is either; others say what they bind by the cases that cite
+    /// them.
+    pub fn is_bound_by(self, id: &str) -> bool {
+        let other = match self {
+            Side::Server => "A replica",
+            Side::Client => "A server",
+        };
+        requirement(id).is_some_and(|r| !r.text.starts_with(other))
+    }
+}
+
 /// What became of a mutant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// A check that cites a broken requirement failed, or was non-strict where
-    /// it is a recommendation: "case check".
+    /// Checks that cite what it breaks failed, or were non-strict where it is
+    /// a recommendation; the first of them: "case check".
     Caught(String),
+    /// Likewise, but no check that failed cites the named ones.
+    CaughtInPart(String, Vec<String>),
     /// Only checks that cite others failed.
     CaughtElsewhere(String),
     /// Nothing failed.
@@ -43,13 +62,13 @@ pub struct Row {
     pub mutant: Mutant,
     /// What became of it.
     pub fate: Fate,
-    /// The checks that failed: "case check".
+    /// The checks that failed: "case check"; of a monitor "case monitor ID".
     pub failed: BTreeSet<String>,
 }
 
 impl Row {
-    /// Whether it is as it must be: caught by a check that names the broken
-    /// requirement, or, where nothing is broken, survived.
+    /// Whether it is as it must be: each requirement that it breaks cited by a
+    /// check that failed, or, where nothing is broken, survived.
     pub fn good(&self) -> bool {
         if self.mutant.breaks.is_empty() {
             self.fate == Fate::Survived
@@ -114,12 +133,25 @@ pub async fn run(side: Side, command: &str, format: Format, seed: u64, mutant: M
             plan.mutant.clone_from(&mutant.name);
             plan.choice.requirements.clone_from(&mutant.breaks);
             plan.choice.wires.truncate(1);
+            // most of them fail by waiting for what does not come
+            plan.choice.patience = PATIENCE;
+            plan.choice.jobs *= 2;
             client::run(&plan, |_| {}).await
         }
     };
+    let breaks: Vec<&str> = mutant.breaks.iter().map(String::as_str).collect();
+    // what both sides compute breaks rules of either
+    let breaks: Vec<&str> = breaks
+        .into_iter()
+        .filter(|id| side.is_bound_by(id))
+        .collect();
     let (fate, failed) = match result {
         Err(problem) => (Fate::Inconclusive(problem), BTreeSet::new()),
-        Ok(run) => (fate(&run, &mutant.breaks), failed(&run)),
+        Ok(run) => {
+            let failures = failures(&run);
+            let names = failures.iter().map(|f| f.name.clone()).collect();
+            (fate(&run, &failures, &breaks), names)
+        }
     };
     Row {
         mutant,
@@ -162,37 +194,47 @@ impl std::str::FromStr for Share {
     }
 }
 
-fn failed(run: &RunResult) -> BTreeSet<String> {
-    let checks = run
-        .cases
-        .iter()
-        .flat_map(|case| case.checks.iter().map(move |check| (&case.name, check)));
-    checks
-        .filter(|(_, check)| check.missed())
-        .map(|(case, check)| format!("{case} {}", check.name))
-        .collect()
+/// A check that failed, or a monitor.
+struct Failure {
+    name: String,
+    cites: Vec<String>,
 }
 
-fn fate(run: &RunResult, breaks: &[String]) -> Fate {
-    let mut elsewhere = None;
+fn failures(run: &RunResult) -> Vec<Failure> {
+    let mut failures = Vec::new();
     for case in &run.cases {
-        for check in case.checks.iter().filter(|c| c.missed()) {
-            let name = format!("{} {}", case.name, check.name);
-            if check.cites.iter().any(|id| breaks.contains(id)) {
-                return Fate::Caught(name);
+        let missed = case.checks.iter().filter(|check| check.missed());
+        failures.extend(missed.map(|check| Failure {
+            name: format!("{} {}", case.name, check.name),
+            cites: check.cites.clone(),
+        }));
+        let violations = case.violations.iter();
+        failures.extend(violations.map(|text| {
+            let id = text.strip_prefix('[').and_then(|t| t.split_once(']'));
+            Failure {
+                name: format!("{} monitor {}", case.name, id.map_or("", |i| i.0)),
+                cites: id.into_iter().map(|i| i.0.to_owned()).collect(),
             }
-            elsewhere.get_or_insert(name);
-        }
-        if let Some(violation) = case.violations.first() {
-            let name = format!("{} monitor: {violation}", case.name);
-            if breaks.iter().any(|id| violation.contains(id.as_str())) {
-                return Fate::Caught(name);
-            }
-            elsewhere.get_or_insert(name);
-        }
+        }));
     }
-    match elsewhere {
-        Some(name) => Fate::CaughtElsewhere(name),
+    failures
+}
+
+fn fate(run: &RunResult, failures: &[Failure], breaks: &[&str]) -> Fate {
+    let cites = |f: &Failure, id: &str| f.cites.iter().any(|cited| cited == id);
+    let own = |f: &&Failure| breaks.iter().any(|id| cites(f, id));
+    if let Some(first) = failures.iter().find(own) {
+        let uncited = breaks
+            .iter()
+            .filter(|id| !failures.iter().any(|f| cites(f, id)));
+        let uncited: Vec<String> = uncited.map(|id| (*id).to_owned()).collect();
+        return match uncited.is_empty() {
+            true => Fate::Caught(first.name.clone()),
+            false => Fate::CaughtInPart(first.name.clone(), uncited),
+        };
+    }
+    match failures.first() {
+        Some(other) => Fate::CaughtElsewhere(other.name.clone()),
         None if run.count(Verdict::Inconclusive) > 0 => {
             Fate::Inconclusive("cases were inconclusive".into())
         }
@@ -235,6 +277,8 @@ mod tests {
     #[test]
     fn a_mutant_must_be_caught_by_a_check_that_names_what_it_breaks() {
         assert!(row(&["A-001"], Fate::Caught("x".into())).good());
+        let part = Fate::CaughtInPart("x".into(), vec!["A-001".into()]);
+        assert!(!row(&["A-001"], part).good());
         assert!(!row(&["A-001"], Fate::CaughtElsewhere("x".into())).good());
         assert!(!row(&["A-001"], Fate::Survived).good());
     }

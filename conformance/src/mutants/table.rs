@@ -6,9 +6,8 @@ use crate::client;
 use crate::schema::driver::Mutant;
 use crate::server;
 use crate::suite::{Check, requirement};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-const CHECKS: &str = "Checks of the suite that fail for none of these";
 const COLUMNS: &str = "| mutant | what it does wrong | breaks | fate | checks that fail |
 |---|---|---|---|---|
 ";
@@ -21,8 +20,6 @@ pub struct Line {
     breaks: Vec<String>,
     fate: String,
     failed: BTreeSet<String>,
-    /// Whether `failed` holds all: older tables tell the first one only.
-    whole: bool,
 }
 
 impl From<&Row> for Line {
@@ -33,7 +30,6 @@ impl From<&Row> for Line {
             breaks: row.mutant.breaks.clone(),
             fate: row.fate.to_string(),
             failed: row.failed.clone(),
-            whole: true,
         }
     }
 }
@@ -44,27 +40,19 @@ impl Line {
         let cells: Vec<&str> = text.trim().split(" | ").map(str::trim).collect();
         let (name, rest) = cells.split_first()?;
         let name = name.strip_prefix("| `")?.strip_suffix('`')?;
-        let (about, breaks, fate) = (rest.first()?, rest.get(1)?, rest.get(2)?);
+        let [about, breaks, fate, failed] = rest else {
+            return None;
+        };
         let list = |cell: &str| -> Vec<String> {
             let names = cell.trim_end_matches('|').split(',').map(str::trim);
             names.filter(|n| !n.is_empty()).map(str::to_owned).collect()
-        };
-        let fate = fate.trim_end_matches('|').trim();
-        let failed: BTreeSet<String> = match rest.get(3) {
-            Some(cell) => list(cell).into_iter().collect(),
-            None => fate
-                .strip_prefix("caught by ")
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
         };
         Some(Line {
             name: name.to_owned(),
             about: (*about).to_owned(),
             breaks: list(breaks),
-            fate: fate.to_owned(),
-            failed,
-            whole: rest.len() > 3,
+            fate: (*fate).to_owned(),
+            failed: list(failed).into_iter().collect(),
         })
     }
 }
@@ -73,8 +61,6 @@ impl Line {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
     lines: Vec<Line>,
-    /// The checks that failed for none when the file was written.
-    left: Option<BTreeSet<String>>,
 }
 
 impl Table {
@@ -82,14 +68,8 @@ impl Table {
     /// there are no headings.
     pub fn read(side: Side, text: &str) -> Table {
         let (start, end) = section(side, text).unwrap_or((0, text.len()));
-        let part = &text[start..end];
-        let left = part.split_once(CHECKS).map(|(_, list)| {
-            let names = list.lines().filter_map(|l| l.strip_prefix("- `"));
-            names.map(|n| n.trim_end_matches('`').to_owned()).collect()
-        });
         Table {
-            lines: part.lines().filter_map(Line::parse).collect(),
-            left,
+            lines: text[start..end].lines().filter_map(Line::parse).collect(),
         }
     }
 
@@ -103,10 +83,7 @@ impl Table {
             let old = old.map(|i| self.lines.remove(i));
             lines.extend(row.map(Line::from).or(old));
         }
-        Table {
-            lines,
-            left: self.left,
-        }
+        Table { lines }
     }
 
     /// The file with this table in it: in the side's part, or as all of it.
@@ -129,13 +106,9 @@ impl Table {
                 name, about, fate, ..
             } = line;
             let failed: Vec<&str> = line.failed.iter().map(String::as_str).collect();
-            let checks = match line.whole {
-                true => format!(" {} |", failed.join(", ")),
-                false => String::new(),
-            };
-            let breaks = line.breaks.join(", ");
+            let (breaks, failed) = (line.breaks.join(", "), failed.join(", "));
             out.push_str(&format!(
-                "| `{name}` | {about} | {breaks} | {fate} |{checks}\n"
+                "| `{name}` | {about} | {breaks} | {fate} | {failed} |\n"
             ));
         }
         out.push_str(&self.missing(side).markdown());
@@ -144,29 +117,38 @@ impl Table {
 
     /// What none of the mutants guards.
     pub fn missing(&self, side: Side) -> Missing {
-        let failed = |name: &String| self.lines.iter().any(|l| l.failed.contains(name));
-        let broken = |id: &str| self.lines.iter().any(|l| l.breaks.iter().any(|b| b == id));
         let declared = declared(side);
-        let checks = declared
+        let cites: BTreeMap<String, &[&str]> = declared
             .iter()
-            .flat_map(|(case, checks)| checks.iter().map(move |c| format!("{case} {}", c.name)));
-        let cited: BTreeSet<&str> = declared
-            .iter()
-            .flat_map(|(_, checks)| *checks)
-            .flat_map(|c| c.cites)
-            .copied()
+            .flat_map(|(case, checks)| checks.iter().map(move |c| (case, c)))
+            // the others are about the driver: crude ones guard them
+            .filter(|(_, c)| !c.cites.is_empty())
+            .map(|(case, c)| (format!("{case} {}", c.name), c.cites))
             .collect();
-        let partial = self.lines.iter().filter(|l| !l.whole).count();
-        // what rows do not tell, the list of the run that they are of does
-        let left = self.left.as_ref().filter(|_| partial > 0);
-        let fell = |name: &String| left.is_some_and(|l| !l.contains(name));
+        let failed: BTreeSet<&String> = self.lines.iter().flat_map(|l| &l.failed).collect();
+        let names = |failed: &String, id: &str| {
+            let check = cites.get(failed).is_some_and(|c| c.contains(&id));
+            check || failed.ends_with(&format!(" monitor {id}"))
+        };
+        let guarded = |id: &str| {
+            let mut lines = self.lines.iter();
+            lines.any(|l| l.breaks.iter().any(|b| b == id) && l.failed.iter().any(|f| names(f, id)))
+        };
+        let cited: BTreeSet<&str> = cites.values().copied().flatten().copied().collect();
+        let binds = |id: &str| {
+            let advice = requirement(id).is_none_or(|r| r.is_advice());
+            !advice && side.is_bound_by(id)
+        };
         Missing {
-            checks: checks.filter(|name| !failed(name) && !fell(name)).collect(),
             requirements: cited
                 .into_iter()
-                .filter(|id| binds(side, id) && !broken(id))
+                .filter(|id| binds(id) && !guarded(id))
+                .map(str::to_owned)
                 .collect(),
-            partial,
+            checks: cites
+                .into_keys()
+                .filter(|name| !failed.contains(name))
+                .collect(),
         }
     }
 }
@@ -176,30 +158,34 @@ impl Table {
 pub struct Missing {
     /// Checks that fail for none: "case check".
     pub checks: Vec<String>,
-    /// What a MUST binds this side to, a check cites, and none breaks.
-    pub requirements: Vec<&'static str>,
-    /// Rows that tell only the first check that fails.
-    pub partial: usize,
+    /// What a MUST binds this side to and a check cites, and what no check
+    /// that cites it fails for although a mutant breaks it.
+    pub requirements: Vec<String>,
 }
 
 impl Missing {
+    /// Whether every rule and every check has its mutant.
+    pub fn is_empty(&self) -> bool {
+        self.checks.is_empty() && self.requirements.is_empty()
+    }
+
     fn markdown(&self) -> String {
         let mut out = String::new();
-        if self.partial > 0 {
-            out.push_str(&format!(
-                "\n{} rows are of an older run and tell only the first check that fails: checks that fail for these alone may stand below.\n",
-                self.partial
-            ));
-        }
-        let list = |out: &mut String, title: &str, names: &[String]| {
-            out.push_str(&format!("\n{title}: {}.\n\n", names.len()));
-            for name in names {
-                out.push_str(&format!("- `{name}`\n"));
+        let mut list = |title: &str, names: &[String]| {
+            out.push_str(&format!("\n{title}: {}.\n", names.len()));
+            for (i, name) in names.iter().enumerate() {
+                let gap = if i == 0 { "\n" } else { "" };
+                out.push_str(&format!("{gap}- `{name}`\n"));
             }
         };
-        let ids: Vec<String> = self.requirements.iter().map(|s| (*s).to_owned()).collect();
-        list(&mut out, "Requirements that none of these breaks", &ids);
-        list(&mut out, CHECKS, &self.checks);
+        list(
+            "Requirements that none of these breaks under the eyes of a check that cites them",
+            &self.requirements,
+        );
+        list(
+            "Checks of the suite that fail for none of these",
+            &self.checks,
+        );
         out
     }
 }
@@ -215,16 +201,6 @@ fn declared(side: Side) -> Vec<(&'static str, &'static [Check])> {
             cases.into_iter().map(|c| (c.name, c.checks)).collect()
         }
     }
-}
-
-/// Whether a requirement obliges this side: a server, a replica, or a peer,
-/// which is either; others say what they bind by the cases that cite them.
-fn binds(side: Side, id: &str) -> bool {
-    let other = match side {
-        Side::Server => "A replica",
-        Side::Client => "A server",
-    };
-    requirement(id).is_some_and(|r| r.text.contains("MUST") && !r.text.starts_with(other))
 }
 
 /// Where the side's part of a file begins, after its heading, and ends.
@@ -244,6 +220,10 @@ impl std::fmt::Display for Fate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Fate::Caught(by) => write!(f, "caught by {by}"),
+            Fate::CaughtInPart(by, uncited) => {
+                let uncited = uncited.join(" ");
+                write!(f, "caught by {by}; no check that fails cites {uncited}")
+            }
             Fate::CaughtElsewhere(by) => write!(f, "caught, but not by its own check: {by}"),
             Fate::Survived => f.write_str("survived"),
             Fate::Inconclusive(why) => write!(f, "inconclusive: {why}"),
@@ -282,36 +262,54 @@ mod tests {
     }
 
     #[test]
+    fn a_check_that_is_about_the_driver_needs_no_mutant_of_the_client() {
+        let checks = Table::default().missing(Side::Client).checks;
+        assert!(!checks.iter().any(|c| c.starts_with("driver/")));
+    }
+
+    #[test]
     fn a_requirement_that_no_mutant_breaks_is_told_for_the_side_that_it_binds() {
         let rows = [row("m", &["PUSH-010"], &["push/one applied"])];
         let with = Table::default().with(&listed(&rows), &rows);
         let left = |table: &Table, side| table.missing(side).requirements;
+        let tells = |table: &Table, side, id: &str| left(table, side).iter().any(|r| r == id);
         let nothing = Table::default();
-        assert!(left(&nothing, Side::Server).contains(&"PUSH-010"));
-        assert!(!left(&nothing, Side::Client).contains(&"PUSH-010"));
-        assert!(!left(&with, Side::Server).contains(&"PUSH-010"));
+        assert!(tells(&nothing, Side::Server, "PUSH-010"));
+        assert!(!tells(&nothing, Side::Client, "PUSH-010"));
+        assert!(!tells(&with, Side::Server, "PUSH-010"));
         for side in [Side::Server, Side::Client] {
-            assert!(left(&nothing, side).contains(&"MODEL-018"), "a peer's");
+            assert!(tells(&nothing, side, "MODEL-018"), "a peer's");
         }
     }
 
     #[test]
+    fn a_requirement_that_is_broken_while_only_checks_of_others_fail_is_told() {
+        let rows = [row("m", &["PUSH-010"], &["push/empty accepted"])];
+        let with = Table::default().with(&listed(&rows), &rows);
+        let left = with.missing(Side::Server).requirements;
+        assert!(left.contains(&"PUSH-010".to_owned()));
+    }
+
+    #[test]
+    fn what_a_monitor_names_is_guarded() {
+        let rows = [row("m", &["HELLO-006"], &["sync/first monitor HELLO-006"])];
+        let with = Table::default().with(&listed(&rows), &rows);
+        let left = with.missing(Side::Client).requirements;
+        assert!(!left.contains(&"HELLO-006".to_owned()));
+    }
+
+    #[test]
     fn a_part_of_the_mutants_goes_into_the_table_of_all() {
-        let text = "# Mutants\n\nWords.\n\n## Server\n\nold\n\n## Client\n\n| `c` | C. | A-001 | caught by x y |\n";
+        let text = "# Mutants\n\nWords.\n\n## Server\n\nold\n\n## Client\n\n| `c` | C. | A-001 | caught by x y | x y |\n";
         let rows = [
             row("a", &["PUSH-010"], &["push/one applied", "push/one there"]),
             row("b", &["PUSH-001", "PUSH-002"], &["push/empty accepted"]),
         ];
         let both = Table::default().with(&listed(&rows), &rows);
         let text = both.write_into(Side::Server, text);
-        assert_eq!(Table::read(Side::Server, &text).lines, both.lines);
+        assert_eq!(Table::read(Side::Server, &text), both);
         let client = Table::read(Side::Client, &text);
-        assert_eq!(client.missing(Side::Client).partial, 1);
         assert!(client.lines[0].failed.contains("x y"));
-        // what the run of such rows left is known by its list
-        let left = format!("{text}\n{CHECKS}: 1.\n\n- `sync/first offers-1`\n");
-        let left = Table::read(Side::Client, &left).missing(Side::Client);
-        assert_eq!(left.checks, ["sync/first offers-1"]);
         // one of them anew, and one that is no more
         let again = [row("b", &["PUSH-001"], &["push/batch there"])];
         let now = Table::read(Side::Server, &text).with(&listed(&rows), &again);
