@@ -1,5 +1,5 @@
-//! Runs the cases of server mode: side by side where they do not touch the
-//! server itself, one after the other where they do.
+//! Runs the cases of server mode: side by side on one server where they do not
+//! touch the server itself, one after the other on others where they do.
 
 use super::adapter::Adapter;
 use super::context::Cx;
@@ -13,8 +13,12 @@ use crate::suite::{
     Case, CaseResult, Choice, Need, Provenance, RunResult, Stop, Verdict, mutant_option, option,
 };
 use futures::StreamExt;
-use std::sync::{Arc, Mutex};
+use futures::future::{join, join_all};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// How many servers there are besides the first, for cases that touch theirs.
+const MORE_SERVERS: usize = 2;
 
 /// What to run against whom.
 #[derive(Clone, Debug)]
@@ -79,23 +83,45 @@ pub async fn run(
         .into_iter()
         .enumerate()
         .partition(|(_, (case, _))| touches_server(case));
-    let results = futures::stream::iter(together)
-        .map(|(i, (case, wire))| {
-            let target = target.clone();
-            let progress = &progress;
-            async move {
-                let result = run_case(case, wire, target, plan.choice.seed).await;
-                progress(&result);
-                (i, result)
-            }
-        })
-        .buffer_unordered(plan.choice.jobs.max(1));
-    let mut results: Vec<(usize, CaseResult)> = results.collect().await;
-    for (i, (case, wire)) in alone {
+    let (waiting, working): (Vec<_>, Vec<_>) = together
+        .into_iter()
+        .partition(|(_, (case, _))| cases::waits(case));
+    let judge = async |i: usize, case, wire, target: &Arc<Target>| {
         let result = run_case(case, wire, target.clone(), plan.choice.seed).await;
         progress(&result);
-        results.push((i, result));
-    }
+        (i, result)
+    };
+    let free = usize::from(waiting.is_empty() && working.is_empty());
+    let more = alone.len().saturating_sub(free).min(MORE_SERVERS);
+    let left = Mutex::new(alone.into_iter());
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let in_turn = async |target: &Arc<Target>| {
+        let mut results = Vec::new();
+        while let Some((i, (case, wire))) = next() {
+            results.push(judge(i, case, wire, target).await);
+        }
+        results
+    };
+    let side_by_side = async {
+        let judge = |(i, (case, wire))| judge(i, case, wire, &target);
+        let waiting = join_all(waiting.into_iter().map(judge));
+        let working = futures::stream::iter(working)
+            .map(judge)
+            .buffer_unordered(plan.choice.jobs.max(1));
+        let (mut results, worked) = join(waiting, working.collect::<Vec<_>>()).await;
+        results.extend(worked);
+        results.extend(in_turn(&target).await);
+        results
+    };
+    let elsewhere = (0..more).map(|_| async {
+        // an adapter that cannot do with a second of its kind has the first
+        match connect(plan).await {
+            Ok(target) => in_turn(&Arc::new(target)).await,
+            Err(_) => Vec::new(),
+        }
+    });
+    let (mut results, others) = join(side_by_side, join_all(elsewhere)).await;
+    results.extend(others.into_iter().flatten());
     results.sort_by_key(|(i, _)| *i);
     Ok(RunResult {
         provenance: Provenance::own(),

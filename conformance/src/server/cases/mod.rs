@@ -53,3 +53,9 @@ pub fn all() -> Vec<&'static Case<Cx>> {
     ];
     areas.into_iter().flatten().collect()
 }
+
+/// Whether a case does little but wait, for half a minute and more: it begins
+/// first, and takes no other's turn.
+pub fn waits(case: &Case<Cx>) -> bool {
+    case.name.starts_with("connection/")
+}
