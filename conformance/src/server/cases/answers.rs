@@ -58,7 +58,7 @@ pub const CASES: &[Case<Cx>] = &[
             ),
             positive(
                 "empty",
-                &["RECON-049", "RECON-018"],
+                &["RECON-049", "RECON-017", "RECON-018"],
                 "an empty space is equal to nothing, and resolved where something is told",
             ),
         ],

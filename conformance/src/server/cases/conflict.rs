@@ -217,20 +217,19 @@ async fn random(cx: Cx) -> Result<(), Stop> {
     let mut backwards = writes.clone();
     backwards.reverse();
     let (mut first, mut second) = (Space::fresh(&cx), Space::fresh(&cx));
-    for (space, list, size) in [(&mut first, &writes, 3), (&mut second, &backwards, 8)] {
-        let mut left: Vec<Record> = Vec::new();
-        for batch in list.chunks(size) {
+    for (space, list, size) in [(&mut first, writes, 6), (&mut second, backwards, 15)] {
+        let mut left = list;
+        while !left.is_empty() {
             // each key once in a push
-            let mut distinct: Vec<Record> = Vec::new();
-            for record in batch {
-                if distinct.iter().all(|r| r.key != record.key) {
-                    distinct.push(record.clone());
-                } else {
-                    left.push(record.clone());
-                }
+            let mut batch: Vec<Record> = Vec::new();
+            let mut later = Vec::new();
+            for record in left {
+                let fits = batch.len() < size && batch.iter().all(|r| r.key != record.key);
+                if fits { &mut batch } else { &mut later }.push(record);
             }
-            let answer = space.push(&distinct).await.good()?;
-            for (record, verdict) in distinct.iter().zip(&answer.verdicts) {
+            left = later;
+            let answer = space.push(&batch).await.good()?;
+            for (record, verdict) in batch.iter().zip(&answer.verdicts) {
                 let want = match space
                     .records
                     .get(&record.key)
@@ -243,9 +242,6 @@ async fn random(cx: Cx) -> Result<(), Stop> {
                 cx.equal("verdicts", want, verdict.outcome());
                 space.expect(record);
             }
-        }
-        for record in left {
-            space.seed(&[record]).await?;
         }
     }
     first.verify("converge").await;

@@ -146,7 +146,11 @@ pub const CASES: &[Case<Cx>] = &[
                 &["MODEL-007"],
                 "each is a record of its own, byte for byte",
             ),
-            positive("ordered", &["MODEL-006"], "in the order of unsigned bytes"),
+            positive(
+                "ordered",
+                &["MODEL-006", "SNAP-009"],
+                "in the order of unsigned bytes",
+            ),
         ],
         run: |cx| Box::pin(keys_as_bytes(cx)),
     },

@@ -182,7 +182,7 @@ pub const CASES: &[Case<Cx>] = &[
             negative(
                 "long-key",
                 "good-applied",
-                &["MODEL-005"],
+                &["MODEL-005", "LIMIT-010"],
                 "REJECTED LIMIT_EXCEEDED for a key of 513 bytes",
             ),
             negative(

@@ -140,7 +140,11 @@ pub const CASES: &[Case<Cx>] = &[
                 &["SNAP-001", "HIST-019"],
                 "the stream shows the state of its position, whole",
             ),
-            positive("fingerprint", &["SNAP-013"], "and its fingerprint"),
+            positive(
+                "fingerprint",
+                &["SNAP-001", "SNAP-013", "HIST-019"],
+                "and its fingerprint",
+            ),
         ],
         run: |cx| Box::pin(consistent(cx)),
     },
