@@ -15,7 +15,7 @@ use crate::transport::{CallError, CallMetadata, Token, Transport};
 use futures::channel::{mpsc, oneshot};
 use futures::future::MaybeDone;
 use futures::{FutureExt, StreamExt, stream};
-use gosync_proto::{Key, ReplicaId};
+use gosync_proto::{Key, ReplicaId, mutant};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::future::poll_fn;
@@ -451,6 +451,10 @@ where
         + 'static,
 {
     let opened = stream::once(opening).flat_map(move |answers| {
+        let answers = answers.map(|a| match mutant!(MessagesByThrees) {
+            true => Box::pin(a.chunks(3).flat_map(stream::iter)),
+            false => a,
+        });
         let messages: BoxStream<'static, Streamed> = match answers {
             Ok(answers) => Box::pin(answers.map(move |m| match m {
                 Ok(message) => wrap(message),

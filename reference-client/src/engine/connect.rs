@@ -348,6 +348,10 @@ impl Engine {
         if self.phase == Phase::Connecting && mutant!(FailedHelloIgnored) {
             return self.follow();
         }
+        if error.cause == Cause::Misbehaved && mutant!(MisbehaviourDropsUnsent) {
+            self.wait(reason, &error.to_string(), None);
+            return self.ops.push_back(Op::Note(None, None));
+        }
         if lost && (mutant!(GoneForGood) || ended && mutant!(UnknownEndFatal)) {
             return self.fail_for_good(Phase::Stopped, reason, &error.to_string());
         }

@@ -47,6 +47,9 @@ impl Engine {
 
     pub(super) fn watched(&mut self, message: wire::WatchResponse) {
         self.feed_watchdog();
+        if mutant!(LiveUnread) && self.phase == Phase::Live {
+            return;
+        }
         use wire::watch_response::Event;
         let result = match message.event {
             Some(Event::Changes(changes)) => self.changes(changes),

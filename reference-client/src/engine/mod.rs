@@ -361,6 +361,7 @@ impl Engine {
         }
         let reply = match result {
             Ok(reply) => reply,
+            Err(StoreError::Displaced) if mutant!(StreamKept) => return,
             Err(StoreError::Displaced) => {
                 // the other opening syncs now; this one may be switched on
                 // again

@@ -110,6 +110,11 @@ impl<'a> Merger<'a> {
         if record.is_tombstone() && digest.is_none() && mutant!(TombstonesIgnored) {
             return;
         }
+        let beats = |w: &&Write| record.merge_against(&w.record) == Merge::Wins;
+        let shielded = |writes: &Vec<&Write>| writes.iter().any(beats);
+        if mutant!(UnsentShields) && self.writes.get(&record.key).is_some_and(shielded) {
+            return;
+        }
         let key = record.key.clone();
         self.settle_writes(&record);
         self.settle_quarantine(&record);

@@ -336,7 +336,8 @@ pub async fn note<S: Store>(
     limits: Option<Limits>,
     synced_ms: Option<u64>,
 ) -> Result<(), StoreError> {
-    let stopped = mutant!(StopDropsUnsent) && limits.is_none() && synced_ms.is_none();
+    let drops = mutant!(StopDropsUnsent) || mutant!(MisbehaviourDropsUnsent);
+    let stopped = drops && limits.is_none() && synced_ms.is_none();
     let reads = Reads {
         all_writes: stopped,
         ..Reads::meta()

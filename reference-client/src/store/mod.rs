@@ -256,9 +256,9 @@ impl Changes {
             })
         }
         let mut pieces = Vec::new();
+        pieces.extend(each(self.remove_writes, |c, x| c.remove_writes.push(x)));
         pieces.extend(each(self.remove, |c, x| c.remove.push(x)));
         pieces.extend(each(self.put, |c, x| c.put.push(x)));
-        pieces.extend(each(self.remove_writes, |c, x| c.remove_writes.push(x)));
         pieces.extend(each(self.put_writes, |c, x| c.put_writes.push(x)));
         pieces.extend(each(self.remove_offers, |c, x| c.remove_offers.push(x)));
         pieces.extend(each(self.put_offers, |c, x| c.put_offers.push(x)));

@@ -91,15 +91,15 @@ pub const CASES: &[Case<Cx>] = &[
     Case {
         name: "history/future-horizon",
         profile: Profile::Hardened,
-        needs: &[],
+        needs: &[Need::DurableStore],
         about: "Hello names a horizon of the year 3000.",
         checks: &[
             positive("not-followed", &["SEC-013"], "nothing else is called"),
             positive("kept", &["SEC-013", "CLIENT-003"], "nothing is dropped"),
             positive(
                 "afterwards",
-                &["CLIENT-031"],
-                "with a proper answer the session succeeds",
+                &["CLIENT-031", "ERR-009"],
+                "with a proper answer the session succeeds, and what waited arrives",
             ),
         ],
         run: |cx| Box::pin(future_horizon(cx)),
@@ -324,6 +324,8 @@ async fn future_horizon(cx: Cx) -> Result<(), Stop> {
     replica.close().await?;
     let replica = cx.open("a").await?;
     sync_patiently(&replica, &cx).await?;
+    let there = cx.server_records().await.iter().any(|r| r.key == b"mine");
+    cx.check("afterwards", there, "the write at the server", "none");
     same_as_server(&cx, "afterwards", &replica).await
 }
 

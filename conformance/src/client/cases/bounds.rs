@@ -27,7 +27,7 @@ pub const CASES: &[Case<Cx>] = &[
             negative(
                 "longer",
                 "longest",
-                &["LIMIT-010"],
+                &["LIMIT-010", "MODEL-005"],
                 "513 are refused to the application, and never sent",
             ),
         ],

@@ -19,14 +19,11 @@ pub const CASES: &[Case<Cx>] = &[
         profile: Profile::Heal,
         needs: &[Need::Reconcile],
         about: "Three sessions, one after the other.",
-        checks: &[
-            positive("fresh", &["RECON-004"], "each has a salt of its own"),
-            positive(
-                "within",
-                &["RECON-006", "RECON-009"],
-                "each asks within its ranges, and is answered",
-            ),
-        ],
+        checks: &[positive(
+            "fresh",
+            &["RECON-004"],
+            "each has a salt of its own",
+        )],
         run: |cx| Box::pin(salt(cx)),
     },
     Case {
@@ -35,11 +32,6 @@ pub const CASES: &[Case<Cx>] = &[
         needs: &[Need::Live, Need::Reconcile],
         about: "The server's fingerprints are wrong for ever.",
         checks: &[
-            positive(
-                "full-digests",
-                &["RECON-037", "RECON-039"],
-                "the second session has digests of 32 bytes",
-            ),
             positive(
                 "then-snapshot",
                 &["RECON-045", "CLIENT-040"],
@@ -165,11 +157,6 @@ async fn salt(cx: Cx) -> Result<(), Stop> {
         let seen = cx.seen().await;
         let own: BTreeSet<u64> = reconciles(&seen[before..]).iter().map(|r| r.salt).collect();
         salts.push(own);
-        let refused = calls(&seen[before..], "Reconcile")
-            .iter()
-            .filter(|s| s.answers.is_empty())
-            .count();
-        cx.equal("within", 0, refused);
     }
     let distinct: BTreeSet<u64> = salts.iter().flatten().copied().collect();
     let enough = salts.iter().all(|s| !s.is_empty()) && distinct.len() >= 3;
@@ -237,18 +224,6 @@ async fn never_equal(cx: Cx) -> Result<(), Stop> {
         came && !sessions.is_empty() && sessions.len() <= 2,
         "one or two sessions, then a Snapshot",
         format!("{} sessions, snapshot: {came}", sessions.len()),
-    );
-    let last = own.last().map(|r| r.salt);
-    let lengths: BTreeSet<u32> = own
-        .iter()
-        .filter(|r| Some(r.salt) == last)
-        .map(|r| r.digest_len)
-        .collect();
-    cx.check(
-        "full-digests",
-        sessions.len() < 2 || lengths == BTreeSet::from([32]),
-        "digest_len 32",
-        format!("{lengths:?}"),
     );
     // what follows the Snapshot at once belongs to it
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -1,5 +1,6 @@
 //! The cases of client mode, by area.
 
+mod acks;
 mod auth;
 mod behind;
 mod bounds;
@@ -11,6 +12,7 @@ mod doubts;
 mod driver;
 mod faults;
 mod history;
+mod liars;
 mod manners;
 mod openings;
 mod pushes;
@@ -33,14 +35,16 @@ use crate::suite::{Case, Stop};
 
 /// All of them.
 pub fn all() -> Vec<&'static Case<Cx>> {
-    let areas: [&'static [Case<Cx>]; 23] = [
+    let areas: [&'static [Case<Cx>]; 25] = [
         driver::CASES,
         sync::CASES,
         watch::CASES,
         history::CASES,
         clock::CASES,
         auth::CASES,
+        acks::CASES,
         faults::CASES,
+        liars::CASES,
         writes::CASES,
         streams::CASES,
         reconcile::CASES,

@@ -1,6 +1,7 @@
 //! Snapshots that break off, lie, or meet what the replica holds.
 
-use super::tools::{bend, calls, head, held_of, until};
+use super::streams::keys;
+use super::tools::{bend, calls, head, held_of, reconciles, until};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::oracle::Record;
@@ -87,10 +88,26 @@ pub const CASES: &[Case<Cx>] = &[
         about: "The server went back in time without knowing it; a Snapshot holds older records than the client.",
         checks: &[positive(
             "offered",
-            &["SNAP-032", "SNAP-018"],
+            &["SNAP-032", "SNAP-018", "MODEL-018"],
             "the newer ones are offered, and stand on both sides",
         )],
         run: |cx| Box::pin(newer_here(cx)),
+    },
+    Case {
+        name: "snapshot/outside-ranges",
+        profile: Profile::Hardened,
+        needs: &[Need::Ranges],
+        about: "A chunk of a Snapshot ends with a record outside of the range that was asked for.",
+        checks: &[
+            positive(
+                "broken",
+                &["SNAP-023", "SNAP-029"],
+                "the Snapshot is broken off, and begun again",
+            ),
+            positive("inside", &["SNAP-018"], "what lies inside is seen"),
+            positive("not-stored", &["SNAP-023"], "what lies outside never is"),
+        ],
+        run: |cx| Box::pin(outside_ranges(cx)),
     },
 ];
 
@@ -232,6 +249,48 @@ async fn unsent_kept(cx: Cx) -> Result<(), Stop> {
     cx.equal("kept", Some(b"mine is newer".to_vec()), value(b"k001"));
     cx.equal("kept", Some(b"v".to_vec()), value(b"only-mine"));
     same_as_server(&cx, "merged", &replica).await
+}
+
+async fn outside_ranges(cx: Cx) -> Result<(), Stop> {
+    let records: Vec<Record> = ["a/1", "a/2", "b/1"]
+        .map(|k| Record::put(k, time(1), 77, "v"))
+        .into();
+    cx.server_writes(&records).await;
+    let stranger = records[2].to_wire();
+    let strange = bend(move |_, m: &mut v1::SnapshotResponse| {
+        if let Some(v1::snapshot_response::Event::Chunk(chunk)) = &mut m.event {
+            chunk.records.push(stranger.clone());
+        }
+    });
+    cx.server(|p| p.script(|s| s.next("Snapshot", strange)))
+        .await;
+    let replica = cx
+        .open_with("a", "a", |open| open.key_prefixes = vec![b"a/".to_vec()])
+        .await?;
+    sync_patiently(&replica, &cx).await?;
+    let seen = cx.seen().await;
+    // who reads by Watch has nothing to break off
+    let snapshots = calls(&seen, "Snapshot").len();
+    let all = snapshots + reconciles(&seen).len();
+    cx.check(
+        "broken",
+        snapshots == 0 || all >= 2,
+        "another Snapshot, or a Reconcile in its place",
+        format!("{all} in all"),
+    );
+    let keys = keys(&replica).await?;
+    let (inside, outside): (Vec<&str>, Vec<&str>) = keys
+        .iter()
+        .map(String::as_str)
+        .partition(|k| k.starts_with("a/"));
+    cx.equal("inside", "a/1 a/2".to_owned(), inside.join(" "));
+    cx.check(
+        "not-stored",
+        outside.is_empty(),
+        "none",
+        format!("{outside:?}"),
+    );
+    Ok(())
 }
 
 async fn newer_here(cx: Cx) -> Result<(), Stop> {

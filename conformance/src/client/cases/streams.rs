@@ -2,7 +2,7 @@
 //! snapshots that change their terms; and the client's manners when it has to try
 //! again.
 
-use super::tools::{bend_changes, calls, cursors, head, server_loses, until};
+use super::tools::{bend, calls, cursors, head, server_loses, until};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::oracle::Record;
@@ -180,10 +180,14 @@ async fn odd_cursor(cx: Cx, change: fn(&mut v1::Cursor)) -> Result<(), Stop> {
         p.script(|s| {
             s.next(
                 "Watch",
-                bend_changes(move |c| {
-                    if let Some(cursor) = &mut c.cursor {
-                        change(cursor);
-                    }
+                bend(move |_, m: &mut v1::WatchResponse| {
+                    use v1::watch_response::Event;
+                    let cursor = match &mut m.event {
+                        Some(Event::Changes(changes)) => &mut changes.cursor,
+                        Some(Event::Heartbeat(beat)) => &mut beat.cursor,
+                        _ => return,
+                    };
+                    cursor.iter_mut().for_each(change);
                 }),
             );
         });
@@ -195,6 +199,10 @@ async fn odd_cursor(cx: Cx, change: fn(&mut v1::Cursor)) -> Result<(), Stop> {
         .await;
     let again = until(&cx, |seen| calls(&seen[before..], "Watch").len() > 1).await?;
     cx.check("begins-anew", again, "another Watch", "none");
+    // what is stored shows in what the next opening says first
+    replica.close().await?;
+    let replica = cx.open("a").await?;
+    replica.watch().await?;
     cx.server_writes(&[Record::put("fifth", time(300), 77, "v")])
         .await;
     until_seen(&cx, &replica, "fifth").await?;
