@@ -6,7 +6,7 @@ use super::{others, same_as_server, sync_patiently, time};
 use crate::client::context::pushed;
 use crate::client::{Cx, Replica};
 use crate::oracle::Record;
-use crate::peer::{Action, Refusal, Script};
+use crate::peer::{Action, Refusal, Script, Seen};
 use crate::schema::v1;
 use crate::suite::{Case, Need, Profile, Stop, positive};
 use prost::Message;
@@ -631,9 +631,20 @@ async fn shown_when_caught_up(cx: Cx) -> Result<(), Stop> {
         .await;
     let before = cx.seen().await.len();
     replica.watch().await?;
+    // not a stream of the session before, which may be seen late
+    let caught_up = |watch: &&Seen| {
+        let events = watch.answers.iter().map(|a| {
+            let message = v1::WatchResponse::decode(a.as_slice());
+            message.ok().and_then(|m| m.event)
+        });
+        let events: Vec<_> = events.flatten().collect();
+        use v1::watch_response::Event;
+        let changes = events.iter().any(|e| matches!(e, Event::Changes(_)));
+        changes && events.iter().any(|e| matches!(e, Event::Checkpoint(_)))
+    };
     let came = until(&cx, |seen| {
-        let watch = seen[before..].iter().find(|s| s.method == "Watch");
-        watch.is_some_and(|w| w.answers.len() >= 2)
+        let watches = calls(&seen[before..], "Watch");
+        watches.iter().any(caught_up)
     })
     .await?;
     if !came {

