@@ -283,7 +283,11 @@ impl Engine {
             (P::Offline, Event::Sync | Event::Verify) => {
                 self.interrupted("syncing is switched off");
             }
-            (P::StorageError, Event::Sync | Event::Verify) => self.open(),
+            (P::StorageError, Event::Sync) => self.open(),
+            (P::StorageError, Event::Verify) => {
+                self.open();
+                self.ops.push_back(Op::Verify);
+            }
             (P::Live | P::NeedsAuth | P::UpgradeRequired, Event::Sync) => {
                 self.renewed = false;
                 self.start_over();

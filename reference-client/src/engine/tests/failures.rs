@@ -372,6 +372,20 @@ fn a_failing_store_is_reported_and_opened_again() {
 }
 
 #[test]
+fn a_verification_that_is_asked_for_while_the_store_fails_gets_its_answer() {
+    let mut rig = Rig::new();
+    rig.live();
+    rig.event(Event::Wrote);
+    rig.event(Event::Stored(Box::new(Err(StoreError::Io("disk".into())))));
+    rig.event(Event::Verify);
+    rig.event(Event::Token(TokenNews::Ready));
+    rig.greet(Greeting::at(position(1, 0, 0)).equal());
+    rig.checkpoint(position(1, 0, 0));
+    let verified = |n: &Notice| matches!(n, Notice::Verified(report) if report.equal);
+    assert!(rig.notices.iter().any(verified), "{:?}", rig.notices);
+}
+
+#[test]
 fn an_opening_that_was_displaced_no_longer_changes_anything() {
     let mut rig = Rig::new();
     rig.live();
