@@ -9,6 +9,7 @@ use gosync_proto::history::{Ancestry, Cursor, Epoch, Point};
 use gosync_proto::{Content, Key, KeyRange, RangeSet, Record, SpaceId, Time, Version, mutant};
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow, Deref};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A record as a database would keep it: parts that may rot one by one.
@@ -179,7 +180,7 @@ impl MemoryStore {
     }
 
     fn lock(&self) -> MutexGuard<'_, Database> {
-        // only the work of a write can panic while it is held
+        // nothing that runs while it is held panics half-way
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -264,7 +265,8 @@ impl Store for MemoryStore {
         let ancestry = db.ancestry(&kept);
         // copies only while a reader holds the old state
         let mut session = Session::new(Arc::make_mut(&mut kept), ancestry);
-        let outcome = work(&mut session);
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut session)))
+            .unwrap_or(Err(StoreError::Misuse("the work of a write panicked")));
         if outcome.is_err() {
             session.undo_all();
         }
@@ -550,10 +552,11 @@ impl WriteTx for Session<&mut Space> {
         self.undo.push(Undo::State(self.space.state));
         let mut moved = 0;
         for found in damage {
-            let Some(key) = self.space.by_sequence.get(&found.sequence).cloned() else {
+            let Ok(key) = Key::new(found.key.clone()) else {
                 continue;
             };
-            let Some(row) = self.space.rows.get(&key).cloned() else {
+            let standing = self.space.rows.get(&key).cloned();
+            let Some(row) = standing.filter(|row| row.sequence == found.sequence) else {
                 continue;
             };
             if row.check(&key).is_ok() {

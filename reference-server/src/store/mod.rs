@@ -17,6 +17,8 @@
 
 #[cfg(test)]
 pub(crate) mod contract;
+#[cfg(test)]
+mod failing;
 pub mod memory;
 pub mod sqlite;
 

@@ -205,7 +205,7 @@ impl WriteTx for Session<&Connection> {
                  WHERE space = ?1 AND flags = 1 AND time < ?2 AND arrived_ms <= ?3",
             )
             .and_then(|mut s| {
-                s.query_row((self.id, below.0 as i64, arrived_until_ms as i64), |row| {
+                s.query_row((self.id, below.0 as i64, latest(arrived_until_ms)), |row| {
                     Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?))
                 })
             })
@@ -234,7 +234,7 @@ impl WriteTx for Session<&Connection> {
                     (
                         space,
                         step.horizon.0 as i64,
-                        step.arrived_until_ms as i64,
+                        latest(step.arrived_until_ms),
                         step.limit as i64,
                     ),
                     |row| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64)),
@@ -303,6 +303,11 @@ impl WriteTx for Session<&Connection> {
         state.clock_ms = state.clock_ms.max(now_ms);
         self.save_state()
     }
+}
+
+/// A bound on times as the database compares them: no clock reads more.
+fn latest(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
 const DELETE: &str = "DELETE FROM records WHERE id = ?1";
