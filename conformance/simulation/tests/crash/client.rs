@@ -6,9 +6,9 @@ use futures::executor::block_on;
 use gosync_client::store::{
     Changes, Quarantined, Reads, SqliteStore, Store, StoreError, Stored, Write, WriteId, WriteState,
 };
+use gosync_faulty_disk::Disk;
 use gosync_proto::history::{Epoch, Point};
 use gosync_proto::{Content, Key, KeyRange, Record, ReplicaId, Time, Version};
-use std::path::Path;
 
 struct Client;
 
@@ -83,11 +83,15 @@ impl Subject for Client {
     const STOPS: bool = false;
     const STEPS: usize = 12;
 
-    fn open(path: &Path) -> Result<SqliteStore, StoreError> {
-        SqliteStore::open(path)
+    fn open(disk: &Disk) -> Result<SqliteStore, StoreError> {
+        SqliteStore::open(&disk.path("db"))
     }
 
-    fn step(store: &SqliteStore, step: usize) -> Result<(), StoreError> {
+    fn in_doubt(_: usize) -> bool {
+        false
+    }
+
+    fn step(store: &mut SqliteStore, step: usize) -> Result<(), StoreError> {
         block_on(store.transact(Reads::meta(), move |view| {
             let mut changes = changes(step);
             let mut meta = view.meta.clone();
@@ -98,7 +102,7 @@ impl Subject for Client {
         }))
     }
 
-    fn content(store: &SqliteStore) -> Result<String, StoreError> {
+    fn content(store: &mut SqliteStore) -> Result<String, StoreError> {
         let everything = Reads {
             ranges: vec![KeyRange::all()],
             all_writes: true,

@@ -9,8 +9,76 @@ use gosync_proto::history::Epoch;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// What is done to whole files beside SQLite's own work on them. A seam, so
+/// that the disk that tests crash is asked as well.
+pub trait WholeFiles {
+    /// Whether there is such a file.
+    fn exists(&self, path: &Path) -> bool;
+
+    /// Makes a file's content durable.
+    ///
+    /// # Errors
+    /// There is none, or the disk fails.
+    fn sync(&self, path: &Path) -> io::Result<()>;
+
+    /// Gives a file another name, in place of whoever has that.
+    ///
+    /// # Errors
+    /// There is none, or the disk fails.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Makes the names in this file's folder durable.
+    ///
+    /// # Errors
+    /// The disk fails.
+    fn sync_folder(&self, of: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// There is none, or the disk fails.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+}
+
+/// The files of this machine.
+#[derive(Clone, Copy, Debug)]
+pub struct OsFiles;
+
+impl WholeFiles for OsFiles {
+    fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        std::fs::File::open(path)?.sync_all()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    #[cfg(unix)]
+    fn sync_folder(&self, of: &Path) -> io::Result<()> {
+        let folder = match of.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        std::fs::File::open(folder)?.sync_all()
+    }
+
+    #[cfg(not(unix))]
+    fn sync_folder(&self, _of: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+}
 
 /// Pages between two reports of progress: 8 MiB.
 const PAGES_PER_STEP: i32 = 2048;
@@ -50,7 +118,20 @@ impl SqliteStore {
     /// [`StoreError::Failed`] when `to` exists already; otherwise what the
     /// database or the file system says. Then there is no file `to`.
     pub fn backup(&self, to: &Path, progress: &mut OnProgress<'_>) -> Result<()> {
-        if to.exists() {
+        self.backup_on(&OsFiles, to, progress)
+    }
+
+    /// The same on a disk of the caller's.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::backup`].
+    pub fn backup_on(
+        &self,
+        files: &dyn WholeFiles,
+        to: &Path,
+        progress: &mut OnProgress<'_>,
+    ) -> Result<()> {
+        if files.exists(to) {
             return Err(StoreError::Failed(format!(
                 "{} exists already; a backup does not overwrite",
                 to.display()
@@ -62,8 +143,16 @@ impl SqliteStore {
         // the copy start anew
         source.execute_batch("BEGIN").map_err(failed)?;
         read::present_epoch(&source)?;
-        let copied = copy(&source, &partial, progress);
-        finish(copied, &partial, to)
+        copy(files, &source, &partial, progress)
+            .and_then(|()| name(files, &partial, to))
+            .and_then(|()| {
+                files.sync_folder(to).map_err(|e| {
+                    // a copy that a crash may take away again is none
+                    let _ = files.remove(to);
+                    io_failed(to, &e)
+                })
+            })
+            .inspect_err(|_| drop(files.remove(&partial)))
     }
 
     /// SQLite's check of the file's pages and indexes: what is wrong, one
@@ -95,8 +184,26 @@ impl SqliteStore {
 /// [`StoreError::Failed`] when `to` exists and `overwrite` is false;
 /// [`StoreError::Busy`] when a server has it open; [`StoreError::Foreign`],
 /// [`StoreError::NewerSchema`] and [`StoreError::Corrupt`] for a file that is
-/// no usable backup. In all these cases `to` stays as it was.
+/// no usable backup. In all these cases `to` stays as it was; it does so too
+/// when the disk fails, unless all that failed is to make its new name durable:
+/// then it is what was restored, until a crash may bring the old one back.
 pub fn restore(
+    from: &Path,
+    to: &Path,
+    overwrite: bool,
+    new_epoch: Epoch,
+    now_ms: u64,
+    progress: &mut OnProgress<'_>,
+) -> Result<Restored> {
+    restore_on(&OsFiles, from, to, overwrite, new_epoch, now_ms, progress)
+}
+
+/// The same on a disk of the caller's.
+///
+/// # Errors
+/// As [`restore`].
+pub fn restore_on(
+    files: &dyn WholeFiles,
     from: &Path,
     to: &Path,
     overwrite: bool,
@@ -112,7 +219,7 @@ pub fn restore(
         )));
     }
     let source = open_backup(from)?;
-    if to.exists() {
+    if files.exists(to) {
         if !overwrite {
             return Err(StoreError::Failed(format!(
                 "{} exists already; say --overwrite to replace it",
@@ -122,20 +229,18 @@ pub fn restore(
         check_unused(to)?;
     }
     let partial = beside(to, ".restoring");
-    let copied =
-        copy(&source, &partial, progress).and_then(|()| renew_epoch(&partial, new_epoch, now_ms));
-    let restored = match copied {
-        Ok(restored) => restored,
-        Err(e) => {
-            let _ = std::fs::remove_file(&partial);
-            return Err(e);
-        }
-    };
-    // a log left by the old file would be taken for one of the new file
-    for suffix in ["-wal", "-shm"] {
-        remove_if_there(&beside(to, suffix))?;
-    }
-    finish(Ok(()), &partial, to)?;
+    let restored = copy(files, &source, &partial, progress)
+        .and_then(|()| renew_epoch(&partial, new_epoch, now_ms))
+        .and_then(|restored| {
+            // a log left by the old file would be taken for one of the new file
+            for suffix in ["-wal", "-shm"] {
+                remove_if_there(files, &beside(to, suffix))?;
+            }
+            name(files, &partial, to)?;
+            Ok(restored)
+        })
+        .inspect_err(|_| drop(files.remove(&partial)))?;
+    files.sync_folder(to).map_err(|e| io_failed(to, &e))?;
     Ok(restored)
 }
 
@@ -171,8 +276,13 @@ fn check_unused(path: &Path) -> Result<()> {
 }
 
 /// Copies a database, whatever is in its log included, to a new file.
-fn copy(source: &Connection, to: &Path, progress: &mut OnProgress<'_>) -> Result<()> {
-    remove_if_there(to)?;
+fn copy(
+    files: &dyn WholeFiles,
+    source: &Connection,
+    to: &Path,
+    progress: &mut OnProgress<'_>,
+) -> Result<()> {
+    remove_if_there(files, to)?;
     let mut target = open_file(to, true)?;
     {
         let backup = Backup::new(source, &mut target).map_err(failed)?;
@@ -248,34 +358,16 @@ fn integrity(conn: &Connection, pragma: &str) -> Result<Vec<String>> {
     Ok(lines.into_iter().filter(|line| line != "ok").collect())
 }
 
-/// Gives a finished copy its name, durably; removes it after a failure.
-fn finish(copied: Result<()>, partial: &Path, to: &Path) -> Result<()> {
-    let io = |e: std::io::Error| StoreError::Failed(format!("{}: {e}", to.display()));
-    let named = copied.and_then(|()| {
-        std::fs::File::open(partial)
-            .and_then(|f| f.sync_all())
-            .and_then(|()| std::fs::rename(partial, to))
-            .and_then(|()| sync_folder(to))
-            .map_err(io)
-    });
-    if named.is_err() {
-        let _ = std::fs::remove_file(partial);
-    }
-    named
+/// Gives a finished copy its name, which is durable once its folder is.
+fn name(files: &dyn WholeFiles, partial: &Path, to: &Path) -> Result<()> {
+    files
+        .sync(partial)
+        .and_then(|()| files.rename(partial, to))
+        .map_err(|e| io_failed(to, &e))
 }
 
-#[cfg(unix)]
-fn sync_folder(file: &Path) -> std::io::Result<()> {
-    let folder = match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    std::fs::File::open(folder)?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_folder(_file: &Path) -> std::io::Result<()> {
-    Ok(())
+fn io_failed(path: &Path, e: &io::Error) -> StoreError {
+    StoreError::Failed(format!("{}: {e}", path.display()))
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -284,9 +376,9 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn remove_if_there(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(StoreError::Failed(format!(
+fn remove_if_there(files: &dyn WholeFiles, path: &Path) -> Result<()> {
+    match files.remove(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::Failed(format!(
             "cannot remove {}: {e}",
             path.display()
         ))),

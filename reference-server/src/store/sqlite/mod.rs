@@ -11,7 +11,7 @@ mod tests;
 mod write;
 mod writer;
 
-pub use files::{CopyProgress, OnProgress, Restored, restore};
+pub use files::{CopyProgress, OnProgress, OsFiles, Restored, WholeFiles, restore, restore_on};
 pub use schema::SCHEMA_VERSION;
 pub use writer::WriterStats;
 
