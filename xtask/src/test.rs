@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::setup::{browser, node};
 use crate::steps::{self, Step};
 use crate::{
-    browsers, build_wasm, conformance, demo, examples, mutants, package, process, simulate,
+    bench, browsers, build_wasm, conformance, demo, examples, mutants, package, process, simulate,
     web_tests, workspace,
 };
 
@@ -24,6 +24,11 @@ const STEPS: &[Step] = &[
         name: "simulation",
         about: "client and server converge under every fault, in 2,000 simulated worlds",
         run: simulate::test,
+    },
+    Step {
+        name: "healing",
+        about: "healing costs what the committed table says, as far as that is soon told",
+        run: bench::healing,
     },
     Step {
         name: "wasm",

@@ -16,6 +16,7 @@
 //! | `fate` | what happens to a world |
 //! | [`traffic`] | what goes over the wire, counted |
 //! | `trial` | damage at the end of a run, and how it is healed |
+//! | [`healing`] | damage to one server and one device, and what healing it costs |
 //! | [`run`] | one run from the first fault to the last check |
 //! | [`campaign`] | many runs, on several threads, and what came of them |
 //! | [`shrink`] | the least part of a failing run that still fails |
@@ -26,6 +27,7 @@ pub mod chance;
 pub mod device;
 pub mod executor;
 mod fate;
+pub mod healing;
 pub mod household;
 pub mod hunt;
 pub mod ledger;

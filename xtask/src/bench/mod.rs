@@ -63,21 +63,32 @@ struct Options {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
     match &args.bench {
-        Bench::Reconcile(options) => example("gosync-proto", "bench_reconcile", options),
-        Bench::Sync(options) => example("gosync-simulation", "bench_sync", options),
+        Bench::Reconcile(options) => {
+            program("gosync-proto", "--example", "bench_reconcile", options)
+        }
+        Bench::Sync(options) => program("gosync-simulation", "--example", "bench_sync", options),
         Bench::Browser(output) => in_browser(output),
-        Bench::Heal(options) => example("gosync-simulation", "bench_heal", options),
+        Bench::Heal(options) => program("gosync-simulation", "--bin", "healing", options),
     }
 }
 
-/// Builds an example of a crate with full optimisation and runs it from the folder that the user is in.
-fn example(package: &str, name: &str, options: &Options) -> Result<()> {
+/// Few rows of the table of what healing costs, beside those that were committed.
+pub fn healing() -> Result<()> {
+    let options = Options {
+        output: Output { json: None },
+        rest: vec!["--check".to_owned()],
+    };
+    program("gosync-simulation", "--bin", "healing", &options)
+}
+
+/// Builds a program or an example of a crate with full optimisation and runs it from the folder that the user is in.
+fn program(package: &str, kind: &str, name: &str, options: &Options) -> Result<()> {
     let manifest = workspace::root().join("Cargo.toml");
     let mut cargo = Command::new(workspace::cargo());
     cargo
         .args(["run", "--release", "--manifest-path"])
         .arg(manifest);
-    cargo.args(["--package", package, "--example", name, "--"]);
+    cargo.args(["--package", package, kind, name, "--"]);
     options.output.pass(&mut cargo)?;
     process::run(cargo.args(&options.rest))
 }
