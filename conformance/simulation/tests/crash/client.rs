@@ -84,7 +84,7 @@ impl Subject for Client {
     const STEPS: usize = 12;
 
     fn open(disk: &Disk) -> Result<SqliteStore, StoreError> {
-        SqliteStore::open(&disk.path("db"))
+        SqliteStore::open(disk.path("db"))
     }
 
     fn in_doubt(_: usize) -> bool {
