@@ -381,7 +381,7 @@ impl World {
 #[test]
 fn a_replica_survives_a_crash_and_a_failure_at_each_operation_of_its_store() {
     let operations = World::run(usize::MAX - 1, End::FrozenBefore);
-    assert!(operations > 60, "only {operations} operations");
+    assert!(operations > 40, "only {operations} operations");
     for end in ENDS {
         for at in 0..operations {
             let passed = World::run(at, end);
