@@ -7,6 +7,7 @@ use super::{Engine, Notice, Phase, Request, check};
 use crate::replica::ops::Op;
 use crate::replica::parcel::{Parcel, Room, Run, Wanted};
 use crate::replica::push::{Aftermath, Answer, Ruling};
+use crate::store::WriteId;
 use crate::transport::{CallError, Cause};
 use gosync_proto::history::HistoryStatus;
 use gosync_proto::limits::Limits;
@@ -39,6 +40,11 @@ pub(super) struct Sending {
     /// A long session follows: only writes that need no reconciliation first,
     /// those at or above this horizon.
     early: Option<Time>,
+    /// The newest write that there was when this began: whoever goes on writing
+    /// does not keep what comes after it waiting.
+    until: Option<WriteId>,
+    /// What is being settled reached that one.
+    reached: bool,
 }
 
 /// A parcel that was taken from the store, and the cursors that the replica had
@@ -63,6 +69,8 @@ impl Default for Sending {
             cap: usize::MAX,
             restamped: false,
             early: None,
+            until: None,
+            reached: false,
         }
     }
 }
@@ -77,6 +85,8 @@ impl Sending {
         self.settling = false;
         self.more = true;
         self.early = None;
+        self.until = None;
+        self.reached = false;
     }
 
     /// What was taken ahead is not sent as it is: it is taken anew.
@@ -187,6 +197,7 @@ impl Engine {
             self.keep_ahead(parcel);
             return;
         }
+        self.sending.until = self.sending.until.or(parcel.newest);
         // offers are taken before anything else, save by an early push
         let offers = parcel.items.iter().any(|i| i.write.is_none());
         self.sending.offers = offers || self.sending.offers && self.sending.early.is_some();
@@ -254,8 +265,11 @@ impl Engine {
                     .all(|ruling| matches!(ruling, Ruling::Held(_)));
                 answer.moves_cursors =
                     same_history && self.phase == Phase::Pushing && self.sending.early.is_none();
+                let until = self.sending.until.zip(parcel.last_write());
+                self.sending.reached = until.is_some_and(|(until, sent)| sent >= until);
+                let waits = self.sending.reached && self.sending.early.is_some();
                 let mut ahead = None;
-                if !(same_history && all_held) {
+                if waits || !(same_history && all_held) {
                     self.sending.forget_next();
                 } else if let Some(next) = self.sending.next.take() {
                     ahead = self.wanted_behind(&next.parcel);
@@ -437,6 +451,13 @@ impl Engine {
             self.retry_at = Some(self.now.mono_ms.saturating_add(pause));
             return;
         }
+        if std::mem::take(&mut self.sending.reached) && self.phase == Phase::Pushing {
+            // what was written meanwhile is sent beside what comes now
+            if early {
+                return self.heal_after_push();
+            }
+            self.follow();
+        }
         self.push_next();
     }
 
@@ -473,7 +494,7 @@ impl Engine {
     }
 
     /// Tells about writes that may have been deleted elsewhere.
-    pub(super) fn tell_doubts(&mut self, ids: Vec<crate::store::WriteId>) {
+    pub(super) fn tell_doubts(&mut self, ids: Vec<WriteId>) {
         if !ids.is_empty() {
             self.notify(Notice::InDoubt(ids));
         }

@@ -19,6 +19,8 @@ pub struct Parcel {
     /// Other writes wait behind these, for want of room or because a batch is
     /// sent alone.
     pub more: bool,
+    /// The newest write that there was when the parcel was taken.
+    pub newest: Option<WriteId>,
 }
 
 impl Parcel {
@@ -216,6 +218,7 @@ impl Run {
     /// last speaks for all.
     pub(super) fn select(self, meta: &mut Meta) -> Parcel {
         let more = self.more;
+        let newest = meta.next_write.checked_sub(1).map(WriteId);
         let attempted = meta.attempted;
         let mut parcel = match self.batch {
             Some(_) => Parcel {
@@ -224,11 +227,13 @@ impl Run {
                 atomic: self.items.len() > 1 && !mutant!(BatchTornApart),
                 items: self.items,
                 more,
+                newest,
                 ..Parcel::default()
             },
             None => Parcel {
                 items: self.singles(attempted),
                 more,
+                newest,
                 ..Parcel::default()
             },
         };

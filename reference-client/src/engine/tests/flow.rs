@@ -467,6 +467,20 @@ fn what_was_pushed_before_the_watch_is_not_asked_for_again() {
     assert_eq!(watched_from(3), Some(0));
 }
 
+#[test]
+fn whoever_goes_on_writing_does_not_keep_the_replica_from_following() {
+    let mut rig = Rig::new();
+    rig.put("a", "1");
+    rig.live_with_pending();
+    rig.put("b", "2");
+    rig.judge(position(1, 1, 0), vec![held(1)]);
+    assert_eq!(rig.phase(), Phase::CatchingUp);
+    let watches = |(_, _, r): &(_, _, Request)| matches!(r, Request::Watch(_));
+    assert!(rig.calls.iter().any(watches));
+    // and what was written meanwhile is sent beside
+    assert_eq!(rig.pushed().records[0].key, b"b");
+}
+
 /// What waits behind the next parcel is read while an answer is settled; what
 /// Watch brings before it is taken may beat it.
 #[test]
