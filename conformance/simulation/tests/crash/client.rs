@@ -9,6 +9,7 @@ use gosync_client::store::{
 use gosync_faulty_disk::Disk;
 use gosync_proto::history::{Epoch, Point};
 use gosync_proto::{Content, Key, KeyRange, Record, ReplicaId, Time, Version};
+use rusqlite::Connection;
 
 struct Client;
 
@@ -120,6 +121,20 @@ impl Subject for Client {
 
     fn stopped(_: &SqliteStore) -> bool {
         false
+    }
+
+    /// Schema 1; nothing is in quarantine at that time.
+    fn age(disk: &Disk) {
+        let older = Connection::open(disk.path("db")).unwrap();
+        older
+            .execute_batch(
+                "BEGIN;
+                 ALTER TABLE quarantine DROP COLUMN reason;
+                 ALTER TABLE quarantine DROP COLUMN detail;
+                 PRAGMA user_version = 1;
+                 COMMIT;",
+            )
+            .unwrap();
     }
 }
 

@@ -40,6 +40,9 @@ trait Subject {
 
     /// Whether it does so after a failed sync.
     const STOPS: bool;
+
+    /// What an older version would have left, while the store is closed halfway.
+    fn age(_disk: &Disk) {}
 }
 
 fn disk(image: Image) -> Disk {
@@ -49,7 +52,7 @@ fn disk(image: Image) -> Disk {
 }
 
 /// A whole run: the store is closed and opened again halfway, so that its log
-/// is folded in.
+/// is folded in, and an older one is brought to the present version.
 struct Run {
     disk: Disk,
     /// The content before each step, and after the last.
@@ -67,6 +70,8 @@ impl Run {
         for step in 0..S::STEPS {
             if step == S::STEPS / 2 {
                 drop(store);
+                disk.wait_until_closed();
+                S::age(&disk);
                 disk.wait_until_closed();
                 store = S::open(&disk).unwrap();
             }
