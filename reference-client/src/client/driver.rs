@@ -254,8 +254,9 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
                         };
                         let reply = self.work(author, op).await;
                         // an answer that settles nothing but offers has no
-                        // other news to count anew for
-                        self.recount |= matches!(reply, Ok(ops::Reply::Settled(..)));
+                        // other news to count anew for; what failed may have
+                        // been done all the same
+                        self.recount |= matches!(reply, Ok(ops::Reply::Settled(..)) | Err(_));
                         events.push_back(Event::Stored(Box::new(reply)));
                     }
                     Effect::Authenticate { refused } => {
@@ -350,15 +351,22 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
     }
 
     async fn count(&mut self) {
-        self.recount = false;
         let began_ms = self.runtime.moment().mono_ms;
-        // a store that cannot count is reported by its next operation
-        if let Ok(counts) = self.store.counts().await {
-            self.feed.update_status(|status| status.count(counts));
-        }
+        let counts = self.store.counts().await;
         let ended_ms = self.runtime.moment().mono_ms;
         let took_ms = ended_ms.saturating_sub(began_ms);
-        let pause_ms = (took_ms * RECOUNT_SHARE).clamp(RECOUNT_MS, RECOUNT_MOST_MS);
+        let pause_ms = match counts {
+            Ok(counts) => {
+                self.recount = false;
+                self.feed.update_status(|status| status.count(counts));
+                (took_ms * RECOUNT_SHARE).clamp(RECOUNT_MS, RECOUNT_MOST_MS)
+            }
+            // it is reported by the store's next operation, and asked again
+            Err(_) => {
+                self.recount = true;
+                RECOUNT_MOST_MS
+            }
+        };
         self.recount_at_ms = ended_ms.saturating_add(pause_ms);
     }
 

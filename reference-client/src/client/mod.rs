@@ -381,6 +381,10 @@ impl<S: Store> Client<S> {
             Ok(handle) => handle?,
             Err(e) => {
                 self.inner.feed.forget_abandoned();
+                if matches!(e, StoreError::InDoubt(_)) {
+                    // it may be there, and then it is to be counted and sent
+                    self.command(Command::Wrote);
+                }
                 return Err(WriteError::from(e).into());
             }
         };

@@ -1,7 +1,7 @@
 //! Bulk bootstrap: everything of the ranges from a snapshot, merged into what
 //! is there, and resumed where it broke off.
 
-use super::heal::Healing;
+use super::heal::{Healing, narrowed};
 use super::{Engine, Phase, Progress, Request, check, follow};
 use crate::replica::merge::{Incoming, Merged};
 use crate::replica::ops::Op;
@@ -9,6 +9,7 @@ use crate::store::SnapshotProgress;
 use crate::transport::CallError;
 use gosync_proto::history::{Cursor, Lineage, Position};
 use gosync_proto::{Digest, Key, KeyRange, Record, Time, mutant, wire};
+use std::collections::BTreeSet;
 
 /// A bootstrap under way; it survives a broken stream.
 #[derive(Debug)]
@@ -295,7 +296,14 @@ impl Engine {
         let Some(bootstrap) = self.bootstrap.take() else {
             return;
         };
+        let lacking = bootstrap.missing.iter().map(|(key, _)| key);
+        let found: BTreeSet<&Key> = lacking.chain(&bootstrap.ahead).collect();
+        let ranges = bootstrap.ranges.iter();
+        let held = ranges.filter_map(|i| Some(&self.meta.ranges.get(*i)?.range));
+        let differ = |range: &&KeyRange| found.iter().any(|k| range.contains(k.as_bytes()));
+        let differing = held.filter(differ).map(|r| narrowed(r, &found)).collect();
         let mut healing = Healing::new(bootstrap.ranges, None);
+        healing.healed.ranges = differing;
         healing.cursor = bootstrap.first;
         healing.missing = bootstrap.missing;
         healing.ahead = bootstrap.ahead;

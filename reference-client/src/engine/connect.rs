@@ -416,6 +416,8 @@ impl Engine {
     pub(super) fn storage_failed(&mut self, error: &StoreError) {
         self.ops.clear();
         self.halt(Phase::StorageError);
+        // it goes on from what is stored, not from what came
+        self.bootstrap = None;
         let pause = self.backoff.next(self.now.entropy, 1_000);
         self.retry_at = Some(self.now.mono_ms.saturating_add(pause));
         self.report_problem(None, &error.to_string());

@@ -471,7 +471,7 @@ fn behind(held: &[HeldRange], statuses: &[HistoryStatus], ranges: &[usize], head
 }
 
 /// From the first to the last key that differed, where some are known.
-fn narrowed(range: &KeyRange, found: &BTreeSet<&Key>) -> KeyRange {
+pub(super) fn narrowed(range: &KeyRange, found: &BTreeSet<&Key>) -> KeyRange {
     let mut within = found.iter().filter(|k| range.contains(k.as_bytes()));
     let narrow = within.next().and_then(|first| {
         let last = within.next_back().unwrap_or(first);

@@ -1,7 +1,7 @@
 //! The way of a session when all goes well.
 
 use super::rig::*;
-use crate::engine::{Answer, Effect, Event, Notice, Phase, Request, Streamed};
+use crate::engine::{Answer, Effect, Event, Notice, Phase, Request, Streamed, TokenNews};
 use crate::replica::Fate;
 use crate::replica::edit::Edit;
 use crate::replica::ops::Op;
@@ -155,6 +155,67 @@ fn a_broken_snapshot_goes_on_after_the_last_key_even_after_a_restart() {
     // Watch goes on from the state of the first stream
     assert_eq!(rig.engine.meta().ranges[0].cursor, Some(cursor(1, 9)));
     assert!(!rig.verified());
+}
+
+/// Regression: it went on after the keys that had come, which were nowhere, and
+/// the cursor passed them.
+#[test]
+fn a_snapshot_that_could_not_be_stored_goes_on_from_what_was() {
+    let mut rig = Rig::new();
+    rig.online();
+    let greeting = Greeting {
+        total: 3,
+        ..Greeting::at(position(1, 9, 0))
+    };
+    rig.greet(greeting.clone());
+    snapshot_start(&mut rig, 9, 3);
+    chunk(&mut rig, &["a"]);
+    rig.failing = true;
+    chunk(&mut rig, &["b"]);
+    assert_eq!(rig.phase(), Phase::StorageError);
+    rig.failing = false;
+    rig.wait();
+    rig.event(Event::Token(TokenNews::Ready));
+    rig.greet(greeting);
+    let Request::Snapshot(request) = rig.last_call().1 else {
+        panic!("{:?}", rig.last_call())
+    };
+    assert_eq!(request.after_key.as_deref(), Some(&b"a"[..]));
+}
+
+/// They may have been deleted, and forgotten (HIST section 2.7): whoever shows
+/// them again has to know where.
+#[test]
+fn what_a_snapshot_shows_to_be_lost_is_told_with_its_ranges() {
+    let mut rig = Rig::new();
+    let both = vec![record("a", 5, Some("v")), record("b", 2, Some("w"))];
+    rig.hold(both, cursor(1, 9));
+    let unknown = status(wire::Lineage::Unknown, false);
+    rig.online();
+    rig.greet(Greeting {
+        features: vec![],
+        total: 1,
+        status: unknown,
+        ..Greeting::at(position(2, 3, 0))
+    });
+    assert_eq!(rig.phase(), Phase::Bootstrapping);
+    rig.snapshot(Snap::Start(wire::SnapshotStart {
+        position: Some(position(2, 3, 0).to_wire()),
+        held: vec![unknown],
+        total_records: 1,
+        ..wire::SnapshotStart::default()
+    }));
+    chunk(&mut rig, &["a"]);
+    rig.snapshot(Snap::Complete(wire::SnapshotComplete::default()));
+    rig.snapshot(Snap::End(wire::StreamEnd::default()));
+    let healed = rig.notices.iter().find_map(|n| match n {
+        Notice::Healed(h) => Some(h.clone()),
+        _ => None,
+    });
+    let healed = healed.expect("a report");
+    assert_eq!(healed.offered, 1);
+    assert!(healed.ranges.iter().any(|r| r.contains(b"b")));
+    assert!(!healed.ranges.iter().any(|r| r.contains(b"a")));
 }
 
 fn snapshot_start(rig: &mut Rig, sequence: u64, total: u64) {

@@ -6,7 +6,7 @@ use crate::engine::{
 use crate::platform::Moment;
 use crate::replica::edit::{self, Author, Edit};
 use crate::replica::{Fate, ops, upkeep};
-use crate::store::{Changes, MemoryStore, Meta, Reads, Store, Stored, Write};
+use crate::store::{Changes, MemoryStore, Meta, Reads, Store, StoreError, Stored, Write};
 use crate::transport::{CallError, Cause};
 use futures::executor::block_on;
 use gosync_proto::history::{Cursor, Epoch, Point, Position};
@@ -32,6 +32,8 @@ pub struct Rig {
     pub cancelled: Vec<CallId>,
     /// For each time a token was asked for: whether the last was refused.
     pub asked: Vec<bool>,
+    /// Every operation of the store fails.
+    pub failing: bool,
 }
 
 pub fn key(k: &str) -> Key {
@@ -146,6 +148,7 @@ impl Rig {
             calls: vec![],
             cancelled: vec![],
             asked: vec![],
+            failing: false,
         }
     }
 
@@ -165,7 +168,10 @@ impl Rig {
                             replica: ME,
                             now_ms: self.now.wall_ms,
                         };
-                        let reply = block_on(ops::run(&self.store, author, op));
+                        let reply = match self.failing {
+                            false => block_on(ops::run(&self.store, author, op)),
+                            true => Err(StoreError::Io("disk".into())),
+                        };
                         events.push_back(Event::Stored(Box::new(reply)));
                     }
                     Effect::Authenticate { refused } => self.asked.push(refused),
