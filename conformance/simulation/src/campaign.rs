@@ -133,18 +133,41 @@ pub fn world_of(worlds: &[&'static World], seed: u64) -> &'static World {
     worlds[(seed % worlds.len() as u64) as usize]
 }
 
-/// Runs `count` seeds, each with the same options, from `summary.next` on, on so many threads, and adds them
-/// up. `tell` hears of each run, and of all that are over; it says whether to
-/// go on.
+/// Runs a seed twice: two that have another trace are a failure.
+fn run_twice(world: &'static World, seed: u64, options: &Options) -> anyhow::Result<Outcome> {
+    let mut outcome = run(world, seed, options)?;
+    let again = run(world, seed, options)?;
+    if again.hash != outcome.hash {
+        let what = format!(
+            "a second run has another trace: {} and {}",
+            outcome.hash, again.hash
+        );
+        outcome.violations.push(what);
+    }
+    Ok(outcome)
+}
+
+/// How seeds are run.
+#[derive(Clone, Debug, Default)]
+pub struct Way {
+    /// Each of them.
+    pub options: Options,
+    /// Every so many of them twice, for the same trace.
+    pub twice: Option<u64>,
+    /// On so many threads, at least one.
+    pub jobs: usize,
+}
+
+/// Runs `count` seeds from `summary.next` on, and adds them up. `tell` hears of
+/// each run, and of all that are over; it says whether to go on.
 ///
 /// # Errors
 /// What belongs to this machine, not to a run.
 pub fn go_on(
     summary: &mut Summary,
     worlds: &[&'static World],
-    options: &Options,
+    way: &Way,
     count: u64,
-    jobs: usize,
     tell: &(dyn Fn(&'static World, &Outcome, &Summary) -> bool + Sync),
 ) -> anyhow::Result<()> {
     let end = summary.next.saturating_add(count);
@@ -153,7 +176,7 @@ pub fn go_on(
     let fault = Mutex::new(None);
     let sums = Mutex::new(summary.clone());
     std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
+        for _ in 0..way.jobs.max(1) {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -162,7 +185,12 @@ pub fn go_on(
                     }
                     let world = world_of(worlds, seed);
                     let began = Instant::now();
-                    match run(world, seed, options) {
+                    let twice = way.twice.is_some_and(|every| seed.is_multiple_of(every));
+                    let outcome = match twice {
+                        true => run_twice(world, seed, &way.options),
+                        false => run(world, seed, &way.options),
+                    };
+                    match outcome {
                         Err(error) => {
                             stop.store(true, Ordering::Relaxed);
                             *locked(&fault) = Some(error);
@@ -201,11 +229,14 @@ mod tests {
         let worlds = [world::find("calm").unwrap()];
         let all = |_: &'static World, _: &Outcome, _: &Summary| true;
         let mut whole = Summary::new(3);
-        let options = Options::default();
-        go_on(&mut whole, &worlds, &options, 2, 2, &all).unwrap();
+        let way = |jobs| Way {
+            jobs,
+            ..Way::default()
+        };
+        go_on(&mut whole, &worlds, &way(2), 2, &all).unwrap();
         let mut parts = Summary::new(3);
         for _ in 0..2 {
-            go_on(&mut parts, &worlds, &options, 1, 1, &all).unwrap();
+            go_on(&mut parts, &worlds, &way(1), 1, &all).unwrap();
             parts.tried("one", 1);
             let kept = serde_json::to_string(&parts).unwrap();
             parts = serde_json::from_str(&kept).unwrap();

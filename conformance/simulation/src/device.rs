@@ -1,41 +1,28 @@
-//! A device: the real client over a store that outlives it, with a user who
-//! writes. Knows the network only as its own link.
+//! A device: the real client over a store that outlives it, and what runs it.
+//! Knows the network only as its own link.
 
 use crate::chance::Chance;
 use crate::executor::{Executor, Process};
 use crate::household::Household;
 use crate::ledger::Ledger;
-use crate::net::{Link, Net};
+use crate::net::Net;
+use crate::papers::{self, Papers};
 use crate::server::EPOCH_MS;
-use crate::store::SimStore;
+use crate::store::{SimStore, is_simulated};
 use crate::trace::Trace;
+use crate::user::{Habits, User};
 use futures::{FutureExt as _, StreamExt as _};
-use gosync_client::client::Event;
-use gosync_client::documents::DocumentId;
+use gosync_client::client::{Event, OpenError};
 use gosync_client::engine::Phase;
 use gosync_client::engine::{Healed, Report};
 use gosync_client::platform::{BoxFuture, Moment, NoRandomness, Runtime};
-use gosync_client::replica::edit::Edit;
 use gosync_client::store::{Changes, HeldRange, MemoryStore, Reads, Store as _, Stored};
 use gosync_client::{Client, Config};
 use gosync_proto::history::Cursor;
 use gosync_proto::{Key, KeyRange, Record, SpaceId};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// How busy users are.
-#[derive(Clone, Copy, Debug)]
-pub struct Habits {
-    /// Keys that are written again and again.
-    pub hot_keys: u64,
-    /// The longest pause between two writes, milliseconds.
-    pub pause_ms: u64,
-    /// Imports of many keys at once, of a thousand writes.
-    pub imports: u64,
-    /// Edits of documents that several people edit, of a thousand writes.
-    pub documents: u64,
-}
 
 #[derive(Default)]
 struct State {
@@ -57,14 +44,12 @@ pub struct Device {
     clock_offset_ms: Arc<AtomicI64>,
     /// Its clocks gain so many millionths.
     drift_ppm: i64,
-    writing: Arc<AtomicBool>,
-    written: Arc<AtomicU64>,
+    user: User,
     executor: Executor,
     chance: Chance,
     net: Net,
     ledger: Ledger,
     trace: Trace,
-    habits: Habits,
 }
 
 /// Time, timers and tasks of one opening.
@@ -122,6 +107,15 @@ impl Device {
         habits: Habits,
         drift_ppm: i64,
     ) -> Device {
+        net.set_home(index, home.number());
+        let user = User::new(
+            index,
+            executor.clone(),
+            chance.clone(),
+            ledger.clone(),
+            trace.clone(),
+            habits,
+        );
         Device {
             drift_ppm,
             index,
@@ -129,14 +123,12 @@ impl Device {
             home,
             state: Arc::default(),
             clock_offset_ms: Arc::default(),
-            writing: Arc::new(AtomicBool::new(true)),
-            written: Arc::default(),
+            user,
             executor,
             chance,
             net,
             ledger,
             trace,
-            habits,
         }
     }
 
@@ -176,7 +168,7 @@ impl Device {
 
     /// Whether its user writes.
     pub fn set_writing(&self, writing: bool) {
-        self.writing.store(writing, Ordering::Relaxed);
+        self.user.set_writing(writing);
     }
 
     /// Records that healing moved or dropped here, the first sync apart: where
@@ -210,6 +202,9 @@ impl Device {
             self.note(format_args!("crashes"));
             // first it stops, then others may take over
             self.executor.kill(process);
+            if self.leads() {
+                self.ledger.nobody_was_told(self.home.number());
+            }
             self.home.close(self.index);
         }
     }
@@ -259,9 +254,8 @@ impl Device {
 
     /// Its clean records in the ranges that it holds, damaged ones apart.
     pub fn records(&self) -> BTreeMap<Key, Record> {
-        let sound = !self.home.was_damaged();
         let held = self.held().into_iter();
-        held.filter(|(_, s)| sound || s.intact())
+        held.filter(|(_, s)| self.home.is_intact(s))
             .map(|(key, s)| (key, s.record))
             .collect()
     }
@@ -269,22 +263,34 @@ impl Device {
     /// Its clean records in the ranges that it holds, damaged ones included.
     pub fn held(&self) -> BTreeMap<Key, Stored> {
         let ranges = self.home.ranges();
-        let mut held = self.stored();
-        held.retain(|key, _| ranges.contains(key.as_bytes()));
-        held
+        let stored = self.stored().into_iter();
+        let held = stored.filter(|s| ranges.contains(s.record.key.as_bytes()));
+        held.map(|s| (s.record.key.clone(), s)).collect()
     }
 
-    fn stored(&self) -> BTreeMap<Key, Stored> {
+    /// All clean records, in the order of keys.
+    fn stored(&self) -> Vec<Stored> {
         let disk = self.home.disk();
         // a store in memory never waits
         let page = disk.page(&KeyRange::all(), None, usize::MAX).now_or_never();
-        let clean = page.and_then(Result::ok).unwrap_or_default().clean;
-        let keyed = clean.into_iter().map(|s| (s.record.key.clone(), s));
-        keyed.collect()
+        page.and_then(Result::ok).unwrap_or_default().clean
     }
 
-    /// What it follows, each range with its cursor; and all clean records.
-    pub fn followed(&self) -> (Vec<(KeyRange, Cursor)>, BTreeMap<Key, Record>) {
+    /// The documents that its application sees.
+    pub(crate) fn papers(&self) -> Papers {
+        let disk = self.home.disk();
+        // a store in memory never waits
+        let page = disk.page(&KeyRange::all(), None, usize::MAX).now_or_never();
+        papers::shown(&page.and_then(Result::ok).unwrap_or_default())
+    }
+
+    /// What it follows, each range with its cursor; and all clean records, in
+    /// the order of keys.
+    pub fn followed(&self) -> (Vec<(KeyRange, Cursor)>, Vec<Stored>) {
+        (self.follows(), self.stored())
+    }
+
+    fn follows(&self) -> Vec<(KeyRange, Cursor)> {
         let disk = self.home.disk();
         // a store in memory never waits
         let meta = disk
@@ -295,9 +301,7 @@ impl Device {
             .and_then(Result::ok)
             .unwrap_or_default();
         let ranges = meta.ranges.into_iter();
-        let followed = ranges.filter_map(|h| Some((h.range, h.cursor?))).collect();
-        let records = self.stored().into_iter().map(|(key, s)| (key, s.record));
-        (followed, records.collect())
+        ranges.filter_map(|h| Some((h.range, h.cursor?))).collect()
     }
 
     /// Spoils stored content under its digest.
@@ -332,7 +336,7 @@ impl Device {
     }
 
     async fn live(self, process: Process, disk: MemoryStore, leads: bool) {
-        let link: Link = self.net.link(self.index);
+        let link = self.net.link(self.index);
         let runtime = SimRuntime {
             executor: self.executor.clone(),
             process,
@@ -343,6 +347,7 @@ impl Device {
         let store = SimStore::new(
             self.home.number(),
             disk,
+            self.home.failing(),
             self.executor.clone(),
             self.chance.clone(),
             self.ledger.clone(),
@@ -354,17 +359,24 @@ impl Device {
             online: leads,
             software: "simulation".into(),
         };
-        let client = match Client::open(store, link, runtime, config).await {
-            Ok(client) => client,
-            Err(error) => {
-                self.ledger
-                    .violation(format!("device {} cannot open: {error}", self.index));
-                return;
+        let client = loop {
+            let (store, link) = (store.clone(), link.clone());
+            match Client::open(store, link, runtime.clone(), config.clone()).await {
+                Ok(client) => break client,
+                // its application tries again
+                Err(OpenError::Store(error)) if is_simulated(&error) => {
+                    self.note(format_args!("cannot open: {error}"));
+                    self.executor.sleep(1_000).await;
+                }
+                Err(error) => {
+                    let what = format!("device {} cannot open: {error}", self.index);
+                    return self.ledger.violation(what);
+                }
             }
         };
         self.watch_events(process, &client);
         self.home.opened(self.index, &client);
-        self.use_it(client).await;
+        self.user.use_it(self.home.clone(), client).await;
     }
 
     fn watch_events(&self, process: Process, client: &Client<SimStore>) {
@@ -379,6 +391,10 @@ impl Device {
                 }
                 if let Event::Healed(healed) = &event {
                     device.note(format_args!("healed: {healed:?}"));
+                    if healed.offered > 0 {
+                        let number = device.home.number();
+                        device.ledger.told_of_offers(number, &healed.ranges);
+                    }
                     let mut state = device.state();
                     if !state.fresh {
                         state.healed += healed.received + healed.offered + healed.dropped;
@@ -399,113 +415,11 @@ impl Device {
                     let problem = status.problem.map(|p| p.message).unwrap_or_default();
                     device.note(format_args!("is {:?} {problem}", status.phase));
                     if status.phase == Phase::Healing {
-                        let (followed, _) = device.followed();
-                        device.state().fresh = followed.is_empty();
+                        device.state().fresh = device.follows().is_empty();
                     }
                     last = Some(told);
                 }
             }
         });
-    }
-
-    /// The user.
-    async fn use_it(self, client: Client<SimStore>) {
-        loop {
-            let pause = self.chance.skewed(self.habits.pause_ms);
-            self.executor.sleep(pause + 1).await;
-            if !self.writing.load(Ordering::Relaxed) {
-                continue;
-            }
-            let edits = self.edits();
-            if edits.is_empty() {
-                continue;
-            }
-            let keys: Vec<String> = edits.iter().map(|e| e.key().to_string()).collect();
-            let shown = match keys.len() {
-                0..=5 => keys.join(" "),
-                n => format!("{} ({n} keys)", keys[0]),
-            };
-            match client.batch(edits).await {
-                Ok(_) => self.note(format_args!("writes {shown}")),
-                Err(error) => self
-                    .ledger
-                    .violation(format!("device {} cannot write: {error}", self.index)),
-            }
-        }
-    }
-
-    fn edits(&self) -> Vec<Edit> {
-        if self.chance.permille(self.habits.documents) {
-            return self.document();
-        }
-        let count = match self.chance.between(0, 999) {
-            x if x < self.habits.imports => self.chance.between(20, 90),
-            x if x < 150 => self.chance.between(2, 6),
-            _ => 1,
-        };
-        let import = count > 6;
-        (0..count).filter_map(|_| self.edit(import)).collect()
-    }
-
-    /// A key in the ranges that are held here; `None` where there are hardly
-    /// any.
-    fn key(&self, import: Option<u64>) -> Option<Key> {
-        let ranges = self.home.ranges();
-        for _ in 0..30 {
-            let key = match import {
-                Some(n) => format!("import/{}/{n:05}", self.index),
-                None => format!("k{:03}", self.chance.skewed(self.habits.hot_keys)),
-            };
-            if ranges.contains(key.as_bytes()) {
-                return Key::new(key.as_bytes()).ok();
-            }
-        }
-        None
-    }
-
-    fn edit(&self, import: bool) -> Option<Edit> {
-        let n = self.written.fetch_add(1, Ordering::Relaxed);
-        let key = self.key(import.then_some(n))?;
-        if self.chance.permille(200) {
-            return Some(Edit::Delete(key));
-        }
-        Some(Edit::Put(key, self.value(n)))
-    }
-
-    /// No two values alike: content tells who wrote it.
-    fn value(&self, n: u64) -> bytes::Bytes {
-        let mut value = format!("d{}.{n} ", self.index).into_bytes();
-        let more = match self.chance.permille(10) {
-            true => 20_000,
-            false => self.chance.skewed(300),
-        };
-        value.resize(value.len() + more as usize, b'.');
-        value.into()
-    }
-
-    /// A document is created, one of its fields set, or all of it deleted:
-    /// each of its fields is a record, and so is that it exists.
-    fn document(&self) -> Vec<Edit> {
-        let id = format!("d{}", self.chance.skewed(6));
-        let Ok(document) = DocumentId::new("doc", &id) else {
-            return Vec::new();
-        };
-        let fields = ["title", "text", "done"].map(|name| document.field(name));
-        let mut keys: Vec<Key> = fields.into_iter().filter_map(Result::ok).collect();
-        let n = self.written.fetch_add(1, Ordering::Relaxed);
-        let what = self.chance.between(0, 9);
-        let only = self.chance.between(0, keys.len() as u64 - 1) as usize;
-        if what > 2 {
-            keys = vec![keys.swap_remove(only)];
-        } else if let Ok(existence) = document.existence() {
-            keys.insert(0, existence);
-        }
-        let ranges = self.home.ranges();
-        keys.retain(|key| ranges.contains(key.as_bytes()));
-        let edit = |key| match what {
-            0 => Edit::Delete(key),
-            _ => Edit::Put(key, self.value(n)),
-        };
-        keys.into_iter().map(edit).collect()
     }
 }

@@ -4,13 +4,14 @@
 
 use crate::chance::Chance;
 use crate::device::Device;
+use crate::ledger::Ledger;
 use crate::net::{Cut, Weather};
 use crate::run::Stage;
 use crate::world::Faults;
 use gosync_client::store::Stored;
 use gosync_client::transport::{CallMetadata, Transport as _};
-use gosync_proto::{Content, Key, KeyRange, Record, wire};
-use std::collections::BTreeMap;
+use gosync_proto::{Content, Key, KeyRange, Record, SpaceId, wire};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What happens to a world, and is made good in the end.
 pub(crate) struct Fate<'s> {
@@ -28,7 +29,17 @@ enum Trouble {
     Cut(usize),
     Crashed(usize),
     Away(usize),
+    BadDisk(usize),
     ServerDown,
+    BadServerDisk,
+}
+
+/// A place that holds records.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Keeper {
+    Server,
+    /// A store on a device, by its number.
+    Home(usize),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,12 +59,17 @@ enum Fault {
     Compact,
     ServerRot,
     DeviceRot,
+    DeviceDisk,
+    ServerDisk,
 }
 
 impl Fault {
     fn befalls_a_device(self) -> bool {
-        use Fault::{Away, Clock, Crash, Cut, HalfOpen, LoseStore};
-        matches!(self, Away | Clock | Crash | Cut | HalfOpen | LoseStore)
+        use Fault::{Away, Clock, Crash, Cut, DeviceDisk, HalfOpen, LoseStore};
+        matches!(
+            self,
+            Away | Clock | Crash | Cut | DeviceDisk | HalfOpen | LoseStore
+        )
     }
 }
 
@@ -106,6 +122,8 @@ impl<'s> Fate<'s> {
             (Fault::Compact, f.compact),
             (Fault::ServerRot, f.server_rot),
             (Fault::DeviceRot, f.device_rot),
+            (Fault::DeviceDisk, f.device_disk),
+            (Fault::ServerDisk, f.server_disk),
         ];
         let total: u64 = weights.iter().map(|(_, w)| w).sum();
         if total == 0 {
@@ -163,7 +181,10 @@ impl<'s> Fate<'s> {
             Fault::Crash => {
                 stage.check_cursor(device);
                 device.crash();
-                if stage.world.partial && chance.permille(300) {
+                if stage.world.partial
+                    && chance.permille(300)
+                    && self.can_do_without(Keeper::Home(device.home().number()))
+                {
                     self.hold_other_ranges(device);
                 }
                 self.until(20_000, Trouble::Crashed(device.index()));
@@ -193,12 +214,13 @@ impl<'s> Fate<'s> {
                 stage.server.set_clock(ms);
             }
             Fault::Restart | Fault::Wipe | Fault::Restore => {
+                let loses = !matches!(fault, Fault::Restart) && self.can_do_without(Keeper::Server);
                 stage.note(format_args!("the server stops: {fault:?}"));
                 stage.server.stop()?;
                 match fault {
-                    Fault::Wipe => stage.server.wipe()?,
+                    Fault::Wipe if loses => stage.server.wipe()?,
                     // without a backup it is a restart
-                    Fault::Restore => stage.server.restore().map(drop)?,
+                    Fault::Restore if loses => stage.server.restore().map(drop)?,
                     _ => {}
                 }
                 self.until(30_000, Trouble::ServerDown);
@@ -206,12 +228,33 @@ impl<'s> Fate<'s> {
             Fault::Compact => {
                 let retention_ms = chance.skewed(60_000 * stage.pace);
                 for (space, ledger) in &stage.spaces {
-                    stage.compact(space, ledger, retention_ms)?;
+                    match stage.compact(space, ledger, retention_ms) {
+                        Err(error) if self.has(Trouble::BadServerDisk) => {
+                            stage.note(format_args!("compaction failed: {error}"));
+                        }
+                        done => done?,
+                    }
                 }
             }
             Fault::ServerRot | Fault::DeviceRot => self.rot(matches!(fault, Fault::ServerRot))?,
+            Fault::DeviceDisk => {
+                let share = 1 + chance.skewed(300);
+                let number = device.home().number();
+                stage.note(format_args!("store {number} fails, {share} of 1000 times"));
+                device.home().failing().set(share);
+                self.until(30_000, Trouble::BadDisk(number));
+            }
+            Fault::ServerDisk => {
+                let share = 1 + chance.skewed(300);
+                stage.note(format_args!(
+                    "the server's disk fails, {share} of 1000 times"
+                ));
+                stage.server.fail(share);
+                self.until(30_000, Trouble::BadServerDisk);
+            }
         }
-        let keeps_backups = self.faults.restore > 0;
+        // nobody makes one of a disk that fails
+        let keeps_backups = self.faults.restore > 0 && !self.has(Trouble::BadServerDisk);
         if keeps_backups && chance.permille(250) {
             stage.note(format_args!("a backup is made"));
             stage.server.back_up()?;
@@ -223,6 +266,10 @@ impl<'s> Fate<'s> {
         let now = self.stage.executor.now_ms();
         let at = now + self.chance.skewed(most_ms * self.stage.pace);
         self.troubles.push((at, trouble));
+    }
+
+    fn has(&self, trouble: Trouble) -> bool {
+        self.troubles.iter().any(|(_, t)| *t == trouble)
     }
 
     fn end(&self, trouble: Trouble) {
@@ -239,6 +286,23 @@ impl<'s> Fate<'s> {
                 if stage.server.running().is_none() {
                     stage.note(format_args!("the server starts"));
                     stage.server.start();
+                }
+            }
+            Trouble::BadDisk(number) => {
+                let mut homes = stage.devices.iter().map(Device::home);
+                if let Some(home) = homes.find(|home| home.number() == number) {
+                    stage.note(format_args!("store {number} is sound again"));
+                    home.failing().set(0);
+                }
+            }
+            Trouble::BadServerDisk => {
+                stage.note(format_args!("the server's disk is sound again"));
+                if !stage.server.mend() {
+                    stage.note(format_args!("the server is started anew"));
+                    match stage.server.stop() {
+                        Ok(()) => stage.server.start(),
+                        Err(error) => stage.fails(error),
+                    }
                 }
             }
         }
@@ -294,46 +358,89 @@ impl<'s> Fate<'s> {
         device.home().set_ranges(ranges);
     }
 
+    /// Whether each record that counts is intact somewhere else, where data is
+    /// damaged at all: otherwise the one place may be the last that has it.
+    fn can_do_without(&self, keeper: Keeper) -> bool {
+        let faults = &self.stage.world.faults;
+        faults.server_rot + faults.device_rot == 0
+            || self.stage.spaces.iter().all(|(space, ledger)| {
+                let newest = ledger.all_newest();
+                let copies = self.copies(space, &newest);
+                // a deletion that is forgotten loses nothing
+                let mut puts = copies.iter().filter(|(k, _)| !newest[*k].is_tombstone());
+                puts.all(|(_, keepers)| keepers.iter().any(|k| *k != keeper))
+            })
+    }
+
+    /// Who holds the newest record of each key, intact.
+    fn copies(
+        &self,
+        space: &SpaceId,
+        newest: &BTreeMap<Key, Record>,
+    ) -> BTreeMap<Key, BTreeSet<Keeper>> {
+        let stage = self.stage;
+        let mut copies: BTreeMap<Key, BTreeSet<Keeper>> = BTreeMap::new();
+        for key in newest.keys() {
+            copies.insert(key.clone(), BTreeSet::new());
+        }
+        let mut note = |keeper, records: BTreeMap<Key, Record>| {
+            for (key, record) in records {
+                if newest.get(&key) == Some(&record)
+                    && let Some(keepers) = copies.get_mut(&key)
+                {
+                    keepers.insert(keeper);
+                }
+            }
+        };
+        note(
+            Keeper::Server,
+            stage.server.records(space).unwrap_or_default(),
+        );
+        for device in stage.devices.iter().filter(|d| d.space() == space) {
+            note(Keeper::Home(device.home().number()), device.records());
+        }
+        copies
+    }
+
     /// Spoils some records in one place, where another place has them too.
     fn rot(&self, at_server: bool) -> anyhow::Result<()> {
         let stage = self.stage;
-        // worlds with rot have one space
-        let (space, ledger) = &stage.spaces[0];
+        let victim = self.chance.pick(&stage.devices);
+        let Some(victim) = victim else { return Ok(()) };
+        let of = |(space, _): &&(SpaceId, Ledger)| space == victim.space();
+        let Some((space, ledger)) = stage.spaces.iter().find(of) else {
+            return Ok(());
+        };
+        let place = match at_server {
+            true => Keeper::Server,
+            false => Keeper::Home(victim.home().number()),
+        };
+        let copies = self.copies(space, &ledger.all_newest());
+        let held = victim.held();
         let server = stage.server.records(space)?;
-        let held: Vec<BTreeMap<Key, Stored>> = stage.devices.iter().map(Device::held).collect();
-        let victim = self.chance.between(0, held.len() as u64 - 1) as usize;
         let keys: Vec<&Key> = match at_server {
             true => server.keys().collect(),
-            false => held[victim].keys().collect(),
+            false => held.keys().collect(),
         };
         for _ in 0..self.chance.between(1, 8) {
             let Some(key) = self.chance.pick(&keys) else {
                 return Ok(());
             };
-            let newest = ledger.newest(key);
-            let is_newest = |r: &Record| newest.as_ref() == Some(r);
-            let at_device = |records: &BTreeMap<Key, Stored>| {
-                let stored = records.get(*key);
-                stored.is_some_and(|s| is_newest(&s.record) && s.intact())
-            };
-            let others = held.iter().enumerate();
-            let survives = (!at_server && server.get(*key).is_some_and(is_newest))
-                || others
-                    .filter(|(i, _)| at_server || *i != victim)
-                    .any(|(_, records)| at_device(records));
+            let mut keepers = copies.get(*key).into_iter().flatten();
+            let survives = keepers.any(|k| *k != place);
             // what is damaged already would be mended
-            let whole = at_server || held[victim].get(*key).is_some_and(Stored::intact);
+            let whole = at_server || held.get(*key).is_some_and(Stored::intact);
             if !survives || !whole {
                 continue;
             }
             match at_server {
                 true => {
                     stage.note(format_args!("rot at the server: {key}"));
-                    stage.server.damage(space, key);
+                    stage.server.damage(space, key)?;
                 }
                 false => {
-                    stage.note(format_args!("rot at d{victim}: {key}"));
-                    stage.devices[victim].damage(key);
+                    stage.note(format_args!("rot at d{}: {key}", victim.index()));
+                    victim.damage(key);
                 }
             }
         }

@@ -4,13 +4,17 @@
 //! damaged, and so what both must hold in the end.
 
 use crate::chance::Chance;
-use crate::device::{Device, Habits};
+pub use crate::damage::Kind;
+use crate::damage::Side as Place;
+use crate::device::Device;
 use crate::executor::Executor;
 use crate::household::Household;
 use crate::ledger::Ledger;
 use crate::net::Net;
 use crate::server::{EPOCH_MS, Server};
+use crate::storage::Keeps;
 use crate::trace::Trace;
+use crate::user::Habits;
 use anyhow::{Context as _, Result, bail, ensure};
 use gosync_client::engine::Phase;
 use gosync_client::replica::edit::Edit;
@@ -26,19 +30,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub enum Side {
     Server,
     Device,
-}
-
-/// What befalls a record.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Kind {
-    /// The content is spoilt under its digest.
-    Corrupt,
-    /// The record is gone without a trace.
-    Drop,
-    /// An older record stands there again.
-    RollBack,
-    /// A record stands there of which nobody was told.
-    Add,
 }
 
 /// Virtual milliseconds after which a sync has hung.
@@ -90,7 +81,7 @@ impl Pair {
         let space = SpaceId::new("bench")?;
         let ledger = Ledger::new(false);
         let trace = Trace::new(false);
-        let server = Server::new(executor.clone(), chance.fork(), limits, 1, false)?;
+        let server = Server::new(executor.clone(), chance.fork(), limits, 1, Keeps::Memory)?;
         let net = Net::new(
             executor.clone(),
             chance.fork(),
@@ -180,26 +171,34 @@ impl Pair {
 
     /// Damages what one side holds under a key. What is not there cannot be
     /// spoilt, dropped or set back; what is added stands where nothing stood.
-    pub fn damage(&mut self, side: Side, kind: Kind, key: &Key) {
+    ///
+    /// # Errors
+    /// The damage cannot be done.
+    pub fn damage(&mut self, side: Side, kind: Kind, key: &Key) -> Result<()> {
         let copy = self.copy(side, key);
         let (record, intact) = match (kind, copy) {
             (Kind::Add, None) => (Some(self.stranger(side, key)), true),
             (Kind::RollBack, Some((now, _))) => (Some(older(&now)), true),
             (Kind::Drop, Some(_)) => (None, true),
             (Kind::Corrupt, Some((now, true))) => (Some(now), false),
-            _ => return,
+            _ => return Ok(()),
         };
-        match (side, intact) {
-            (Side::Server, true) => self.server.tamper(&self.space, key, record.as_ref()),
-            (Side::Server, false) => drop(self.server.damage(&self.space, key)),
-            (Side::Device, true) => self.device.tamper(key, record.as_ref()),
-            (Side::Device, false) => self.device.damage(key),
+        let place = match side {
+            Side::Server => Place::Server(&self.server, &self.space),
+            Side::Device => Place::Device(&self.device),
+        };
+        if intact {
+            let there = place.put(key, record.as_ref())?;
+            ensure!(there, "there is no place for {key}");
+        } else {
+            place.spoil(key)?;
         }
         if let Some(record) = &record {
             self.ledger.planted(record);
         }
         let copy = record.map(|r| (r, intact));
         self.copies.insert((key.clone(), side), copy);
+        Ok(())
     }
 
     fn copy(&self, side: Side, key: &Key) -> Copy {

@@ -3,13 +3,14 @@
 //! neither network nor server.
 
 use crate::executor::Process;
+use crate::failing::Failing;
 use crate::store::SimStore;
 use futures::FutureExt as _;
 use gosync_client::Client;
 use gosync_client::client::Event;
-use gosync_client::store::{MemoryStore, Store as _};
+use gosync_client::store::{MemoryStore, Store as _, Stored};
 use gosync_proto::{Key, KeyRange, RangeSet};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// An opening: what runs it, and the client once it is ready.
@@ -21,7 +22,9 @@ struct State {
     /// The opening that syncs.
     lead: Option<usize>,
     ranges: RangeSet,
-    damaged: bool,
+    /// Where content was damaged: there it is hashed before it counts.
+    damaged: BTreeSet<Key>,
+    failing: Failing,
 }
 
 /// Clones are the same store.
@@ -41,7 +44,8 @@ impl Household {
                 openings: BTreeMap::new(),
                 lead: None,
                 ranges: RangeSet::all(),
-                damaged: false,
+                damaged: BTreeSet::new(),
+                failing: Failing::default(),
             })),
         }
     }
@@ -60,6 +64,11 @@ impl Household {
         self.state().disk.clone()
     }
 
+    /// How its disk fails.
+    pub fn failing(&self) -> Failing {
+        self.state().failing.clone()
+    }
+
     /// All of it is gone. Nobody may have it open.
     pub fn lose(&self) {
         self.state().disk = MemoryStore::new();
@@ -68,15 +77,14 @@ impl Household {
     /// Spoils stored content under its digest.
     pub fn damage(&self, key: &Key) {
         let mut state = self.state();
-        state.damaged = true;
+        state.damaged.insert(key.clone());
         // a store in memory neither waits nor fails
         let _ = state.disk.damage(std::slice::from_ref(key)).now_or_never();
     }
 
-    /// Whether content was ever damaged here: what is stored has to be hashed
-    /// before it counts.
-    pub fn was_damaged(&self) -> bool {
-        self.state().damaged
+    /// Whether what is stored is what was stored there.
+    pub fn is_intact(&self, stored: &Stored) -> bool {
+        !self.state().damaged.contains(&stored.record.key) || stored.intact()
     }
 
     /// The ranges that it holds.

@@ -4,8 +4,8 @@
 //! that it judges: versions are compared as (time, replica), no more.
 
 use futures::FutureExt as _;
-use gosync_client::store::{MemoryStore, Reads, Store as _, View, WriteId};
-use gosync_proto::{Content, Key, Record, ReplicaId, Time, wire};
+use gosync_client::store::{Changes, MemoryStore, Reads, Store as _, View, Write, WriteId};
+use gosync_proto::{Content, Key, KeyRange, Record, ReplicaId, Time, wire};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,9 +49,62 @@ struct Inner {
     made: Records,
     /// Writes that no device has settled yet.
     waiting: BTreeMap<(usize, WriteId), Record>,
+    /// Pushed, and nobody can know whether the server took it: its store failed.
+    unknown: Records,
     /// When the server took a tombstone first.
     deleted_at: BTreeMap<(Key, Time, ReplicaId), u64>,
+    /// What stores have queued to be given back to a server that lost it, and
+    /// whether their applications were told, or died before they could be.
+    offered: BTreeMap<(usize, Key), bool>,
     writes: u64,
+}
+
+impl Inner {
+    /// Whether the author of a record knows that it goes to the server although
+    /// it may have been deleted: it is a write of theirs that still waits, or
+    /// they were told that the server gets it again.
+    fn is_known_to_return(&self, store: usize, record: &Record) -> bool {
+        let mut waiting = self.waiting.iter();
+        let told = self.offered.get(&(store, record.key.clone()));
+        waiting.any(|((of, _), r)| *of == store && r == record) || told == Some(&true)
+    }
+
+    /// A tombstone reached the server, if it is one.
+    fn deleted(&mut self, record: &Record, now_ms: u64) {
+        if record.is_tombstone() {
+            let (time, replica) = version(record);
+            let deleted = (record.key.clone(), time, replica);
+            self.deleted_at.entry(deleted).or_insert(now_ms);
+        }
+    }
+
+    /// What was seen at the server was taken, if anybody ever pushed it.
+    fn seen(&mut self, record: &Record) {
+        if !self.unknown.0.is_empty() && self.unknown.contains(record) {
+            self.taken.insert(record.clone());
+        }
+    }
+}
+
+/// What a transaction of a device's store did, as far as the books want to know.
+#[derive(Debug, Default)]
+pub struct Done {
+    put: Vec<Write>,
+    removed: Vec<WriteId>,
+    stored: Vec<Record>,
+    offers: Vec<Key>,
+}
+
+impl Done {
+    /// Out of its changes.
+    pub fn of(changes: &Changes) -> Done {
+        Done {
+            put: changes.put_writes.clone(),
+            removed: changes.remove_writes.clone(),
+            stored: changes.put.iter().map(|s| s.record.clone()).collect(),
+            offers: changes.put_offers.clone(),
+        }
+    }
 }
 
 /// Clones keep the same books.
@@ -168,26 +221,30 @@ impl Ledger {
     }
 
     /// A compaction, which may remove what was deleted before `until_ms`, left
-    /// `after` of `before`.
+    /// `after` of `before`, each with its sequence and in the order of keys.
     pub fn compacted(
         &self,
-        before: &BTreeMap<Key, Record>,
-        after: &BTreeMap<Key, Record>,
+        before: &[(Record, u64)],
+        after: &[(Record, u64)],
         horizon: Time,
         until_ms: u64,
     ) {
-        let inner = self.inner();
+        let mut inner = self.inner();
+        before.iter().for_each(|(record, _)| inner.seen(record));
         let newest = inner.taken.0.values();
         let newest = newest.filter_map(|v| Some(v.last_key_value()?.0.0)).max();
         if newest.is_some_and(|newest| horizon > newest) {
             self.violation("the horizon lies above all that was committed".into());
         }
-        for (key, record) in before {
-            if after.get(key) == Some(record) {
+        let mut after = after.iter().map(|(record, _)| record).peekable();
+        for (record, _) in before {
+            while after.next_if(|left| left.key < record.key).is_some() {}
+            if after.peek() == Some(&record) {
                 continue;
             }
             let (time, replica) = version(record);
-            let at = inner.deleted_at.get(&(key.clone(), time, replica));
+            let deleted = (record.key.clone(), time, replica);
+            let at = inner.deleted_at.get(&deleted);
             let may_go = record.is_tombstone() && time < horizon;
             if !may_go || at.is_some_and(|at| *at > until_ms) {
                 let what = "was compacted, and must not be";
@@ -201,8 +258,40 @@ impl Ledger {
         self.inner().made.insert(record);
     }
 
-    /// The server answered a push.
-    pub fn pushed(&self, request: &wire::PushRequest, answer: &wire::PushResponse, now_ms: u64) {
+    /// A push ended in an error: what became of its records is not known.
+    pub fn push_failed(&self, request: &wire::PushRequest, now_ms: u64) {
+        let mut inner = self.inner();
+        let records = request.records.iter().cloned();
+        for record in records.filter_map(|r| Record::try_from(r).ok()) {
+            inner.deleted(&record, now_ms);
+            inner.unknown.insert(record);
+        }
+    }
+
+    /// The application that has this store open was told that records in these
+    /// ranges go to the server again.
+    pub fn told_of_offers(&self, store: usize, ranges: &[KeyRange]) {
+        let mut inner = self.inner();
+        for ((of, key), told) in &mut inner.offered {
+            *told |= *of == store && ranges.iter().any(|r| r.contains(key.as_bytes()));
+        }
+    }
+
+    /// It died before it could be told.
+    pub fn nobody_was_told(&self, store: usize) {
+        let mut inner = self.inner();
+        let of = inner.offered.iter_mut().filter(|((of, _), _)| *of == store);
+        of.for_each(|(_, told)| *told = true);
+    }
+
+    /// The server answered a push from this store.
+    pub fn pushed(
+        &self,
+        store: Option<usize>,
+        request: &wire::PushRequest,
+        answer: &wire::PushResponse,
+        now_ms: u64,
+    ) {
         let mut inner = self.inner();
         if request.records.len() != answer.verdicts.len() {
             let what = "a push got another number of verdicts than it had records";
@@ -231,17 +320,23 @@ impl Ledger {
                     show(newest)
                 ));
             }
+            let undone = newest.is_some_and(|n| n.is_tombstone() && newer(n, &record));
+            let undone = undone && !record.is_tombstone();
+            if outcome == wire::Outcome::Applied
+                && undone
+                && let Some(store) = store
+                && !inner.is_known_to_return(store, &record)
+            {
+                let what = "came back after its deletion, and nobody was told";
+                self.violation(format!("{} {what}", show(Some(&record))));
+            }
             let behind = verdict.reason() == wire::Reason::BehindCompaction;
             if behind && record.version.time >= horizon {
                 let what = "was refused as below the horizon, which it is not";
                 self.violation(format!("{} {what}", show(Some(&record))));
             }
             if matches!(outcome, wire::Outcome::Applied | wire::Outcome::Unchanged) {
-                if record.is_tombstone() {
-                    let (time, replica) = version(&record);
-                    let deleted = (record.key.clone(), time, replica);
-                    inner.deleted_at.entry(deleted).or_insert(now_ms);
-                }
+                inner.deleted(&record, now_ms);
                 inner.taken.insert(record);
             }
         }
@@ -249,7 +344,14 @@ impl Ledger {
 
     /// A device's store is gone, with what waited in it.
     pub fn lost(&self, device: usize) {
-        self.inner().waiting.retain(|(d, _), _| *d != device);
+        let mut inner = self.inner();
+        inner.waiting.retain(|(d, _), _| *d != device);
+        inner.offered.retain(|(d, _), _| *d != device);
+    }
+
+    /// How many writes wait on devices.
+    pub fn count_waiting(&self) -> usize {
+        self.inner().waiting.len()
     }
 
     /// Keys with writes that wait on some device.
@@ -273,18 +375,19 @@ impl Ledger {
         inner.taken.newest(key).cloned()
     }
 
-    /// A transaction of a device's store was carried out: `put` and `removed`
-    /// writes, `stored` records. `store` is as it is afterwards.
-    pub fn stored(
-        &self,
-        device: usize,
-        store: &MemoryStore,
-        put: Vec<(WriteId, Record)>,
-        removed: Vec<WriteId>,
-        stored: Vec<Record>,
-    ) {
+    /// What the naive map holds.
+    pub fn all_newest(&self) -> BTreeMap<Key, Record> {
+        let inner = self.inner();
+        let newest = |key: &Key| Some((key.clone(), inner.taken.newest(key)?.clone()));
+        inner.taken.0.keys().filter_map(newest).collect()
+    }
+
+    /// A transaction of a device's store was carried out. `store` is as it is
+    /// afterwards.
+    pub fn stored(&self, device: usize, store: &MemoryStore, done: Done) {
         let mut inner = self.inner();
-        for record in stored {
+        for record in done.stored {
+            inner.seen(&record);
             if !inner.taken.contains(&record) {
                 self.violation(format!(
                     "device {device} holds as clean what the server never took: {}",
@@ -292,11 +395,20 @@ impl Ledger {
                 ));
             }
         }
-        let mut put = put;
-        put.sort_by_key(|(id, _)| *id);
-        let kept: BTreeSet<WriteId> = put.iter().map(|(id, _)| *id).collect();
+        for key in done.offers {
+            inner.offered.insert((device, key), false);
+        }
+        let mut put = done.put;
+        put.sort_by_key(|write| write.id);
+        let kept: BTreeSet<WriteId> = put.iter().map(|write| write.id).collect();
         let mut last: Option<Record> = None;
-        for (id, record) in put {
+        for Write {
+            id,
+            record,
+            in_doubt,
+            ..
+        } in put
+        {
             inner.made.insert(record.clone());
             match inner.waiting.insert((device, id), record.clone()) {
                 None => inner.writes += 1,
@@ -309,13 +421,22 @@ impl Ledger {
                             show(Some(&last))
                         ));
                     }
+                    let newest = inner.taken.newest(&record.key);
+                    let deleted = newest.is_some_and(Record::is_tombstone);
+                    let at_horizon = record.version.time == look(store, &record.key).meta.horizon;
+                    if at_horizon && deleted && inner.taken.contains(&before) && !in_doubt {
+                        self.violation(format!(
+                            "device {device} does not call {} in doubt, which the server had, and which was deleted",
+                            show(Some(&record)),
+                        ));
+                    }
                     last = Some(record);
                 }
                 Some(_) => {}
             }
         }
         let mut gone: BTreeMap<Key, Vec<(WriteId, Record)>> = BTreeMap::new();
-        for id in removed {
+        for id in done.removed {
             if kept.contains(&id) {
                 continue;
             }
@@ -362,7 +483,8 @@ impl Ledger {
     /// deletion that was compacted may have been forgotten.
     pub fn judge(&self, records: &BTreeMap<Key, Record>, horizon: Time, forgiving: bool) {
         let keys: BTreeSet<Key> = {
-            let inner = self.inner();
+            let mut inner = self.inner();
+            records.values().for_each(|record| inner.seen(record));
             inner
                 .taken
                 .0

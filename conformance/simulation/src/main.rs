@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use gosync_proto::mutant::{self, Entry};
-use gosync_simulation::campaign::{CHUNK, Summary, go_on};
+use gosync_simulation::campaign::{CHUNK, Summary, Way, go_on};
 use gosync_simulation::hunt::{self, Hunt, hunt_all};
 use gosync_simulation::run::{Options, Outcome, Part, run};
 use gosync_simulation::shrink::shrink;
@@ -47,6 +47,9 @@ struct Args {
     /// Go on after failures
     #[arg(long)]
     keep_going: bool,
+    /// Every so many seeds, run one twice: its trace must be the same
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    twice: Option<u64>,
     /// Threads, each with worlds of its own; by default as many as there are processors
     #[arg(long)]
     jobs: Option<usize>,
@@ -110,6 +113,11 @@ fn simulate(args: &Args) -> Result<bool> {
         return hunted(args, &worlds, jobs);
     }
     let seeds = args.seeds.unwrap_or(SEEDS);
+    let way = Way {
+        options: options.clone(),
+        twice: args.twice,
+        jobs,
+    };
     let mut summary = match &args.campaign {
         Some(file) if file.exists() => kept(file)?,
         _ => Summary::new(args.from),
@@ -135,7 +143,7 @@ fn simulate(args: &Args) -> Result<bool> {
             Some(_) => CHUNK.min(end - summary.next),
             None => end - summary.next,
         };
-        go_on(&mut summary, &worlds, &options, count, jobs, &tell)?;
+        go_on(&mut summary, &worlds, &way, count, &tell)?;
         if let Some(file) = &args.campaign {
             if let Some(commit) = &args.build {
                 summary.tried(commit, count);

@@ -14,11 +14,12 @@ use crate::traffic::{Cargo, Traffic};
 use futures::channel::{mpsc, oneshot};
 use futures::{SinkExt as _, StreamExt as _, stream};
 use gosync_client::transport::{Answers, CallError, CallMetadata, Cause, Transport};
-use gosync_proto::SpaceId;
 use gosync_proto::wire::{self, watch_response};
+use gosync_proto::{Reason, SpaceId};
 use gosync_server::rpc::status::to_status;
 use gosync_server::service::{Access, Refusal, Service};
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
 use std::future::pending;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -71,6 +72,8 @@ struct State {
     messages: BTreeMap<usize, VecDeque<u64>>,
     busiest: Busiest,
     total_calls: u64,
+    /// The store of each device.
+    homes: BTreeMap<usize, usize>,
     /// By device, while somebody wants to know.
     traffic: Option<BTreeMap<usize, Traffic>>,
 }
@@ -134,6 +137,7 @@ impl Net {
                 messages: BTreeMap::new(),
                 busiest: Busiest::default(),
                 total_calls: 0,
+                homes: BTreeMap::new(),
                 traffic: None,
             })),
             process: executor.new_process(),
@@ -169,6 +173,15 @@ impl Net {
             std::mem::take(&mut state.busiest),
             std::mem::take(&mut state.total_calls),
         )
+    }
+
+    /// A device has its store there.
+    pub fn set_home(&self, device: usize, store: usize) {
+        self.state().homes.insert(device, store);
+    }
+
+    fn home_of(&self, device: usize) -> Option<usize> {
+        self.state().homes.get(&device).copied()
     }
 
     /// Begins to count what passes.
@@ -463,8 +476,15 @@ impl Transport for Link {
         let call = |service: &Service, request, now| service.push(&Access::full(), request, now);
         self.unary(request, call, |link, request, result| {
             let net = &link.net;
-            if let (Ok(answer), Some(ledger)) = (result, net.ledgers.get(&request.space)) {
-                ledger.pushed(request, answer, net.executor.now_ms());
+            let ledger = net.ledgers.get(&request.space);
+            if let (Err(error), Some(ledger)) = (result, ledger)
+                && error.reason() == Some(Reason::Storage)
+            {
+                ledger.push_failed(request, net.executor.now_ms());
+            }
+            if let (Ok(answer), Some(ledger)) = (result, ledger) {
+                let store = net.home_of(link.device);
+                ledger.pushed(store, request, answer, net.executor.now_ms());
                 let new = [wire::Outcome::Applied, wire::Outcome::Superseded];
                 if answer.verdicts.iter().any(|v| new.contains(&v.outcome())) {
                     net.state().calls.remove(&link.device);
@@ -473,18 +493,25 @@ impl Transport for Link {
             if let (true, Ok(space)) = (net.server.is_several(), SpaceId::new(&request.space)) {
                 net.server.committed(&space);
             }
-            let keys = request.records.iter().map(|r| {
-                format!(
-                    "{}@{}",
-                    r.key.escape_ascii(),
-                    r.version.map_or(0, |v| v.time & 0xffff_ffff)
-                )
-            });
-            let keys = keys.collect::<Vec<_>>().join(" ");
+            let mut keys = String::new();
+            for r in &request.records {
+                for part in r.key.utf8_chunks() {
+                    let shown = |c: char| if c.is_control() { '·' } else { c };
+                    keys.extend(part.valid().chars().map(shown));
+                    keys.extend(part.invalid().iter().map(|_| '?'));
+                }
+                let time = r.version.map_or(0, |v| v.time & 0xffff_ffff);
+                // a string takes whatever is written to it
+                let _ = write!(keys, "@{time} ");
+            }
             let text = outcome(result, |answer| {
-                let verdicts = answer.verdicts.iter().map(|v| v.outcome().as_str_name());
-                let verdicts = verdicts.collect::<Vec<_>>().join(" ");
-                format!("{verdicts} {:?}", answer.position)
+                let mut text = String::new();
+                for verdict in &answer.verdicts {
+                    text.push_str(verdict.outcome().as_str_name());
+                    text.push(' ');
+                }
+                let _ = write!(text, "{:?}", answer.position);
+                text
             });
             net.note(link.device, format_args!("push {keys}: {text}"));
         })

@@ -2,14 +2,16 @@
 //! more, and everything must come to rest, equal, with nothing lost.
 
 use crate::chance::Chance;
-use crate::device::{Device, Habits};
+use crate::device::Device;
 use crate::executor::{Executor, Spinning};
 use crate::fate::Fate;
 use crate::household::Household;
 use crate::ledger::{self, Ledger};
 use crate::net::Net;
+use crate::papers;
 use crate::server::Server;
 use crate::trace::Trace;
+use crate::user::Habits;
 use crate::world::{Faults, World};
 use gosync_client::engine::Phase;
 use gosync_proto::limits::Limits;
@@ -158,7 +160,7 @@ fn set_up(world: &'static World, seed: u64, options: &Options) -> anyhow::Result
         chance.fork(),
         limits,
         chance.between(world.servers.min(2), world.servers),
-        world.sqlite,
+        world.keeps,
     )?;
     let count = chance.between(3, world.devices) as usize;
     let net = Net::new(
@@ -370,14 +372,14 @@ impl Stage {
         // damage that was met goes too, and a wrong clock says nothing
         let faults = &self.world.faults;
         let before = match faults.server_rot + faults.server_clock {
-            0 => Some(self.server.records(space)?),
+            0 => Some(self.server.committed_records(space)?),
             _ => None,
         };
         let done = self.server.compact(space, retention_ms)?;
         self.note(format_args!("{done:?}"));
         let until_ms = self.executor.now_ms().saturating_sub(retention_ms);
         if let Some(before) = before {
-            let after = self.server.records(space)?;
+            let after = self.server.committed_records(space)?;
             ledger.compacted(&before, &after, done.to, until_ms);
         }
         Ok(())
@@ -504,7 +506,7 @@ impl Stage {
     /// key that is not held any more, and was deleted and compacted, can neither
     /// be reconciled nor be written, and its author is told.
     fn nothing_waits(&self) -> bool {
-        let waiting: usize = self.spaces.iter().map(|(_, l)| l.waiting().len()).sum();
+        let waiting: usize = self.spaces.iter().map(|(_, l)| l.count_waiting()).sum();
         let syncing = self.devices.iter().filter(|d| d.leads());
         let refused = syncing.filter_map(|d| Some(d.client()?.status().rejected));
         waiting == 0 || self.world.leaves_keys && refused.sum::<u64>() == waiting as u64
@@ -561,6 +563,7 @@ impl Stage {
                     break;
                 }
             }
+            self.compare_papers(device, &theirs);
             if self.world.nothing_to_heal && device.healed() > 0 {
                 self.ledger.violation(format!(
                     "device {} had {} records healed although nothing was ever lost or damaged",
@@ -570,6 +573,20 @@ impl Stage {
             }
         }
         Ok(())
+    }
+
+    /// The application sees the documents that these records make up, unless a
+    /// write that was refused still shows there.
+    fn compare_papers(&self, device: &Device, records: &BTreeMap<Key, Record>) {
+        let refused = device.client().map_or(0, |c| c.status().rejected);
+        let ranges = device.home().ranges();
+        let mut shown = device.papers();
+        shown.retain(|id, _| ranges.contains(format!("doc\0{id}\0").as_bytes()));
+        if refused == 0 && shown != papers::naive(records) {
+            let what = "does not show the documents that its records make up";
+            self.ledger
+                .violation(format!("device {} {what}", device.index()));
+        }
     }
 
     /// A cursor stands for what is stored: everything that the server has up to
@@ -592,17 +609,21 @@ impl Stage {
             if at.epoch != head.epoch || at.sequence > head.sequence {
                 continue;
             }
-            let passed = known.iter().filter(|(key, (record, sequence))| {
+            let passed = known.iter().filter(|(record, sequence)| {
                 *sequence <= at.sequence
-                    && range.contains(key.as_bytes())
+                    && range.contains(record.key.as_bytes())
                     && record.in_fingerprints(position.horizon)
             });
-            for (key, (record, _)) in passed {
-                let held = all.get(key);
-                if !held.is_some_and(|h| h == record || ledger::newer(h, record)) {
+            // both lie in the order of keys
+            let mut all = all.iter().map(|s| &s.record).peekable();
+            for (record, _) in passed {
+                while all.next_if(|held| held.key < record.key).is_some() {}
+                let held = all.peek().filter(|held| held.key == record.key);
+                if !held.is_some_and(|h| *h == record || ledger::newer(h, record)) {
                     self.ledger.violation(format!(
-                        "the cursor of device {} passed {key} at {}, which it does not hold",
+                        "the cursor of device {} passed {} at {}, which it does not hold",
                         device.index(),
+                        record.key,
                         at.sequence
                     ));
                     return;

@@ -5,6 +5,9 @@
 use crate::chance::Chance;
 use crate::device::drifted;
 use crate::executor::{Executor, Process};
+use crate::failing::Failing;
+use crate::shaky::ShakyStore;
+use crate::storage::{Backup, Keeps, Place, Storage};
 use gosync_proto::history::{Epoch, Position};
 use gosync_proto::limits::Limits;
 use gosync_proto::merkle::{Stream, Summary};
@@ -12,39 +15,19 @@ use gosync_proto::{Key, KeyRange, Record, SpaceId};
 use gosync_server::maintenance::{self, CompactOptions, Compacted, Reach};
 use gosync_server::service::{Service, ServiceConfig};
 use gosync_server::store::memory::MemoryStore;
-use gosync_server::store::sqlite::{self, SqliteOptions, SqliteStore};
 use gosync_server::store::{Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Unix milliseconds at virtual time 0.
 pub const EPOCH_MS: u64 = 1_767_225_600_000;
 
-/// What a world's server keeps its data in.
-enum Disk {
-    Memory(Arc<MemoryStore>),
-    Sqlite(Arc<SqliteStore>, PathBuf),
-}
-
-impl Disk {
-    fn store(&self) -> Arc<dyn Store> {
-        match self {
-            Disk::Memory(store) => Arc::clone(store) as Arc<dyn Store>,
-            Disk::Sqlite(store, _) => Arc::clone(store) as Arc<dyn Store>,
-        }
-    }
-}
-
-/// A copy of the data at some time.
-enum Backup {
-    Memory(MemoryStore),
-    Sqlite(PathBuf),
-}
-
 struct State {
-    disk: Disk,
+    storage: Storage,
+    /// How its disk fails; the store over SQLite may have a disk of its own that
+    /// does.
+    failing: Failing,
     /// The servers over this one store; none while they are down.
     services: Vec<Service>,
     /// What belongs to the present run of it.
@@ -53,8 +36,8 @@ struct State {
     drift_ppm: i64,
     backup: Option<Backup>,
     files: u64,
-    /// Content was damaged: what is stored has to be hashed before it counts.
-    damaged: bool,
+    /// Where content was damaged: there it is hashed before it counts.
+    damaged: BTreeSet<Key>,
 }
 
 /// See the module. Clones are the same server.
@@ -66,8 +49,7 @@ pub struct Server {
     limits: Limits,
     /// How many servers work on the store.
     count: u64,
-    /// Where database files go; `None`: in memory.
-    folder: Option<Arc<tempfile::TempDir>>,
+    place: Arc<Place>,
 }
 
 impl Server {
@@ -80,30 +62,28 @@ impl Server {
         chance: Chance,
         limits: Limits,
         count: u64,
-        sqlite: bool,
+        keeps: Keeps,
     ) -> anyhow::Result<Server> {
-        let folder = match sqlite {
-            true => Some(Arc::new(folder()?)),
-            false => None,
-        };
+        let place = Place::new(keeps)?;
         let process = executor.new_process();
-        let disk = new_disk(folder.as_deref(), 0, &chance, EPOCH_MS)?;
+        let storage = Storage::new(&place, 0, &chance, EPOCH_MS)?;
         let server = Server {
             state: Arc::new(Mutex::new(State {
-                disk,
+                storage,
+                failing: Failing::default(),
                 services: Vec::new(),
                 process,
                 clock_offset_ms: 0,
                 drift_ppm: 0,
                 backup: None,
                 files: 0,
-                damaged: false,
+                damaged: BTreeSet::new(),
             })),
             executor,
             chance,
             limits,
             count,
-            folder,
+            place: Arc::new(place),
         };
         server.start();
         Ok(server)
@@ -173,19 +153,41 @@ impl Server {
         self.executor.kill(process);
         let now = self.wall_ms();
         let mut state = self.state();
-        if let Disk::Sqlite(_, path) = &state.disk {
-            let path = path.clone();
-            // closed before it is opened: what is not durable is gone with it
-            state.disk = Disk::Memory(Arc::new(MemoryStore::new(Epoch(0))));
-            state.disk = Disk::Sqlite(Arc::new(open(&path, &self.chance, now)?), path);
-        }
+        let nothing = Storage::Memory(Arc::new(MemoryStore::new(Epoch(0))));
+        let storage = std::mem::replace(&mut state.storage, nothing);
+        state.storage = storage.crashed(&self.chance, now)?;
         Ok(())
+    }
+
+    /// Its disk begins to fail: so many of a thousand operations, or as the
+    /// simulated disk under SQLite has it.
+    pub fn fail(&self, permille: u64) {
+        let state = self.state();
+        if !state.storage.fail(&self.chance) {
+            state.failing.set(permille);
+        }
+    }
+
+    /// Its disk is sound again. `false` when it has to be started anew, since it
+    /// no longer writes.
+    pub fn mend(&self) -> bool {
+        let state = self.state();
+        state.storage.mend();
+        state.failing.set(0);
+        let stopped = |service: &Service| service.store().poisoned().is_some();
+        !state.services.iter().any(stopped)
     }
 
     /// Starts it over whatever is in its store.
     pub fn start(&self) {
         let process = self.executor.new_process();
         let mut state = self.state();
+        // one database, whoever works on it: where it is stopped, it is for all
+        let store: Arc<dyn Store> = Arc::new(ShakyStore::new(
+            state.storage.store(),
+            state.failing.clone(),
+            self.chance.fork(),
+        ));
         for _ in 0..self.count {
             let chance = self.chance.fork();
             let config = ServiceConfig {
@@ -193,7 +195,7 @@ impl Server {
                 ..ServiceConfig::default()
             };
             let entropy = Box::new(move || chance.bits());
-            let service = Service::new(state.disk.store(), config, entropy);
+            let service = Service::new(Arc::clone(&store), config, entropy);
             state.services.push(service);
         }
         state.process = process;
@@ -207,7 +209,7 @@ impl Server {
         let now = self.wall_ms();
         let mut state = self.state();
         state.files += 1;
-        state.disk = new_disk(self.folder.as_deref(), state.files, &self.chance, now)?;
+        state.storage = Storage::new(&self.place, state.files, &self.chance, now)?;
         Ok(())
     }
 
@@ -218,14 +220,9 @@ impl Server {
     pub fn back_up(&self) -> anyhow::Result<()> {
         let mut state = self.state();
         state.files += 1;
-        state.backup = Some(match &state.disk {
-            Disk::Memory(store) => Backup::Memory(MemoryStore::clone(store)),
-            Disk::Sqlite(store, path) => {
-                let to = path.with_file_name(format!("backup-{}.db", state.files));
-                store.backup(&to, &mut |_| ())?;
-                Backup::Sqlite(to)
-            }
-        });
+        if let Some(backup) = state.storage.back_up(state.files)? {
+            state.backup = Some(backup);
+        }
         Ok(())
     }
 
@@ -239,20 +236,11 @@ impl Server {
         let epoch = Epoch(self.chance.bits());
         let mut state = self.state();
         state.files += 1;
-        let disk = match &state.backup {
-            None => return Ok(false),
-            Some(Backup::Memory(copy)) => {
-                let store = MemoryStore::clone(copy);
-                store.begin_epoch(epoch, now)?;
-                Disk::Memory(Arc::new(store))
-            }
-            Some(Backup::Sqlite(from)) => {
-                let to = from.with_file_name(format!("server-{}.db", state.files));
-                sqlite::restore(from, &to, false, epoch, now, &mut |_| ())?;
-                Disk::Sqlite(Arc::new(open(&to, &self.chance, now)?), to)
-            }
+        let Some(backup) = &state.backup else {
+            return Ok(false);
         };
-        state.disk = disk;
+        let restored = Storage::restored(backup, state.files, epoch, &self.chance, now)?;
+        state.storage = restored;
         Ok(true)
     }
 
@@ -262,13 +250,17 @@ impl Server {
     /// The store failed.
     pub fn compact(&self, space: &SpaceId, retention_ms: u64) -> Result<Compacted, StoreError> {
         let now = self.wall_ms();
-        let store = self.state().disk.store();
         let options = CompactOptions {
             retention_ms,
             max_step_ms: u64::MAX,
             reach: Reach::AsNeeded,
         };
-        maintenance::compact(&*store, space, now, options)
+        let compact = |store: &dyn Store| maintenance::compact(store, space, now, options);
+        // whoever compacts beside a server works on the same disk
+        match self.running() {
+            Some((service, _)) => compact(service.store()),
+            None => self.state().storage.look(compact),
+        }
     }
 
     /// Hashes everything stored again and sets aside what is damaged, as its
@@ -278,9 +270,10 @@ impl Server {
     /// The store failed.
     pub fn scrub(&self, space: &SpaceId) -> Result<usize, StoreError> {
         let now = self.wall_ms();
-        let store = self.state().disk.store();
-        let report = maintenance::verify(&*store, space)?;
-        let found = maintenance::repair(&*store, &report, now)?;
+        let found = self.state().storage.look(|store| {
+            let report = maintenance::verify(store, space)?;
+            maintenance::repair(store, &report, now)
+        })?;
         self.committed(space);
         Ok(found)
     }
@@ -291,59 +284,64 @@ impl Server {
     /// # Errors
     /// The store failed.
     pub fn spoilt(&self, space: &SpaceId, keys: &BTreeSet<Key>) -> Result<usize, StoreError> {
-        let store = self.state().disk.store();
-        let mut tx = store.read(space)?;
-        for key in keys {
-            tx.get(key)?;
-        }
-        Ok(tx.take_damage().len())
+        self.state().storage.look(|store| {
+            let mut tx = store.read(space)?;
+            for key in keys {
+                tx.get(key)?;
+            }
+            Ok(tx.take_damage().len())
+        })
     }
 
-    /// Spoils stored content under its digest. Only in memory; `false` when
-    /// there was nothing to spoil.
-    pub fn damage(&self, space: &SpaceId, key: &Key) -> bool {
+    /// Spoils stored content under its digest; `false` when there was nothing to
+    /// spoil.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn damage(&self, space: &SpaceId, key: &Key) -> anyhow::Result<bool> {
         let mut state = self.state();
-        let damaged = match &state.disk {
-            Disk::Memory(store) => store.damage(space, key),
-            Disk::Sqlite(..) => false,
-        };
-        state.damaged |= damaged;
-        damaged
+        let damaged = state.storage.damage(space, key)?;
+        if damaged {
+            state.damaged.insert(key.clone());
+        }
+        Ok(damaged)
     }
 
-    /// Puts a record under `key`, or nothing, without a commit. Only in memory.
-    pub fn tamper(&self, space: &SpaceId, key: &Key, record: Option<&Record>) {
-        if let Disk::Memory(store) = &self.state().disk {
-            store.tamper(space, key, record);
-        }
+    /// Puts a record under `key`, or nothing, without a commit; `false` when
+    /// there is no place for it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn tamper(
+        &self,
+        space: &SpaceId,
+        key: &Key,
+        record: Option<&Record>,
+    ) -> anyhow::Result<bool> {
+        self.state().storage.tamper(space, key, record)
     }
 
     /// Every intact record, as it stands, with the sequence at which it was
-    /// committed.
+    /// committed, in the order of keys.
     ///
     /// # Errors
     /// The store failed.
-    pub fn committed_records(
-        &self,
-        space: &SpaceId,
-    ) -> Result<BTreeMap<Key, (Record, u64)>, StoreError> {
-        let store = {
-            let state = self.state();
-            match &state.disk {
-                Disk::Memory(store) if !state.damaged => {
-                    let records = store.unchecked(space).into_iter();
-                    return Ok(records.map(|(r, at)| (r.key.clone(), (r, at))).collect());
-                }
-                disk => disk.store(),
-            }
+    pub fn committed_records(&self, space: &SpaceId) -> Result<Vec<(Record, u64)>, StoreError> {
+        let state = self.state();
+        let Storage::Memory(store) = &state.storage else {
+            return state.storage.look(|store| scan(store, space));
         };
-        let mut records = BTreeMap::new();
-        let mut tx = store.read(space)?;
-        tx.scan(&KeyRange::all(), None, &mut |stored| {
-            let key = stored.record.key.clone();
-            records.insert(key, (stored.record, stored.sequence));
-            ControlFlow::Continue(())
-        })?;
+        let mut records = store.unchecked(space);
+        if !state.damaged.is_empty() {
+            let mut tx = store.read(space)?;
+            let mut spoilt = BTreeSet::new();
+            for key in &state.damaged {
+                if tx.get(key)?.is_none() {
+                    spoilt.insert(key);
+                }
+            }
+            records.retain(|(record, _)| !spoilt.contains(&record.key));
+        }
         Ok(records)
     }
 
@@ -352,8 +350,8 @@ impl Server {
     /// # Errors
     /// The store failed.
     pub fn records(&self, space: &SpaceId) -> Result<BTreeMap<Key, Record>, StoreError> {
-        let records = self.committed_records(space)?;
-        Ok(records.into_iter().map(|(k, (r, _))| (k, r)).collect())
+        let records = self.committed_records(space)?.into_iter();
+        Ok(records.map(|(r, _)| (r.key.clone(), r)).collect())
     }
 
     /// The newest commit, and the horizon, as they stand.
@@ -361,9 +359,8 @@ impl Server {
     /// # Errors
     /// The store failed.
     pub fn position(&self, space: &SpaceId) -> Result<Position, StoreError> {
-        let store = self.state().disk.store();
-        let mut tx = store.read(space)?;
-        Ok(tx.state()?.position)
+        let look = |store: &dyn Store| Ok(store.read(space)?.state()?.position);
+        self.state().storage.look(look)
     }
 
     /// The root that the tree kept in memory has, and the one that the stored
@@ -391,32 +388,14 @@ impl Server {
     }
 }
 
-/// In memory where the system offers that: what a disk does is tested
-/// elsewhere, and its time is not virtual.
-fn folder() -> std::io::Result<tempfile::TempDir> {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())
-}
-
-fn open(path: &std::path::Path, chance: &Chance, now_ms: u64) -> Result<SqliteStore, StoreError> {
-    let options = SqliteOptions {
-        readers: 4,
-        new_epoch: chance.bits(),
-        now_ms,
-    };
-    SqliteStore::open(path, options)
-}
-
-fn new_disk(
-    folder: Option<&tempfile::TempDir>,
-    number: u64,
-    chance: &Chance,
-    now_ms: u64,
-) -> anyhow::Result<Disk> {
-    Ok(match folder {
-        None => Disk::Memory(Arc::new(MemoryStore::new(Epoch(chance.bits())))),
-        Some(folder) => {
-            let path = folder.path().join(format!("server-{number}.db"));
-            Disk::Sqlite(Arc::new(open(&path, chance, now_ms)?), path)
-        }
-    })
+/// Every intact record, and when it was committed.
+fn scan(store: &dyn Store, space: &SpaceId) -> Result<Vec<(Record, u64)>, StoreError> {
+    let mut records = Vec::new();
+    store
+        .read(space)?
+        .scan(&KeyRange::all(), None, &mut |stored| {
+            records.push((stored.record, stored.sequence));
+            ControlFlow::Continue(())
+        })?;
+    Ok(records)
 }

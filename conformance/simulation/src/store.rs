@@ -1,10 +1,12 @@
 //! A device's store: the one in memory, slowed down, so that a device can die
-//! before an operation, or after it was durable but before anybody knew; and
-//! watched by the ledger. Knows nothing of sync.
+//! before an operation, or after it was durable but before anybody knew; on a
+//! disk that fails now and then; and watched by the ledger. Knows nothing of
+//! sync.
 
 use crate::chance::Chance;
 use crate::executor::Executor;
-use crate::ledger::Ledger;
+use crate::failing::Failing;
+use crate::ledger::{Done, Ledger};
 use gosync_client::store::{
     Changes, Counts, Leaf, MemoryStore, Page, Reads, Store, StoreError, View, Write, WriteId,
 };
@@ -15,16 +17,27 @@ use gosync_proto::{Key, KeyRange};
 pub struct SimStore {
     device: usize,
     disk: MemoryStore,
+    failing: Failing,
     executor: Executor,
     chance: Chance,
     ledger: Ledger,
 }
 
+/// What a simulated disk says of itself.
+const FAILED: &str = "the simulated disk failed";
+
+/// Whether an error is one that a simulated disk made.
+pub fn is_simulated(error: &StoreError) -> bool {
+    use StoreError::{Full, InDoubt, Io};
+    matches!(error, Full(why) | Io(why) | InDoubt(why) if why == FAILED)
+}
+
 impl SimStore {
-    /// Over what the device keeps.
+    /// Over what the device keeps, on a disk that fails like that.
     pub fn new(
         device: usize,
         disk: MemoryStore,
+        failing: Failing,
         executor: Executor,
         chance: Chance,
         ledger: Ledger,
@@ -32,9 +45,20 @@ impl SimStore {
         SimStore {
             device,
             disk,
+            failing,
             executor,
             chance,
             ledger,
+        }
+    }
+
+    /// An operation begins: it takes time, and may fail.
+    async fn begin(&self) -> Result<(), StoreError> {
+        self.linger().await;
+        match self.failing.strikes(&self.chance) {
+            false => Ok(()),
+            true if self.chance.permille(300) => Err(StoreError::Full(FAILED.into())),
+            true => Err(StoreError::Io(FAILED.into())),
         }
     }
 
@@ -51,20 +75,27 @@ impl Store for SimStore {
         T: Send + 'static,
         F: FnOnce(&View) -> (Changes, T) + Send + 'static,
     {
-        self.linger().await;
+        self.begin().await?;
+        // the commit fails: what it was to write is there, or is not
+        let doubtful = self.failing.strikes(&self.chance);
+        let lost = doubtful && self.chance.permille(500);
         let watched = move |view: &View| {
             let (changes, result) = decide(view);
-            let put = changes.put_writes.iter();
-            let put: Vec<_> = put.map(|w| (w.id, w.record.clone())).collect();
-            let stored: Vec<_> = changes.put.iter().map(|s| s.record.clone()).collect();
-            let removed = changes.remove_writes.clone();
-            (changes, (result, put, removed, stored))
+            let changes = match lost {
+                true => Changes::default(),
+                false => changes,
+            };
+            let writes = !changes.is_empty() || lost;
+            let done = Done::of(&changes);
+            (changes, (result, writes, done))
         };
-        let (result, put, removed, stored) = self.disk.transact(reads, watched).await?;
-        self.ledger
-            .stored(self.device, &self.disk, put, removed, stored);
+        let (result, writes, done) = self.disk.transact(reads, watched).await?;
+        self.ledger.stored(self.device, &self.disk, done);
         self.linger().await;
-        Ok(result)
+        match doubtful && writes {
+            true => Err(StoreError::InDoubt(FAILED.into())),
+            false => Ok(result),
+        }
     }
 
     async fn page(
@@ -73,7 +104,7 @@ impl Store for SimStore {
         after: Option<&Key>,
         limit: usize,
     ) -> Result<Page, StoreError> {
-        self.linger().await;
+        self.begin().await?;
         self.disk.page(range, after, limit).await
     }
 
@@ -83,16 +114,17 @@ impl Store for SimStore {
         after: Option<&Key>,
         limit: usize,
     ) -> Result<Vec<Leaf>, StoreError> {
-        self.linger().await;
+        self.begin().await?;
         self.disk.leaves(range, after, limit).await
     }
 
     async fn writes(&self, after: Option<WriteId>, limit: usize) -> Result<Vec<Write>, StoreError> {
-        self.linger().await;
+        self.begin().await?;
         self.disk.writes(after, limit).await
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {
+        self.begin().await?;
         self.disk.counts().await
     }
 

@@ -3,7 +3,7 @@
 
 use sha2::{Digest as _, Sha256};
 use std::collections::VecDeque;
-use std::fmt::Arguments;
+use std::fmt::{Arguments, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// So many of the last lines are kept for the report of a failure.
@@ -33,17 +33,19 @@ impl Trace {
 
     /// Adds a line.
     pub fn line(&self, at_ms: u64, what: Arguments<'_>) {
-        let line = format!("{:>9}.{:03}  {what}", at_ms / 1_000, at_ms % 1_000);
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut line = match inner.last.len() {
+            KEPT => inner.last.pop_front().unwrap_or_default(),
+            _ => String::new(),
+        };
+        line.clear();
+        // a string takes whatever is written to it
+        let _ = write!(line, "{:>9}.{:03}  {what}", at_ms / 1_000, at_ms % 1_000);
         inner.hash.update(line.as_bytes());
         inner.hash.update(b"\n");
         inner.lines += 1;
         if inner.print {
             println!("{line}");
-            return;
-        }
-        if inner.last.len() == KEPT {
-            inner.last.pop_front();
         }
         inner.last.push_back(line);
     }

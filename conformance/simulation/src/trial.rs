@@ -4,6 +4,7 @@
 //! as places whose content can be tampered with.
 
 use crate::chance::Chance;
+use crate::damage::{Kind, Side};
 use crate::device::Device;
 use crate::executor::Spinning;
 use crate::ledger::{Ledger, newer};
@@ -12,19 +13,6 @@ use crate::server::EPOCH_MS;
 use gosync_proto::{Content, Key, Record, ReplicaId, SpaceId, Time, Version};
 use gosync_server::store::StoreError;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What befalls records.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
-    /// The content is spoilt under its digest.
-    Corrupt,
-    /// The record is gone without a trace.
-    Drop,
-    /// An older record stands there again.
-    RollBack,
-    /// A record stands there of which nobody was told.
-    Add,
-}
 
 /// The most records of one trial.
 const MOST: usize = 20;
@@ -81,10 +69,8 @@ impl Stage {
         let Some((space, ledger)) = spaces.into_iter().find(|(s, _)| s == device.space()) else {
             return Ok(None);
         };
-        // what a file on a disk goes through is tested with the stores
-        let at_server = !self.world.sqlite && chance.permille(500);
-        let kinds = [Kind::Corrupt, Kind::Drop, Kind::RollBack, Kind::Add];
-        let kind = chance.pick(&kinds).copied().unwrap_or(Kind::Drop);
+        let at_server = chance.permille(500);
+        let kind = chance.pick(&Kind::ALL).copied().unwrap_or(Kind::Drop);
         let horizon = self.server.position(space)?.horizon;
         let mut expected = self.server.records(space)?;
         expected.retain(|_, r| r.in_fingerprints(horizon));
@@ -139,7 +125,10 @@ impl Trial<'_> {
             return Ok(());
         }
         for key in damage {
-            self.damage(key, &mut expected);
+            if let Err(error) = self.damage(key, &mut expected) {
+                stage.fails(error);
+                return Ok(());
+            }
         }
         stage.net.meter();
         self.start();
@@ -206,30 +195,29 @@ impl Trial<'_> {
         }
     }
 
-    fn damage(&self, key: &Key, expected: &mut BTreeMap<Key, Record>) {
+    fn side(&self) -> Side<'_> {
+        match self.device {
+            Some(device) => Side::Device(device),
+            None => Side::Server(&self.stage.server, self.space),
+        }
+    }
+
+    fn damage(&self, key: &Key, expected: &mut BTreeMap<Key, Record>) -> anyhow::Result<()> {
         let record = match (self.kind, expected.get(key)) {
-            (Kind::Corrupt, _) => {
-                match self.device {
-                    Some(device) => device.damage(key),
-                    None => drop(self.stage.server.damage(self.space, key)),
-                }
-                return;
-            }
+            (Kind::Corrupt, _) => return self.side().spoil(key),
             (Kind::Drop, _) => None,
             (Kind::RollBack, Some(now)) => Some(self.older(now)),
             (Kind::RollBack | Kind::Add, _) => Some(self.stranger(key)),
         };
-        if let Some(record) = &record {
-            self.ledger.planted(record);
-            let wins = expected.get(key).is_none_or(|now| newer(record, now));
+        let there = self.side().put(key, record.as_ref())?;
+        if let Some(record) = record.filter(|_| there) {
+            self.ledger.planted(&record);
+            let wins = expected.get(key).is_none_or(|now| newer(&record, now));
             if wins {
-                expected.insert(key.clone(), record.clone());
+                expected.insert(key.clone(), record);
             }
         }
-        match self.device {
-            Some(device) => device.tamper(key, record.as_ref()),
-            None => self.stage.server.tamper(self.space, key, record.as_ref()),
-        }
+        Ok(())
     }
 
     /// What stood there before, or could have.

@@ -1,7 +1,8 @@
 //! The worlds: who is there, what happens to them, and what must hold all the
 //! same. Knows no mechanics.
 
-use crate::device::Habits;
+use crate::storage::Keeps;
+use crate::user::Habits;
 
 /// What may happen in a world, each with a weight; 0 is never.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,6 +39,10 @@ pub struct Faults {
     pub device_rot: u64,
     /// A faulty replica gives a version that exists to other content.
     pub reuse: u64,
+    /// A device's disk fails at times, for a while.
+    pub device_disk: u64,
+    /// The server's does.
+    pub server_disk: u64,
 }
 
 /// One kind of world.
@@ -52,8 +57,8 @@ pub struct World {
     /// What happens in a second act, after all has come to rest once: now the
     /// server loses nothing more, and no deletion may be forgotten.
     pub then: Option<Faults>,
-    /// The server keeps its data in SQLite.
-    pub sqlite: bool,
+    /// In what the server keeps its data.
+    pub keeps: Keeps,
     /// Servers that work on one store, at most.
     pub servers: u64,
     /// Spaces; each device is of one.
@@ -104,9 +109,11 @@ const BASE: World = World {
         server_rot: 0,
         device_rot: 0,
         reuse: 0,
+        device_disk: 0,
+        server_disk: 0,
     },
     then: None,
-    sqlite: false,
+    keeps: Keeps::Memory,
     servers: 1,
     spaces: 1,
     tabs: 1,
@@ -125,6 +132,8 @@ const FLAKY: Faults = Faults {
     crash: 6,
     away: 3,
     restart: 2,
+    device_disk: 2,
+    server_disk: 2,
     ..BASE.faults
 };
 
@@ -152,9 +161,9 @@ pub const WORLDS: &[World] = &[
     },
     World {
         name: "flaky-sqlite",
-        about: "as flaky, with the server's data in SQLite",
+        about: "as flaky, with the server's data in SQLite, on a disk that fails, and tears at a crash what was not synced",
         faults: FLAKY,
-        sqlite: true,
+        keeps: Keeps::FaultyDisk,
         minutes: 3,
         nothing_to_heal: true,
         ..BASE
@@ -168,19 +177,19 @@ pub const WORLDS: &[World] = &[
             away: 6,
             ..FLAKY
         },
-        sqlite: true,
+        keeps: Keeps::File,
         minutes: 3,
         ..BASE
     },
     World {
         name: "shared-sqlite",
-        about: "up to 3 servers work on one SQLite store, which is compacted",
+        about: "up to 3 servers work on one SQLite store, on such a disk, which is compacted",
         faults: Faults {
             compact: 10,
             lose_store: 1,
             ..FLAKY
         },
-        sqlite: true,
+        keeps: Keeps::FaultyDisk,
         servers: 3,
         minutes: 3,
         ..BASE
@@ -314,7 +323,7 @@ pub const WORLDS: &[World] = &[
     },
     World {
         name: "everything",
-        about: "most of it at once; deletions that nobody remembers may return",
+        about: "all of it at once; deletions that nobody remembers may return",
         faults: Faults {
             compact: 6,
             wipe: 1,
@@ -323,10 +332,18 @@ pub const WORLDS: &[World] = &[
             half_open: 3,
             clock: 4,
             clock_ms: 24 * 3_600_000,
+            server_rot: 3,
+            device_rot: 3,
+            reuse: 2,
             ..FLAKY
         },
+        keeps: Keeps::File,
+        servers: 3,
+        spaces: 2,
+        tabs: 3,
+        partial: true,
+        leaves_keys: true,
         devices: 12,
-        minutes: 20,
         forgiving: true,
         ..BASE
     },

@@ -57,7 +57,7 @@ fn heal(plans: &[Plan], beside: usize, limits: Limits) -> anyhow::Result<()> {
     for (n, plan) in plans.iter().enumerate() {
         for (side, kinds) in [(Side::Server, &plan.server), (Side::Device, &plan.device)] {
             for kind in kinds {
-                pair.damage(side, *kind, &key(n));
+                pair.damage(side, *kind, &key(n))?;
             }
         }
     }

@@ -27,3 +27,14 @@ fn a_slow_clock_may_take_longer_to_give_up_a_lost_call() {
     let outcome = run(find("flaky").unwrap(), 451, &Options::default()).unwrap();
     assert_eq!(outcome.violations, [""; 0]);
 }
+
+/// Regressions, found once disks failed: a snapshot went on after keys that could
+/// not be stored, and a count of what waits that could not be made was not made
+/// again.
+#[test]
+fn a_disk_that_fails_for_a_while_costs_nothing() {
+    for (world, seed) in [("partial", 139), ("spaces", 875)] {
+        let outcome = run(find(world).unwrap(), seed, &Options::default()).unwrap();
+        assert_eq!(outcome.violations, [""; 0], "{world} {seed}");
+    }
+}

@@ -119,6 +119,12 @@ impl Disk {
         Path::new("/").join(self.prefix()).join(name)
     }
 
+    /// The same as a URI that names [`VFS`]: for a program that uses other disks
+    /// beside.
+    pub fn uri(&self, name: &str) -> PathBuf {
+        format!("file:/{}/{name}?vfs={VFS}", self.prefix()).into()
+    }
+
     fn prefix(&self) -> String {
         format!("{VFS}-{}", self.0.number)
     }
@@ -152,6 +158,14 @@ impl Disk {
     /// Nothing fails any more.
     pub fn mend(&self) {
         self.state().fault = None;
+    }
+
+    /// Looks at the disk as if it were sound: nothing fails meanwhile.
+    pub fn without_faults<T>(&self, look: impl FnOnce() -> T) -> T {
+        let fault = self.state().fault.take();
+        let seen = look();
+        self.state().fault = fault;
+        seen
     }
 
     /// How many operations failed since [`Disk::fail`].

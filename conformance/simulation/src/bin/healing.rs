@@ -34,12 +34,6 @@ struct Args {
     check: bool,
 }
 
-const KINDS: [(Kind, &str); 4] = [
-    (Kind::Corrupt, "content spoilt"),
-    (Kind::Drop, "gone without a trace"),
-    (Kind::RollBack, "an older version is back"),
-    (Kind::Add, "added without a commit"),
-];
 const AMOUNTS: [u64; 3] = [1, 100, 10_000];
 /// What `--check` repeats of it: filling both sides takes far longer than healing so few.
 const CHECKED: [(Side, Kind, u64); 4] = [
@@ -76,7 +70,8 @@ fn main() -> Result<()> {
     );
     let mut results = Vec::new();
     for side in [Side::Server, Side::Device] {
-        for (kind, about) in KINDS {
+        for kind in Kind::ALL {
+            let about = kind.about();
             for amount in AMOUNTS.into_iter().filter(|a| a * 2 <= args.records) {
                 let (cost, damaged_bytes) = heal(&args, side, kind, amount)?;
                 let row = row(side, kind, amount, &cost, damaged_bytes);
@@ -106,10 +101,7 @@ fn main() -> Result<()> {
 
 /// One row of the table, for two sides that came to be equal.
 fn row(side: Side, kind: Kind, amount: u64, cost: &Cost, damaged_bytes: u64) -> String {
-    let about = KINDS
-        .iter()
-        .find(|(k, _)| *k == kind)
-        .map_or("", |(_, a)| a);
+    let about = kind.about();
     format!(
         "| {} | {about} | {amount} | {} | {} | {} | {} | {} | {} | yes |",
         format!("{side:?}").to_lowercase(),
@@ -163,7 +155,7 @@ fn heal(args: &Args, side: Side, kind: Kind, amount: u64) -> Result<(Cost, u64)>
     }
     pair.part()?;
     for key in &damage {
-        pair.damage(side, kind, key);
+        pair.damage(side, kind, key)?;
     }
     let expected = pair.expected();
     let damaged = damage.iter().filter_map(|key| expected.get(key));
