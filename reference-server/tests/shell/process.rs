@@ -101,6 +101,7 @@ async fn twenty_backups_under_load_hold_what_was_acknowledged_before_them_and_wh
     let writers: Vec<_> = (0..4)
         .map(|who| tokio::spawn(push_without_end(who, url.clone(), acknowledged.clone())))
         .collect();
+    let mut pushed_meanwhile = 0;
     for round in 0..20 {
         let before = acknowledged.lock().unwrap().clone();
         let copy = format!("copy{round}.db");
@@ -114,8 +115,10 @@ async fn twenty_backups_under_load_hold_what_was_acknowledged_before_them_and_wh
             ),
             (restored.path(), vec!["verify", "--db", "sqlite:test.db"]),
         ] {
+            let begun = acknowledged.lock().unwrap().len();
             let done = run(place, &args);
             assert!(done.status.success(), "{args:?}: {}", text(&done.stderr));
+            pushed_meanwhile += usize::from(acknowledged.lock().unwrap().len() > begun);
         }
         let second = serve(restored.path(), &[]);
         let kept = contents(&second.url, "s").await;
@@ -129,8 +132,17 @@ async fn twenty_backups_under_load_hold_what_was_acknowledged_before_them_and_wh
                 assert!(kept.contains_key(&of_one_push), "half of a push");
             }
         }
+        // and it is written to like any other
+        let batch = vec![record("later", 1 << 40, "v")];
+        let answer = connect(&second.url).await.push(v1(push("s", batch))).await;
+        let verdicts = answer.unwrap().into_inner().verdicts;
+        assert_eq!(verdicts[0].outcome(), Outcome::Applied);
         std::fs::remove_file(dir.path().join(copy)).unwrap();
     }
+    assert!(
+        pushed_meanwhile > 30,
+        "only {pushed_meanwhile} of 60 commands ran under load"
+    );
     for writer in writers {
         writer.abort();
         assert!(
