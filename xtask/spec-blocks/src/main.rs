@@ -92,6 +92,7 @@ fn check() -> Result<()> {
                 page.name()
             ));
         }
+        problems.extend(pictures_outside(page));
     }
     let texts: Vec<(String, &str)> = pages
         .iter()
@@ -104,6 +105,26 @@ fn check() -> Result<()> {
         return Ok(());
     }
     bail!("the specification:\n  {}", problems.join("\n  "))
+}
+
+/// Whoever has this folder alone has to see every picture.
+fn pictures_outside(page: &Page) -> Vec<String> {
+    let targets = page.text.split("](").zip(page.text.split("](").skip(1));
+    targets
+        .filter(|(before, target)| {
+            let picture = before
+                .rsplit_once('[')
+                .is_some_and(|(b, _)| b.ends_with('!'));
+            picture && (target.starts_with("..") || target.contains("://"))
+        })
+        .map(|(_, target)| {
+            let target = target.split(')').next().unwrap_or_default();
+            format!(
+                "{}: the picture {target} lies outside of spec/",
+                page.name()
+            )
+        })
+        .collect()
 }
 
 fn pages() -> Result<Vec<Page>> {
@@ -197,6 +218,21 @@ mod tests {
         assert!(all.len() > 30, "{}", all.len());
         let missing: Vec<&String> = all.difference(&shown).collect();
         assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
+    fn a_picture_from_elsewhere_is_named() {
+        let page = |text: &str| Page {
+            path: PathBuf::from("spec/a.md"),
+            text: text.to_owned(),
+        };
+        let good = page("![a tree](diagrams/tree.svg) and [a page](../README.md)");
+        assert!(pictures_outside(&good).is_empty());
+        let bad = page("see [it](a.md): ![a tree](../x/tree.svg)");
+        assert_eq!(
+            pictures_outside(&bad),
+            ["a.md: the picture ../x/tree.svg lies outside of spec/"]
+        );
     }
 
     #[test]
