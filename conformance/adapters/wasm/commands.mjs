@@ -17,6 +17,7 @@ const capabilities = [
   "CAPABILITY_TWO_OPENINGS",
   "CAPABILITY_RANGES",
   "CAPABILITY_DISCARD",
+  "CAPABILITY_RETRY",
   "CAPABILITY_BATCHES",
   "CAPABILITY_DOCUMENTS",
   "CAPABILITY_VERIFY",
@@ -90,6 +91,10 @@ const commands = {
   },
   async discard(command) {
     await find(command).discard(bytes(command.key));
+    return { done: {} };
+  },
+  async retry(command) {
+    await find(command).retry(bytes(command.key));
     return { done: {} };
   },
 };

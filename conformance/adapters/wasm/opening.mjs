@@ -116,10 +116,19 @@ export class Opening {
 
   /** Gives up every unsent or refused write of a key. */
   async discard(key) {
+    for (const { id } of await this.#writesOf(key)) await this.#replica.discard(id);
+  }
+
+  /** Has the refused writes of a key sent again. */
+  async retry(key) {
+    for (const { id } of await this.#writesOf(key)) await this.#replica.retry(id);
+  }
+
+  async #writesOf(key) {
     const name = hex(key);
     const writes = (await this.#pending()).filter(write => write.key === name);
     if (writes.length === 0) throw new Error("no write of that key is pending");
-    for (const { id } of writes) await this.#replica.discard(id);
+    return writes;
   }
 
   /** Closes it; what waits stays in the store. */

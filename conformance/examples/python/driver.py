@@ -17,7 +17,8 @@ sys.path.append(str(ROOT / "conformance/proto"))
 pb = grpc.protos("gosync/conformance/v1/driver.proto")
 KINDS = {"Authenticate": pb.SyncError.KIND_NEEDS_AUTH, "No access": pb.SyncError.KIND_NEEDS_AUTH,
          "Upgrade": pb.SyncError.KIND_STOPPED, "Stop": pb.SyncError.KIND_STOPPED}
-CAPABILITIES = ("DURABLE_STORE", "CLOCK", "ONLINE", "RECONCILE", "DAMAGE", "TOKEN_REFRESH", "DISCARD", "BATCHES")
+CAPABILITIES = ("DURABLE_STORE", "CLOCK", "ONLINE", "RECONCILE", "DAMAGE", "TOKEN_REFRESH", "DISCARD", "RETRY",
+                "BATCHES")
 replicas, clock = {}, {"offset": 0}
 
 
@@ -68,6 +69,7 @@ def answer(request) -> dict:
         "close": lambda: replicas.pop(command.replica).store.lock.close(),
         "damage": lambda: damage(replica.store, command.key),
         "discard": lambda: replica.store.discard(command.key),
+        "retry": lambda: replica.store.retry(command.key),
     }
     if kind not in actions:
         return {"unsupported": pb.Unsupported()}

@@ -111,6 +111,7 @@ fn info() -> wire::DriverInfo {
             Can::TwoOpenings,
             Can::Ranges,
             Can::Discard,
+            Can::Retry,
             Can::Batches,
             Can::Documents,
             Can::Verify,

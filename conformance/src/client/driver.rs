@@ -76,6 +76,7 @@ impl Driver {
                 Can::TwoOpenings => Some(Need::TwoOpenings),
                 Can::Ranges => Some(Need::Ranges),
                 Can::Discard => Some(Need::Discard),
+                Can::Retry => Some(Need::Retry),
                 Can::Batches => Some(Need::Batches),
                 Can::Documents => Some(Need::Documents),
                 Can::Verify => Some(Need::Verify),

@@ -107,6 +107,8 @@ pub enum Need {
     Ranges,
     /// A client that gives writes up on demand.
     Discard,
+    /// A client that sends rejected writes again on demand.
+    Retry,
     /// A client that writes several records as one batch.
     Batches,
     /// A client of the profile `documents`.
@@ -142,6 +144,7 @@ impl Need {
             Need::TwoOpenings => "twoopenings",
             Need::Ranges => "ranges",
             Need::Discard => "discard",
+            Need::Retry => "retry",
             Need::Batches => "batches",
             Need::Documents => "documents",
             Need::Verify => "verify",

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::time::Duration;
 
-const CAPABILITIES: [Capability; 13] = [
+const CAPABILITIES: [Capability; 14] = [
     Capability::DurableStore,
     Capability::Clock,
     Capability::Online,
@@ -29,6 +29,7 @@ const CAPABILITIES: [Capability; 13] = [
     Capability::TwoOpenings,
     Capability::Ranges,
     Capability::Discard,
+    Capability::Retry,
     Capability::Batches,
     Capability::Documents,
     Capability::Verify,
@@ -170,6 +171,10 @@ impl Driver {
             }
             Some(Command::Discard(discard)) => {
                 self.find(&discard.replica)?.discard(discard.key).await?;
+                done
+            }
+            Some(Command::Retry(retry)) => {
+                self.find(&retry.replica)?.retry(retry.key).await?;
                 done
             }
         }

@@ -9,7 +9,7 @@ use gosync_client::client::{
 };
 use gosync_client::engine::Phase;
 use gosync_client::replica::edit::{Edit, WriteError as ClientError};
-use gosync_client::store::{MemoryStore, SqliteStore, Store, WriteState};
+use gosync_client::store::{MemoryStore, SqliteStore, Store, WriteId, WriteState};
 use gosync_client::transport::{GrpcTransport, Token};
 use gosync_conformance::schema::driver::{
     Entry, Open, PendingWrite as WirePending, StoreContents, SyncError, WriteError,
@@ -250,13 +250,26 @@ impl Opening {
 
     /// Gives up every unsent or refused write of a key.
     pub async fn discard(&self, key: Vec<u8>) -> Result<()> {
-        let pending = on!(&self.client, c => c.pending(None, usize::MAX).await)?;
-        let of_key: Vec<_> = pending.iter().filter(|w| w.key.as_bytes() == key).collect();
-        anyhow::ensure!(!of_key.is_empty(), "no write of that key is pending");
-        for write in of_key {
-            on!(&self.client, c => c.discard(write.id).await)?;
+        for id in self.writes_of(&key).await? {
+            on!(&self.client, c => c.discard(id).await)?;
         }
         Ok(())
+    }
+
+    /// Has the refused writes of a key sent again.
+    pub async fn retry(&self, key: Vec<u8>) -> Result<()> {
+        for id in self.writes_of(&key).await? {
+            on!(&self.client, c => c.retry(id).await)?;
+        }
+        Ok(())
+    }
+
+    async fn writes_of(&self, key: &[u8]) -> Result<Vec<WriteId>> {
+        let pending = on!(&self.client, c => c.pending(None, usize::MAX).await)?;
+        let of_key = pending.iter().filter(|w| w.key.as_bytes() == key);
+        let ids: Vec<_> = of_key.map(|w| w.id).collect();
+        anyhow::ensure!(!ids.is_empty(), "no write of that key is pending");
+        Ok(ids)
     }
 
     /// Closes it; what waits stays in the store.

@@ -72,6 +72,7 @@ async function handle(command: string, c: Message): Promise<Message> {
       return done;
     case 'delete': replica.write({ key: toKey(c.key) }); return done;
     case 'discard': replica.discard(toKey(c.key)); return done;
+    case 'retry': replica.retry(toKey(c.key)); return done;
     case 'sync':
       if (!played.online) throw new Failure('retry', '', 'offline');
       await replica.sync(AbortSignal.timeout(c.timeout_ms));
@@ -118,7 +119,7 @@ const info = {
   name: 'gosync-example-typescript',
   version: '1.0',
   capabilities: [
-    'DURABLE_STORE', 'CLOCK', 'ONLINE', 'LIVE', 'RECONCILE', 'DAMAGE', 'TOKEN_REFRESH', 'DISCARD', 'BATCHES',
+    'DURABLE_STORE', 'CLOCK', 'ONLINE', 'LIVE', 'RECONCILE', 'DAMAGE', 'TOKEN_REFRESH', 'DISCARD', 'RETRY', 'BATCHES',
   ].map((name) => `CAPABILITY_${name}`),
   transports: ['TRANSPORT_GRPC'],
   profiles: ['core', 'heal', 'live', 'hardened'],
