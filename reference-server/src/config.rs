@@ -392,15 +392,8 @@ impl Config {
                 format!("is {addr}; metrics are served on loopback addresses only"),
             );
         }
-        for (name, floor) in Limits::FLOOR.entries() {
-            if self.limits.below_floor().contains(&name) {
-                return bad(
-                    "limits",
-                    format!(
-                        "set {name} below {floor}, the least that the protocol promises to replicas"
-                    ),
-                );
-            }
+        if let Some((name, wrong)) = self.limits.out_of_bounds().first() {
+            return bad("limits", format!("set {name} {wrong}"));
         }
         if self.limits.watchdog_ms < self.limits.heartbeat_interval_ms.saturating_mul(2) {
             return bad(

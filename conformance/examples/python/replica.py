@@ -17,7 +17,7 @@ from wire import sync, types
 PATIENCE, HEAL_PAUSE = 15.0, 30.0  # seconds: for a unary call (LIMIT-013), and RECON-046
 WISH = 1 << 20  # the max_response_bytes that is asked for
 # Of the advertised limits those that a replica looks at: name -> (default, floor), chapter 13.
-LIMITS = {"max_message_bytes": (4_194_304, 1_048_576), "max_value_bytes": (1_048_576, 65_536),
+LIMITS = {"max_message_bytes": (4_194_304, 1_048_576), "max_value_bytes": (1_048_576, 65_536, 16 << 20),
           "max_push_records": (5_000, 100), "max_clock_skew_ms": (300_000, 1_000), "watchdog_ms": (45_000, 300)}
 
 
@@ -66,7 +66,8 @@ class Replica:
         return self.proof == fingerprint(self.store.covered())
 
     def limit(self, name: str) -> int:
-        return max(self.store.state.limits.get(name, LIMITS[name][0]), LIMITS[name][1])  # LIMIT-007
+        default, floor, *ceiling = LIMITS[name]
+        return min(max(self.store.state.limits.get(name, default), floor), *ceiling or [2 ** 64])  # LIMIT-007, LIMIT-016
 
     def fits(self, records: list[Record]) -> bool:
         size = 2_000 + sum(len(record.key) + len(record.value) + 64 for record in records)
@@ -217,8 +218,7 @@ class Replica:
             answer = self.call("Reconcile", horizon=self.now.horizon, turns_left=2, max_response_bytes=WISH,
                                salt=salt, **descent.ask())
             history = self.history(answer)
-            if history.head.epoch != self.now.head.epoch or history.horizon != self.now.horizon or history.worse_than(
-                    self.now):
+            if history.differs(self.now):
                 raise Failure("the history changed within the session", "Resync")  # RECON-034
             if history.head.sequence < self.now.mapped:
                 raise Failure("the server lags behind the cursor")  # RECON-035
@@ -257,8 +257,7 @@ class Replica:
                     raise Failure("the Snapshot is out of order")
                 if kind == "start":
                     started, history = True, self.history(message)
-                    if history.head.epoch != self.now.head.epoch or resumed and (
-                            history[1:3] != first[1:3] or history.worse_than(first)):
+                    if history.head.epoch != self.now.head.epoch or resumed and history.differs(first):
                         raise Failure("the history changed: the Snapshot begins anew", "Resync")  # SNAP-016
                     findings = findings if resumed else Findings(history)
                     self.take_in(findings, [], history, message.wanted)
@@ -298,7 +297,7 @@ class Replica:
                 if not (beaten or key in lost):
                     kept.point = kept.point if kept.offer else history.head[:2]  # RECON-042
                 elif (history.holds(kept.point) and history.behind and kept.record.time < history.horizon
-                        and not (beaten or wanted)):
+                        and not (beaten or wanted or kept.offer)):
                     del store.clean[key]  # HIST-034: it was deleted
                 elif key.startswith(self.writable):
                     kept.offer = True  # HIST-035, MODEL-027: it was lost
@@ -383,11 +382,11 @@ class Replica:
 
     def end_of_stream(self, end, complete: bool):
         """StreamEnd: by its reason (section 6.5)."""
-        reason, delay = wire.REASONS.get(end.reason, ""), end.retry_after_ms / 1000
+        reason = wire.REASONS.get(end.reason, "")
+        self.hold_back(end.retry_after_ms / 1000)
         if end.reason or not complete:
             action = "Resync" if reason == "NO_ACCESS" else wire.ACTIONS.get(reason, "Retry")
-            raise Failure(f"the stream ended: {end.detail}", action, reason, delay)
-        self.hold_back(delay)
+            raise Failure(f"the stream ended: {end.detail}", action, reason)
 
     def watch(self) -> bool:
         """Follows the server to the first checkpoint; false where that calls for healing."""
@@ -410,6 +409,8 @@ class Replica:
                 continue  # the commit goes on in the next message (WATCH-010)
             if cursor.epoch != self.now.head.epoch or cursor.sequence < self.store.state.cursor.sequence:
                 raise Failure("a cursor of another epoch, or a lower one", "Resync")  # WATCH-013, WATCH-014
+            if pending and kind != "changes":
+                raise Failure("a cursor within a commit")  # WATCH-010
             with self.store.tx():  # WATCH-009
                 if kind == "changes":
                     self.writes += sum([self.store.merge(record, cursor[:2]) for record in pending])

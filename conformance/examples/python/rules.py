@@ -109,8 +109,10 @@ class History(NamedTuple):
     def in_order(self) -> bool:
         return self.lineage == SAME and not self.behind
 
-    def worse_than(self, other: "History") -> bool:
-        return self.lineage > other.lineage or self.mapped < other.mapped or self.behind > other.behind
+    def differs(self, other: "History") -> bool:
+        """Another epoch, horizon or status (RECON-034, SNAP-016)."""
+        mine, theirs = ((h.head.epoch, h.horizon, h.lineage, h.behind) for h in (self, other))
+        return mine != theirs
 
     def holds(self, point: tuple) -> bool:
         """Whether a point (epoch, sequence) lies in the present history (section 2.2)."""

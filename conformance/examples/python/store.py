@@ -93,7 +93,7 @@ class Store:
                 self.outbox.append(Kept(record, record.digest, batch=number))
 
     def retry(self, key: bytes):
-        """Lets rejected writes of the key, and of its batch, be sent again (CLIENT-011)."""
+        """Lets rejected writes of the key, and of its batch, be sent again (CLIENT-051)."""
         with self.tx():
             batches = {kept.batch for kept in self.writes_to(key)} - {0}
             for kept in self.outbox:

@@ -295,7 +295,7 @@ impl Cx {
                 .any(|(n, v)| n != "authorization" && v.contains(token));
             if told || elsewhere {
                 recorder.violation(format!(
-                    "[TRANS-008] {} carries the token elsewhere",
+                    "[TRANS-032] {} carries the token elsewhere",
                     call.method
                 ));
             }
@@ -424,6 +424,18 @@ impl Replica {
     /// [`Stop`].
     pub async fn discard(&self, key: impl AsRef<[u8]>) -> Result<(), Stop> {
         let command = Command::Discard(wire::Discard {
+            replica: self.name.clone(),
+            key: key.as_ref().to_vec(),
+        });
+        done(self.cx.command(command, self.cx.inner.patience).await?)
+    }
+
+    /// Has the rejected writes of a key sent again, as a user does.
+    ///
+    /// # Errors
+    /// [`Stop`].
+    pub async fn retry(&self, key: impl AsRef<[u8]>) -> Result<(), Stop> {
+        let command = Command::Retry(wire::Retry {
             replica: self.name.clone(),
             key: key.as_ref().to_vec(),
         });

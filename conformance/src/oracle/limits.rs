@@ -1,5 +1,5 @@
 //! Limits as the specification states them: floors that every server must
-//! support, and the fixed ones.
+//! support, ceilings, and the fixed ones.
 
 use crate::schema::v1;
 
@@ -25,6 +25,18 @@ pub const FLOOR: &[(&str, u64)] = &[
     ("max_calls_per_second", 0),
 ];
 
+/// The most that a server may advertise, where there is a bound.
+pub const CEILING: &[(&str, u64)] = &[
+    ("max_value_bytes", 16 << 20),
+    ("max_response_bytes", 16 << 20),
+];
+
+/// The ceiling of a field; none is as good as infinity.
+pub fn ceiling(name: &str) -> u64 {
+    let known = CEILING.iter().find(|(field, _)| *field == name);
+    known.map_or(u64::MAX, |(_, ceiling)| *ceiling)
+}
+
 /// A field of the message by its name.
 pub fn field(limits: &v1::Limits, name: &str) -> Option<u64> {
     Some(match name {
@@ -46,13 +58,13 @@ pub fn field(limits: &v1::Limits, name: &str) -> Option<u64> {
     })
 }
 
-/// How a replica reads what a server advertises (LIMIT-007): `Some(None)` for
-/// no limit at all, `None` for a field that does not exist.
+/// How a replica reads what a server advertises (LIMIT-007, LIMIT-016):
+/// `Some(None)` for no limit at all, `None` for a field that does not exist.
 pub fn limit_means(name: &str, advertised: u64) -> Option<Option<u64>> {
     let (_, floor) = FLOOR.iter().find(|(field, _)| *field == name)?;
     Some(match (advertised, floor) {
         (0, 0) => None,
-        _ => Some(advertised.max(*floor)),
+        _ => Some(advertised.max(*floor).min(ceiling(name))),
     })
 }
 

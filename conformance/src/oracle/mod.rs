@@ -13,6 +13,9 @@ mod record;
 pub use clock::{Issue, issue, skew_bound};
 pub use documents::{Document, document_key, document_prefix, documents, name_failure};
 pub use fingerprint::{fingerprint, key_bit, range_state, visible};
-pub use limits::{FLOOR, KEY_BYTES, check_space_id, field as limit_field, limit_means, over_limit};
+pub use limits::{
+    CEILING, FLOOR, KEY_BYTES, ceiling, check_space_id, field as limit_field, limit_means,
+    over_limit,
+};
 pub use reasons::{Code, REASONS, reason_name, status_of};
 pub use record::{Defect, Merge, Record, compare_versions, contains, merge};

@@ -34,11 +34,19 @@ impl Kind for Limit {
     fn cases() -> Vec<Case<Limit>> {
         const MIB: u64 = 1 << 20;
         let read = oracle::FLOOR.iter().flat_map(|(field, floor)| {
+            let ceiling = oracle::ceiling(field);
+            let bounded = ceiling < u64::MAX;
             let values = [
                 ("0", Some(0)),
                 ("below the floor", floor.checked_sub(1)),
                 ("the floor", (*floor > 0).then_some(*floor)),
                 ("above the floor", Some(floor + 1)),
+                ("the ceiling", bounded.then_some(ceiling)),
+                (
+                    "above the ceiling",
+                    bounded.then_some(ceiling.saturating_add(1)),
+                ),
+                ("the greatest number", bounded.then_some(u64::MAX)),
             ];
             values.into_iter().filter_map(move |(title, value)| {
                 let of = Limit::Read {

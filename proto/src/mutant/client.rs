@@ -15,7 +15,7 @@ macro_rules! client {
             Client BatchTornApart "batch-torn-apart" ["PUSH-024"] "A batch is pushed without `atomic`.";
             Client TwoOfOneKey "two-of-one-key" ["PUSH-006"] "Two writes of one key go into one push.";
             Client VerdictNotAwaited "verdict-not-awaited" ["CLIENT-014"] "A write overtakes the open verdict on an earlier one.";
-            Client RejectedForgotten "rejected-forgotten" ["CLIENT-010", "PUSH-027", "LIMIT-009", "ERR-009"] "A rejected write is dropped.";
+            Client RejectedForgotten "rejected-forgotten" ["CLIENT-050", "PUSH-027", "LIMIT-009", "ERR-009"] "A rejected write is dropped.";
             Client BeatenWritesStay "beaten-writes-stay" ["CLIENT-015", "PUSH-005", "PUSH-027"] "A write stays when a record arrives that beats it.";
             Client ValueLimitUnchecked "value-limit-unchecked" ["LIMIT-008"] "The application may write values of any size.";
             Client FloorNotAssumed "floor-not-assumed" ["LIMIT-007"] "A limit below the floor is believed.";
@@ -56,6 +56,12 @@ macro_rules! client {
             Client PointsNotConfirmed "points-not-confirmed" ["RECON-042", "HELLO-030", "SNAP-026"] "A session does not confirm the records that it found equal.";
             Client SnapshotLastPosition "snapshot-last-position" ["SNAP-017"] "A resumed snapshot's cursor is that of its last stream.";
             Client SnapshotUncompared "snapshot-uncompared" ["SNAP-021", "SNAP-022"] "A snapshot is taken for equal without a comparison.";
+            Client SnapshotEndUnheard "snapshot-end-unheard" ["WATCH-040"] "What the end of a complete snapshot asks for is passed over.";
+            Client SnapshotEndAwaited "snapshot-end-awaited" ["SNAP-029"] "A complete snapshot whose end got lost is taken again.";
+            Client AfterTheEndTaken "after-the-end-taken" ["SNAP-029"] "A snapshot may go on after it is complete.";
+            Client WithdrawnIsRefused "withdrawn-is-refused" ["WATCH-042"] "A grant that is withdrawn from a stream counts as no access at all.";
+            Client KnownLossForgotten "known-loss-forgotten" ["HIST-034", "HIST-035"] "A lost record that waits to be offered is judged anew.";
+            Client LaggingHammered "lagging-hammered" ["RECON-056"] "A server that lags is asked again at once.";
 
             // ---- documents ----
             Client ExistenceLast "existence-last" ["DOC-013"] "The existence record is written after the fields.";
@@ -77,14 +83,14 @@ macro_rules! client {
 
             // ---- what the client tells ----
             Client HeldWithoutCursor "held-without-cursor" ["PUSH-004"] "Pushes name the held ranges without cursors.";
-            Client NewestCommitUntold "newest-commit-untold" ["PUSH-030"] "The newest commit is never told.";
+            Client NewestCommitUntold "newest-commit-untold" ["PUSH-030", "PUSH-040"] "The newest commit is never told.";
             Client NewestCommitAlwaysTold "newest-commit-always-told" ["PUSH-039"] "The newest commit is told also when every cursor is past it.";
             Client NewestCommitKept "newest-commit-kept" ["PUSH-036"] "The newest commit of a history that is no more is kept.";
             Client HorizonUntold "horizon-untold" ["HIST-030"] "Hello names horizon 0 with its fingerprints.";
             Client EmptyPrefixIsProgress "empty-prefix-is-progress" ["RECON-036", "SEC-012"] "An answer that ends before its first part does counts as progress.";
             Client PartsOverruleWhole "parts-overrule-whole" ["RECON-037"] "A range that differs is closed when all of its parts are equal.";
             Client MovedIsContradiction "moved-is-contradiction" ["RECON-052"] "A server that changed between two answers counts as one that contradicts itself.";
-            Client ContradictionBorne "contradiction-borne" ["RECON-030"] "A server may contradict itself with digests of full length.";
+            Client ContradictionBorne "contradiction-borne" ["RECON-054"] "A server may contradict itself with digests of full length.";
             Client LongSessionFirst "long-session-first" ["CLIENT-030"] "Nothing is pushed before a long reconciliation.";
             Client VerifyLooksAtNothing "verify-looks-at-nothing" ["CLIENT-043"] "A verification does not hash what is stored.";
             Client SaltPerRequest "salt-per-request" ["RECON-005"] "Each request of a session has another salt.";
@@ -103,9 +109,9 @@ macro_rules! client {
             Client CallsNeverGivenUp "calls-never-given-up" ["LIMIT-013"] "A call without an answer is never given up.";
             Client SmallMessagesOnly "small-messages-only" ["LIMIT-011"] "Messages over 100,000 bytes are refused.";
             Client SplitRepeated "split-repeated" ["RECON-051"] "What was split into one part is asked again as it was.";
-            Client DifferingPartsLeft "differing-parts-left" ["RECON-031"] "Parts of a split that differ are not asked again.";
+            Client DifferingPartsLeft "differing-parts-left" ["RECON-055"] "Parts of a split that differ are not asked again.";
             Client StraysNotReconciled "strays-not-reconciled" ["CLIENT-027"] "A write outside of the held ranges is dated anew without a reconciliation of its key.";
-            Client TotalsBelieved "totals-believed" ["SNAP-027"] "A snapshot of more records than were announced is refused.";
+            Client TotalsBelieved "totals-believed" ["SNAP-035"] "A snapshot of more records than were announced is refused.";
             Client HorizonNotFollowed "horizon-not-followed" ["HELLO-027", "HELLO-032"] "Another horizon leads to no second Hello.";
             Client StatusesUncounted "statuses-uncounted" ["HELLO-021", "PUSH-038"] "An answer may have fewer statuses than ranges.";
             Client UnknownAccessWrites "unknown-access-writes" ["HELLO-017"] "An access of a later version counts as write access.";
@@ -123,6 +129,7 @@ macro_rules! client {
             Client UnknownReasonsStop "unknown-reasons-stop" ["ERR-011"] "A refusal for a reason that is not known is the end for good.";
             Client MisbehaviourStops "misbehaviour-stops" ["ERR-013", "RECON-050", "WATCH-042", "SNAP-029"] "An answer that breaks a rule is the end for good.";
             Client TokenNotShown "token-not-shown" ["TRANS-008"] "The token is not sent.";
+            Client TokenToldTwice "token-told-twice" ["TRANS-032"] "The token is sent in another header as well.";
             Client EmptyStatesRefused "empty-states-refused" ["EXT-001"] "Checkpoints need fingerprints, also of a server that has none.";
             Client BatchSizeUnchecked "batch-size-unchecked" ["PUSH-025"] "A batch may have any number of records.";
             Client ExistenceValueRead "existence-value-read" ["DOC-009"] "A document whose existence record has a value does not show.";
@@ -133,7 +140,7 @@ macro_rules! client {
             Client VersionsMadeUp "versions-made-up" ["HELLO-002"] "Hello names a version that is none, and no other.";
             Client VersionUntold "version-untold" ["HELLO-006"] "Calls do not carry the version.";
             Client OneReplicaId "one-replica-id" ["CLOCK-001"] "Every opening has the same replica id.";
-            Client GoneForGood "gone-for-good" ["TRANS-020", "CLIENT-031", "WATCH-042", "SNAP-029"] "A lost connection is the end for good.";
+            Client GoneForGood "gone-for-good" ["TRANS-020", "TRANS-036", "CLIENT-031", "WATCH-042", "SNAP-029"] "A lost connection is the end for good.";
             Client DeadlineOnStreams "deadline-on-streams" ["TRANS-028"] "Streams carry a deadline.";
             Client FirstPauseLong "first-pause-long" ["CLIENT-036"] "The first pause takes seconds.";
             Client SessionsWithoutEnd "sessions-without-end" ["RECON-045", "CLIENT-040"] "Sessions that end unequal are followed by further ones.";
@@ -152,6 +159,7 @@ macro_rules! client {
             Client WritesNeedServer "writes-need-server" ["CLIENT-007"] "Nothing can be written without the server.";
             Client BatchInPieces "batch-in-pieces" ["CLIENT-009", "PUSH-024"] "Each record of a batch becomes a write of its own.";
             Client DiscardForgotten "discard-forgotten" ["CLIENT-011"] "A write that was given up stays.";
+            Client RetryForgotten "retry-forgotten" ["CLIENT-051"] "A rejected write that is to be sent again stays rejected.";
             Client AttemptUnrecorded "attempt-unrecorded" ["CLIENT-012"] "Nobody remembers that a write was sent.";
             Client RejectedBlocks "rejected-blocks" ["CLIENT-016"] "A rejected write holds those behind it back.";
             Client UnsentForgotten "unsent-forgotten" ["CLIENT-003"] "Unsent writes do not survive a change of the history.";
@@ -180,7 +188,7 @@ macro_rules! client {
             Client IdOfTheUser "id-of-the-user" ["SEC-014", "CLOCK-001"] "The replica id is made of the user's name.";
             Client NamesInLatin1 "names-in-latin1" ["DOC-001"] "Names of documents are encoded in Latin-1.";
             Client HelloOnce "hello-once" ["CLIENT-031", "HELLO-001"] "After a failure, a session goes on without Hello.";
-            Client UnhealedPushesNothing "unhealed-pushes-nothing" ["CLIENT-041"] "Nothing is pushed while both sides differ.";
+            Client UnhealedPushesNothing "unhealed-pushes-nothing" ["CLIENT-041", "CLIENT-052"] "Nothing is pushed while both sides differ.";
             Client GapsAsked "gaps-asked" ["RECON-006"] "A session asks about what lies between two held ranges as well.";
             Client AfterKeyAhead "after-key-ahead" ["SNAP-015"] "A snapshot is resumed above the last key.";
             Client OtherTermsResumed "other-terms-resumed" ["SNAP-016"] "A snapshot is resumed in another history.";
@@ -217,7 +225,7 @@ macro_rules! client {
             Client UnwrittenSpaceStops "unwritten-space-stops" ["MODEL-002"] "A space that was never written to is none.";
             Client TombstonesIgnored "tombstones-ignored" ["SNAP-018", "MODEL-018"] "Tombstones of the server are not merged.";
             Client LostPutAside "lost-put-aside" ["HIST-037", "RECON-033"] "What the server lost goes into quarantine, though it may be written.";
-            Client ReadOnlyOffered "read-only-offered" ["HIST-038"] "What the server lost is offered also where nothing may be written.";
+            Client ReadOnlyOffered "read-only-offered" ["HIST-038", "SNAP-034"] "What the server lost is offered also where nothing may be written.";
             Client AllDoubted "all-doubted" ["CLIENT-024"] "Every write that is dated anew is called in doubt.";
             Client SnapshotUnspoken "snapshot-unspoken" ["SNAP-018"] "Snapshot is not spoken.";
             Client ReconcileUnspoken "reconcile-unspoken" ["RECON-031", "RECON-033", "RECON-044", "RECON-052"] "Reconcile is asked for and not spoken.";

@@ -132,7 +132,7 @@ macro_rules! server {
             Server AnyToken "any-token" ["TRANS-011"] "A token that nobody has may do everything.";
             Server ExpiredTaken "expired-taken" ["HELLO-031"] "A token that has expired is valid.";
             Server GrantsIgnored "grants-ignored" ["HELLO-015", "PUSH-033", "SNAP-028"] "Every token may do everything.";
-            Server RightsNeverEnd "rights-never-end" ["WATCH-035"] "A stream goes on after its token was revoked.";
+            Server RightsNeverEnd "rights-never-end" ["WATCH-035", "WATCH-044"] "A stream goes on after its token was revoked.";
             Server TokenAnywhere "token-anywhere" ["TRANS-009"] "A token counts in other metadata, too.";
             Server ReadersWrite "readers-write" ["PUSH-010"] "Who may read may write everything.";
             Server PrefixIgnored "prefix-ignored" ["HELLO-016", "SEC-004"] "Who may read something may read everything.";
@@ -199,6 +199,7 @@ macro_rules! server {
             Server OneSpace "one-space" ["MODEL-002"] "All spaces are one.";
             Server DotsInSpacesRefused "dots-in-spaces-refused" ["MODEL-001"] "A space's name may have no dot and no underscore.";
             Server LimitBelowFloor "limit-below-floor" ["LIMIT-001"] "Hello advertises a limit below its floor.";
+            Server LimitAboveCeiling "limit-above-ceiling" ["LIMIT-015"] "Hello advertises a limit above its ceiling.";
             Server WatchdogTooShort "watchdog-too-short" ["WATCH-028"] "The watchdog is no longer than the heartbeat interval.";
             Server LoneFeatureUntold "lone-feature-untold" ["EXT-002", "EXT-003"] "A feature that is named alone is not answered.";
             Server FingerprintsRefused "fingerprints-refused" ["HELLO-023"] "A Hello with fingerprints is malformed.";
@@ -240,7 +241,7 @@ macro_rules! server {
             // ---- the server: history ----
             Server OneEpoch "one-epoch" ["HIST-010"] "Every new store has the same epoch.";
             Server RestorePointsForgotten "restore-points-forgotten" ["HIST-012"] "The point at which an epoch was left is not remembered.";
-            Server HorizonFromTheStart "horizon-from-the-start" ["HIST-021"] "A new space has a horizon.";
+            Server HorizonFromTheStart "horizon-from-the-start" ["HIST-021", "HIST-048"] "A new space has a horizon.";
             Server HorizonNotStored "horizon-not-stored" ["HIST-022"] "Compaction does not store the horizon.";
             Server HorizonFalls "horizon-falls" ["HIST-023"] "A further compaction lowers the horizon.";
             Server HorizonWithoutEffect "horizon-without-effect" ["SNAP-008", "HIST-029"] "The horizon rises, and all tombstones stay.";
@@ -259,11 +260,11 @@ macro_rules! server {
             Server SlowReadersSkipped "slow-readers-skipped" ["WATCH-032"] "What a slow reader has no room for is dropped.";
             Server EndsInError "ends-in-error" ["WATCH-037"] "A stream does not end with the status OK.";
             Server SnapshotStartUnsaid "snapshot-start-unsaid" ["SNAP-002"] "A snapshot has no first message.";
-            Server SnapshotCompleteUnsaid "snapshot-complete-unsaid" ["SNAP-012"] "A snapshot does not say that it is complete.";
+            Server SnapshotCompleteUnsaid "snapshot-complete-unsaid" ["SNAP-012", "SNAP-033"] "A snapshot does not say that it is complete.";
             Server StatesReadLater "states-read-later" ["SNAP-001", "SNAP-013", "HIST-019"] "A snapshot's fingerprints are of a later state than its records.";
             Server RecordsReadLater "records-read-later" ["SNAP-001", "HIST-019"] "Each chunk of a snapshot is of the state of its time.";
             Server SnapshotBySignedBytes "snapshot-by-signed-bytes" ["MODEL-006", "SNAP-009"] "The records of a chunk come in the order of signed bytes.";
-            Server WantedTwice "wanted-twice" ["SNAP-031"] "Each range in wanted comes twice.";
+            Server WantedTwice "wanted-twice" ["SNAP-031", "RECON-053"] "Each range in wanted comes twice.";
             Server TotalsUntold "totals-untold" ["SNAP-011"] "A snapshot does not tell its total.";
             Server SnapshotNeverResumed "snapshot-never-resumed" ["SNAP-014"] "A resumed snapshot begins at the start.";
             Server EmptyAfterKeyRefused "empty-after-key-refused" ["SNAP-014"] "An empty after_key is malformed.";
@@ -291,9 +292,9 @@ macro_rules! server {
             Server LongContentTypeRefused "long-content-type-refused" ["TRANS-003"] "Content types that name the encoding are refused.";
             Server PlainRefused "plain-refused" ["TRANS-012"] "Uncompressed requests are refused.";
             Server CompressedUnasked "compressed-unasked" ["TRANS-013"] "Answers are compressed for those who do not ask for it.";
-            Server EncodingsUntold "encodings-untold" ["TRANS-015"] "The refusal of a compression does not say which are known.";
+            Server EncodingsUntold "encodings-untold" ["TRANS-015", "TRANS-034"] "The refusal of a compression does not say which are known.";
             Server DeadlineAtOnce "deadline-at-once" ["TRANS-027"] "A call with a deadline is given up at once.";
-            Server NoWeb "no-web" ["TRANS-002"] "gRPC-web is not served.";
+            Server NoWeb "no-web" ["TRANS-002", "TRANS-031"] "gRPC-web is not served.";
             Server VersionHeaderForbidden "version-header-forbidden" ["TRANS-024"] "Pages may not send their version.";
             Server NoHttp2 "no-http2" ["TRANS-001"] "HTTP/2 is not spoken.";
             Server GarbageWelcome "garbage-welcome" ["TRANS-001", "SEC-008"] "What is no message is answered with OK.";

@@ -375,7 +375,8 @@ pub struct Grant {
 }
 /// What the server allows. Enforced before work is done; each refusal names
 /// the field. A limit has a floor; less than it is read as the floor. Where the
-/// floor is 0, 0 means that the server has no such limit.
+/// floor is 0, 0 means that the server has no such limit. max_value_bytes and
+/// max_response_bytes have a ceiling of 16 MiB; more is read as the ceiling.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Limits {
     /// Encoded bytes of a request message, after decompression.

@@ -8,6 +8,12 @@ const FIRST_MS: u64 = 250;
 /// The longest wait, milliseconds.
 pub const CAP_MS: u64 = 30_000;
 
+/// The wait where the server named one: whoever else was told it comes back
+/// too, so it is the lower end of an interval.
+pub fn named(entropy: u64, at_least: u64) -> u64 {
+    at_least.saturating_add(entropy % at_least.saturating_add(1))
+}
+
 /// Counts failures in a row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Backoff {
@@ -16,8 +22,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// The wait after one more failure: between half of the full wait and all
-    /// of it, chosen by `entropy`; or, where the server named a longer one,
-    /// between that and twice that: whoever else was told it comes back too.
+    /// of it, chosen by `entropy`; or [`named`], where that is longer.
     pub fn next(&mut self, entropy: u64, at_least: u64) -> u64 {
         let first = if mutant!(FirstPauseLong) {
             8_000
@@ -30,8 +35,7 @@ impl Backoff {
         }
         let entropy = if mutant!(NoJitter) { 0 } else { entropy };
         let own = full / 2 + entropy % (full / 2 + 1);
-        let named = at_least.saturating_add(entropy % at_least.saturating_add(1));
-        own.max(named)
+        own.max(named(entropy, at_least))
     }
 
     /// After a success.

@@ -8,8 +8,11 @@ use crate::replica::ops::Op;
 use crate::store::SnapshotProgress;
 use crate::transport::CallError;
 use gosync_proto::history::{Cursor, Lineage, Position};
+use gosync_proto::merkle::Stream;
 use gosync_proto::{Digest, Key, KeyRange, Record, Time, mutant, wire};
 use std::collections::BTreeSet;
+
+const AFTER_ITS_END: &str = "a snapshot that goes on after its end";
 
 /// A bootstrap under way; it survives a broken stream.
 #[derive(Debug)]
@@ -34,6 +37,9 @@ pub(super) struct Bootstrap {
     wanted: Vec<KeyRange>,
     complete: bool,
     equal: bool,
+    /// Fingerprints of what came, by range; none where the store was empty, so
+    /// that it holds what came and nothing else.
+    received: Vec<Stream>,
 }
 
 impl Bootstrap {
@@ -115,12 +121,14 @@ impl Engine {
             .snapshot
             .clone()
             .filter(|s| Some(s.cursor.point.epoch) == epoch);
+        let fresh = held == 0 || left.is_some();
+        let received = if fresh { 0 } else { ranges.len() };
         Bootstrap {
             ranges,
             terms,
             first: left.as_ref().map(|s| s.cursor),
             position: None,
-            fresh: held == 0 || left.is_some(),
+            fresh,
             resumed: left.is_some(),
             done: if left.is_some() { held } else { 0 },
             after: left.map(|s| s.after),
@@ -130,6 +138,7 @@ impl Engine {
             wanted: Vec::new(),
             complete: false,
             equal: false,
+            received: vec![Stream::new(); received],
         }
     }
 
@@ -193,9 +202,23 @@ impl Engine {
             }
             last = Some(r.key.as_bytes().to_vec());
         }
+        if bootstrap.complete && !mutant!(AfterTheEndTaken) {
+            return Err(CallError::misbehaved(AFTER_ITS_END));
+        }
         let Some(last) = last else {
             return Ok(());
         };
+        let horizon = self.meta.horizon;
+        let counted = |r: &&Record| !r.is_tombstone() || r.version.time >= horizon;
+        for (i, stream) in bootstrap.ranges.iter().zip(&mut bootstrap.received) {
+            let range = &self.meta.ranges[*i].range;
+            let here = records.iter().filter(|r| range.contains(r.key.as_bytes()));
+            for r in here.filter(counted) {
+                stream
+                    .push(r.key.as_bytes(), r.digest())
+                    .map_err(|e| CallError::misbehaved(e.to_string()))?;
+            }
+        }
         if !bootstrap.fresh {
             let until = Some([&last[..], &[0]].concat());
             let found = missing(
@@ -245,6 +268,9 @@ impl Engine {
         if bootstrap.position.is_none() {
             return Err(CallError::misbehaved("a snapshot without its start"));
         }
+        if bootstrap.complete {
+            return Err(CallError::misbehaved(AFTER_ITS_END));
+        }
         if !bootstrap.fresh {
             let found = missing(self.image.tree(), &self.meta.ranges, bootstrap, None, &[]);
             bootstrap.missing.extend(found);
@@ -252,12 +278,16 @@ impl Engine {
         bootstrap.complete = true;
         let resumed = bootstrap.resumed;
         let (_, order) = self.held(Some(&self.bootstrap_ranges()));
-        let equal = !self.tells_nothing(ranges)
-            && (self.equals_in(&order, ranges)? || mutant!(SnapshotUncompared));
-        let alone = self.bootstrap.as_ref().is_some_and(|b| b.fresh);
-        if !equal && alone && !resumed && !self.tells_nothing(ranges) {
-            // nothing else is in the store: these are not the server's
-            // records, and no part of them is to be built on (SNAP-022)
+        let told = !self.tells_nothing(ranges);
+        let equal = told && (self.equals_in(&order, ranges)? || mutant!(SnapshotUncompared));
+        let received = self.bootstrap.as_ref().map_or(&[][..], |b| &b.received);
+        let as_told = match received {
+            [] => equal,
+            came => same(came, ranges) || mutant!(SnapshotUncompared),
+        };
+        if told && !as_told && !resumed {
+            // these are not the server's records, and nothing is to be built on
+            // them (SNAP-022)
             self.meta.snapshot = None;
             return Err(CallError::misbehaved(
                 "the snapshot's fingerprint is not that of its records",
@@ -278,10 +308,12 @@ impl Engine {
     }
 
     fn snapshot_end(&mut self, end: wire::StreamEnd) -> Result<(), CallError> {
+        let complete = end.reason == 0 && end.retry_after_ms == 0;
+        let error = follow::stream_end(end);
         if !self.snapshot_is_whole() {
-            return Err(follow::stream_end(end));
+            return Err(error);
         }
-        self.snapshot_taken();
+        self.snapshot_taken((!complete && !mutant!(SnapshotEndUnheard)).then_some(error));
         Ok(())
     }
 
@@ -290,8 +322,9 @@ impl Engine {
         self.bootstrap.as_ref().is_some_and(|b| b.complete)
     }
 
-    /// The stream is over, and nothing is missing.
-    pub(super) fn snapshot_taken(&mut self) {
+    /// The stream is over, and nothing is missing; what its end said besides is
+    /// done when the content is stored.
+    pub(super) fn snapshot_taken(&mut self, ended: Option<CallError>) {
         self.cancel_stream();
         let Some(bootstrap) = self.bootstrap.take() else {
             return;
@@ -309,9 +342,16 @@ impl Engine {
         healing.ahead = bootstrap.ahead;
         healing.wanted = bootstrap.wanted;
         healing.equal = bootstrap.equal;
+        healing.ended = ended;
         self.healing = Some(healing);
         self.conclude();
     }
+}
+
+/// Whether the fingerprints are those that the server told.
+fn same(received: &[Stream], told: &[wire::RangeState]) -> bool {
+    let own = received.iter().map(|s| s.clone().finish().fingerprint);
+    received.len() == told.len() && own.zip(told).all(|(own, t)| t.fingerprint == own.0)
 }
 
 /// The replica's records between the last key of the chunk before and `until`

@@ -1,6 +1,6 @@
 //! Coming online, Hello and what follows from it, and every way of failing.
 
-use super::{Effect, Engine, Notice, Phase, Problem, Report, Request, check};
+use super::{Effect, Engine, Notice, Phase, Problem, Report, Request, backoff, check};
 use crate::replica::ops::Op;
 use crate::replica::session::Conclusion;
 use crate::replica::upkeep::{Horizon, Verified};
@@ -32,8 +32,12 @@ pub(super) struct Session {
 /// The least pause after a failure, even when the user asks, milliseconds.
 const LEAST_PAUSE_MS: u64 = 1_000;
 
-/// How often a session may start over in a row before it waits in between.
-const MAX_RESTARTS: u32 = 4;
+/// A server that calls for a new session is followed at once as often as this,
+/// milliseconds, and otherwise after a pause.
+const RESYNC_INTERVAL_MS: u64 = 60_000;
+
+/// How often the horizon may move in a row before the replica gives up for now.
+const MAX_HORIZONS: u32 = 4;
 
 impl Engine {
     pub(super) fn go_online(&mut self) {
@@ -100,6 +104,11 @@ impl Engine {
     }
 
     pub(super) fn connect(&mut self) {
+        if self.now.mono_ms < self.not_before {
+            self.halt(Phase::Waiting);
+            self.retry_at = Some(self.not_before);
+            return self.interrupted("the server asked to be left alone for a while");
+        }
         if mutant!(HelloOnce) && self.session.is_some() {
             return self.push_first();
         }
@@ -218,8 +227,8 @@ impl Engine {
         let moved = time != self.meta.horizon;
         let left = !self.horizon_followed && !self.image.tombstones_below(time).is_empty();
         if (moved || left) && !mutant!(HorizonNotFollowed) {
-            self.restarts += u32::from(moved);
-            if self.restarts > MAX_RESTARTS {
+            self.horizons += u32::from(moved);
+            if self.horizons > MAX_HORIZONS {
                 return self.fail(CallError::misbehaved("the horizon does not come to rest"));
             }
             self.horizon_followed = true;
@@ -352,6 +361,12 @@ impl Engine {
             self.wait(reason, &error.to_string(), None);
             return self.ops.push_back(Op::Note(None, None));
         }
+        let named = error.retry_after_ms.filter(|_| !mutant!(RetryAfterIgnored));
+        if let Some(named) = named.filter(|ms| *ms > 0) {
+            // also where a new session would begin at once (CLIENT-034)
+            let pause = backoff::named(self.now.entropy, named);
+            self.not_before = self.now.mono_ms.saturating_add(pause);
+        }
         if lost && (mutant!(GoneForGood) || ended && mutant!(UnknownEndFatal)) {
             return self.fail_for_good(Phase::Stopped, reason, &error.to_string());
         }
@@ -376,10 +391,7 @@ impl Engine {
                 self.fail_for_good(Phase::Stopped, reason, &error.to_string());
             }
             Action::Stop => self.fail_for_good(Phase::Stopped, reason, &error.to_string()),
-            Action::Resync if self.restarts < MAX_RESTARTS => {
-                self.restarts += 1;
-                self.authenticate(false);
-            }
+            Action::Resync if self.resyncs_at_once() => self.authenticate(false),
             // a stream that came to its end was no failure
             Action::Retry if reason == Some(Reason::StreamExpired) && self.phase == Phase::Live => {
                 self.authenticate(false);
@@ -390,10 +402,21 @@ impl Engine {
         }
     }
 
+    /// Whether a new session may begin without a pause: once a minute.
+    fn resyncs_at_once(&mut self) -> bool {
+        let now = self.now.mono_ms;
+        let rests = |at: u64| now.saturating_sub(at) < RESYNC_INTERVAL_MS;
+        let rests = self.resynced_at.is_some_and(rests);
+        if !rests {
+            self.resynced_at = Some(now);
+        }
+        !rests
+    }
+
     /// Tries again after a pause.
     pub(super) fn wait(&mut self, reason: Option<Reason>, message: &str, at_least: Option<u64>) {
         self.halt(Phase::Waiting);
-        self.restarts = 0;
+        self.horizons = 0;
         let at_least = at_least.filter(|_| !mutant!(RetryAfterIgnored));
         let pause = self
             .backoff

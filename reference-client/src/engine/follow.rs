@@ -3,7 +3,7 @@
 use super::{Engine, Phase, Request, check};
 use crate::replica::merge::Incoming;
 use crate::replica::ops::Op;
-use crate::transport::CallError;
+use crate::transport::{CallError, Cause};
 use gosync_proto::history::{Cursor, Epoch};
 use gosync_proto::{Digest, Reason, Record, mutant, wire};
 
@@ -13,6 +13,10 @@ pub(super) const STREAM_MESSAGE_BYTES: u32 = 1 << 20;
 
 /// The most records of one commit that are kept until its end comes.
 const MAX_PARTIAL: usize = 1_000_000;
+
+/// After so many comparisons in a row that found a difference only a snapshot is
+/// left to try; after one more the replica rests (RECON-045, RECON-046).
+pub(super) const MAX_UNEQUAL: u32 = 2;
 
 /// A live replica compares again after so much quiet, milliseconds: long before
 /// the server's next checkpoint, so that people see what is verified.
@@ -172,7 +176,7 @@ impl Engine {
         let position = check::position(checkpoint.position.as_ref())?;
         if position.horizon != self.meta.horizon && !mutant!(CheckpointHorizonIgnored) {
             return Err(CallError::new(
-                crate::transport::Cause::Refused(Reason::HorizonChanged),
+                Cause::Refused(Reason::HorizonChanged),
                 "the server's horizon moved",
             ));
         }
@@ -181,7 +185,7 @@ impl Engine {
             self.phase = Phase::Live;
             self.publish_held_back();
             self.backoff.reset();
-            self.restarts = 0;
+            self.horizons = 0;
             self.problem = None;
         }
         // what the replica holds clean may be newer than the checkpoint: then
@@ -204,9 +208,9 @@ impl Engine {
         } else if !mutant!(DifferenceIgnored) {
             self.verified = false;
             self.unequal += 1;
-            if self.unequal > 3 && !mutant!(HealsWithoutRest) {
-                // healing did not help: say so, and do not try for ever
-                self.unequal = 2;
+            if self.unequal > MAX_UNEQUAL && !mutant!(HealsWithoutRest) {
+                // not even a snapshot helped: say so, and rest before the next
+                self.unequal = MAX_UNEQUAL - 1;
                 let message = "the replica and the server differ, and reconciling does not mend it";
                 self.wait(Some(Reason::Internal), message, Some(super::CAP_MS));
             } else {
@@ -314,7 +318,15 @@ impl Engine {
 }
 
 /// The last message of a stream, as a failure: also a stream that says that it
-/// is complete has to be opened again.
+/// is complete has to be opened again. What is allowed now that a grant was
+/// withdrawn is for Hello to tell.
 pub(super) fn stream_end(end: wire::StreamEnd) -> CallError {
-    CallError::from_end(end)
+    let error = CallError::from_end(end);
+    match error.reason() {
+        Some(Reason::NoAccess) if !mutant!(WithdrawnIsRefused) => CallError {
+            cause: Cause::Refused(Reason::HistoryChanged),
+            ..error
+        },
+        _ => error,
+    }
 }

@@ -1,6 +1,7 @@
 //! Reconciliation: a session of Reconcile calls, each answer merged before the
 //! next question, and its conclusion.
 
+use super::follow::MAX_UNEQUAL;
 use super::{Engine, Healed, Notice, Phase, Request, check};
 use crate::replica::merge::{Incoming, Merged};
 use crate::replica::ops::Op;
@@ -27,15 +28,11 @@ pub(super) struct Healing {
     pub ahead: Vec<Key>,
     pub wanted: Vec<KeyRange>,
     pub healed: Healed,
-    /// Answers in a row that were older than what the replica knows.
-    stale: u32,
     /// Both sides were seen to be equal at the end.
     pub equal: bool,
+    /// What the Snapshot's end said, to be done once all of it is stored.
+    pub ended: Option<CallError>,
 }
-
-/// How many answers from a state that the replica is ahead of are asked again
-/// at once.
-const MAX_STALE: u32 = 5;
 
 /// A session over so many records is a long one.
 pub(super) const LONG: u64 = 256;
@@ -60,8 +57,8 @@ impl Healing {
             ahead: Vec::new(),
             wanted: Vec::new(),
             healed: Healed::default(),
-            stale: 0,
             equal: false,
+            ended: None,
         }
     }
 }
@@ -129,7 +126,7 @@ impl Engine {
         // most would have to come anyway, or the rest of it
         let begun = self.bootstrap.is_some() || self.meta.snapshot.is_some();
         let bulk = held == 0 || begun || session.total_records / 8 > held;
-        let in_vain = self.unequal >= 2 && !mutant!(SessionsWithoutEnd);
+        let in_vain = self.unequal >= MAX_UNEQUAL && !mutant!(SessionsWithoutEnd);
         let bulk = bulk || !session.reconcile || in_vain;
         let records = match bulk {
             true => session.total_records,
@@ -263,17 +260,15 @@ impl Engine {
         };
         let statuses = self.session.as_ref().map_or(&[][..], |s| &s.statuses);
         if behind(&self.meta.ranges, statuses, &healing.ranges, position.head) {
-            healing.stale += 1;
-            if healing.stale > MAX_STALE {
-                return Err(CallError::new(
-                    Cause::Refused(Reason::Lagging),
-                    "the server answers from a state before the replica's cursor",
-                ));
+            if mutant!(LaggingHammered) {
+                self.ask();
+                return Ok(());
             }
-            self.ask();
-            return Ok(());
+            return Err(CallError::new(
+                Cause::Refused(Reason::Lagging),
+                "the server answers from a state before the replica's cursor",
+            ));
         }
-        healing.stale = 0;
         let Some(descent) = &mut healing.descent else {
             return Ok(());
         };
@@ -409,7 +404,8 @@ impl Engine {
         if concluded.offered > 0 {
             self.sending.offered();
         }
-        let healing = self.healing.take();
+        let mut healing = self.healing.take();
+        let ended = healing.as_mut().and_then(|h| h.ended.take());
         let of_ranges = healing.as_ref().is_none_or(|h| !h.ranges.is_empty());
         if let Some(healing) = healing {
             let healed = Healed {
@@ -449,7 +445,10 @@ impl Engine {
                 status.behind_compaction = false;
             }
         }
-        self.push_first();
+        match ended {
+            Some(error) => self.fail(error),
+            None => self.push_first(),
+        }
     }
 }
 

@@ -131,11 +131,15 @@ pub struct Engine {
     /// When a silent stream is given up.
     watchdog: Option<u64>,
     retry_at: Option<u64>,
+    /// Until when the server does not want to be called.
+    not_before: u64,
     /// When the last attempt failed.
     failed_at: u64,
     backoff: Backoff,
     /// Sessions in a row that started over without getting anywhere.
-    restarts: u32,
+    horizons: u32,
+    /// When a new session last began at once because the server called for one.
+    resynced_at: Option<u64>,
     /// Tombstones below the horizon were dealt with in this session.
     horizon_followed: bool,
     /// The token was renewed since the last Hello that was answered.
@@ -191,9 +195,11 @@ impl Engine {
             stream: None,
             watchdog: None,
             retry_at: None,
+            not_before: 0,
             failed_at: 0,
             backoff: Backoff::default(),
-            restarts: 0,
+            horizons: 0,
+            resynced_at: None,
             horizon_followed: false,
             renewed: false,
             sending: Sending::default(),
@@ -333,13 +339,17 @@ impl Engine {
                     self.in_sync();
                 }
                 // everything came, and only the last word got lost (SNAP-029)
-                (P::Bootstrapping, Streamed::Ended) if self.snapshot_is_whole() => {
-                    self.snapshot_taken();
+                (P::Bootstrapping, Streamed::Ended)
+                    if self.snapshot_is_whole() && !mutant!(SnapshotEndAwaited) =>
+                {
+                    self.snapshot_taken(None);
                 }
                 (P::Bootstrapping, Streamed::Failed(error))
-                    if error.reason().is_none() && self.snapshot_is_whole() =>
+                    if error.reason().is_none()
+                        && self.snapshot_is_whole()
+                        && !mutant!(SnapshotEndAwaited) =>
                 {
-                    self.snapshot_taken();
+                    self.snapshot_taken(None);
                 }
                 (_, Streamed::Failed(error)) => self.fail(error),
                 (_, Streamed::Ended) => {

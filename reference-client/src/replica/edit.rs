@@ -283,7 +283,7 @@ pub async fn retry<S: Store>(store: &S, id: WriteId) -> Result<Option<Vec<Key>>,
             let waiting: Vec<Write> = view
                 .writes
                 .values()
-                .filter(|w| !w.is_waiting())
+                .filter(|w| !w.is_waiting() && !mutant!(RetryForgotten))
                 .map(|w| Write {
                     state: WriteState::Waiting,
                     ..w.clone()

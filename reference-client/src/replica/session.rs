@@ -116,7 +116,8 @@ pub fn decide(view: &View, me: ReplicaId, c: &Conclusion) -> (Changes, Concluded
         let present = c.ancestry.contains(point, status.lineage);
         // what was found lost before stays so until the server has it again
         let wanted = c.wanted.contains(key.as_bytes()) && !mutant!(WantedIgnored);
-        let known_lost = view.offers.contains(key) || wanted;
+        let offered = view.offers.contains(key) && !mutant!(KnownLossForgotten);
+        let known_lost = offered || wanted;
         let verdict = if known_lost {
             Missing::Lost
         } else {

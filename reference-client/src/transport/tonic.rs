@@ -96,6 +96,9 @@ fn request<M>(metadata: &CallMetadata, message: M) -> Result<tonic::Request<M>, 
             // as a server would answer to it: the token is of no use
             CallError::from_grpc(16, "the token holds characters that no header may", &[])
         })?;
+        if mutant!(TokenToldTwice) {
+            request.metadata_mut().insert("x-token", value.clone());
+        }
         if !mutant!(TokenNotShown) {
             request.metadata_mut().insert(AUTHORIZATION, value);
         }

@@ -130,6 +130,9 @@ fn told(limits: &Limits) -> wire::Limits {
     if mutant!(LimitBelowFloor) {
         told.max_push_records = 99;
     }
+    if mutant!(LimitAboveCeiling) {
+        told.max_value_bytes = 1 << 30;
+    }
     if mutant!(WatchdogTooShort) {
         told.watchdog_ms = told.heartbeat_interval_ms;
     }

@@ -21,6 +21,7 @@ FLOORS = {
     "max_stream_lifetime_ms": 0,
     "max_calls_per_second": 0,
 }
+CEILINGS = {"max_value_bytes": 1 << 24, "max_response_bytes": 1 << 24}
 REASONS = {"max_space_records": "QUOTA_EXCEEDED", "max_space_bytes": "QUOTA_EXCEEDED", "max_calls_per_second": "RATE_LIMITED"}
 
 
@@ -76,7 +77,9 @@ def records_refusal(records):
 
 def means(field, advertised):
     """LIMIT-007; 0 means that there is no such limit where the floor is 0."""
-    return "none" if FLOORS[field] == 0 and advertised == 0 else str(max(advertised, FLOORS[field]))
+    if FLOORS[field] == 0 and advertised == 0:
+        return "none"
+    return str(min(max(advertised, FLOORS[field]), CEILINGS.get(field, 1 << 64)))
 
 
 def over(limit, allowed, actual):

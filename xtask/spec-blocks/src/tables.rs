@@ -29,20 +29,30 @@ pub fn errors() -> Result<String> {
     Ok(out.trim_end().to_owned())
 }
 
-/// Each advertised limit with its default and floor.
+/// Each advertised limit with its default, floor and ceiling.
 pub fn limits() -> Result<String> {
     let mut out = String::from(
-        "| Field of Limits | Default | Floor | Enforced by | Meaning |\n|---|---|---|---|---|\n",
+        "| Field of Limits | Default | Floor | Ceiling | Enforced by | Meaning |\n\
+         |---|---|---|---|---|---|\n",
     );
-    let (default, floor) = (Limits::default().entries(), Limits::FLOOR.entries());
-    for ((name, default), (_, floor)) in default.into_iter().zip(floor) {
+    let bounds = Limits::FLOOR
+        .entries()
+        .into_iter()
+        .zip(Limits::CEILING.entries());
+    for ((name, default), ((_, floor), (_, ceiling))) in
+        Limits::default().entries().into_iter().zip(bounds)
+    {
+        let ceiling = match ceiling {
+            u64::MAX => "-".to_owned(),
+            ceiling => number(ceiling),
+        };
         let who = match name {
             "watchdog_ms" => "replica",
             "max_value_bytes" | "max_clock_skew_ms" => "both",
             _ => "server",
         };
         out += &format!(
-            "| `{name}` | {} | {} | {who} | {} |\n",
+            "| `{name}` | {} | {} | {ceiling} | {who} | {} |\n",
             number(default),
             number(floor),
             schema::comment("Limits", name)?,

@@ -30,7 +30,7 @@ async function snapshot(s: Session): Promise<Findings> {
       if (m.event === 'start') {
         at = s.standing(m.start);
         found ??= findings(at);
-        check(!s.worse(at, found.at), 'the history changed'); // SNAP-016
+        check(!s.differs(at, found.at), 'the history changed'); // SNAP-016
         found.wanted.push(...ranges(m.start.wanted));
       } else if (m.event === 'chunk') {
         const records: Rec[] = m.chunk.records.map((r: Message) => s.receive(r));
@@ -69,7 +69,7 @@ export function settle(s: Session, { at, received, lacks, wanted }: Findings): v
   store.tx(() => {
     for (const r of [...data.clean.values()]) {
       const theirs = received.get(r.key), old = at.behind && r.time < at.horizon && present(r.point, at);
-      if (lacks.has(r.key) && old && !wanted.some((range) => inside(r.key, range))) {
+      if (lacks.has(r.key) && old && !r.offer && !wanted.some((range) => inside(r.key, range))) {
         data.clean.delete(r.key); // HIST-034, MODEL-028
       } else if (lacks.has(r.key) || (theirs && compare(r, theirs) > 0)) {
         s.lost(r); // HIST-035, MODEL-027, RECON-033, SNAP-032
@@ -83,6 +83,7 @@ export function settle(s: Session, { at, received, lacks, wanted }: Findings): v
     data.damaged = false;
     if (at.lineage !== LINEAGES[0]) data.newest = undefined; // PUSH-036
   });
+  s.here = { ...at, lineage: LINEAGES[0], mapped: BigInt(sequence), behind: false };
   s.replica.partial = undefined;
 }
 

@@ -24,7 +24,7 @@ export async function reconcile(s: Session): Promise<Findings | undefined> {
       ...s.place(), ...ask(part, items), digest_len: 32, salt, horizon: String(here.horizon), max_response_bytes: CHUNK,
     });
     const now = s.standing(answer), records = answer.records.map((m: Message) => s.receive(m));
-    if (s.worse(now, here)) throw historyChanged(); // RECON-034
+    if (s.differs(now, here)) throw historyChanged(); // RECON-034
     check(sequence(now.head) >= here.mapped, 'a server that lags'); // RECON-035
     const { end, lacks } = read(part, items, answer, records);
     gather(s, found, records, now.head);

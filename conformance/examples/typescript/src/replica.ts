@@ -7,10 +7,10 @@ import { Session } from './session.js';
 import { Store, type Write } from './store.js';
 import { Failure, Wire } from './wire.js';
 
-/** Default and floor of the limits that a replica needs (section 13.1). */
-const LIMITS: Record<string, [number, number]> = {
-  max_message_bytes: [4_194_304, 1_048_576], max_value_bytes: [1_048_576, 65_536], max_push_records: [5_000, 100],
-  max_clock_skew_ms: [300_000, 1_000], watchdog_ms: [45_000, 300],
+/** Default, floor and ceiling of the limits that a replica needs (section 13.1). */
+const LIMITS: Record<string, [number, number, number?]> = {
+  max_message_bytes: [4_194_304, 1_048_576], max_value_bytes: [1_048_576, 65_536, 16 << 20],
+  max_push_records: [5_000, 100], max_clock_skew_ms: [300_000, 1_000], watchdog_ms: [45_000, 300],
 };
 
 export interface Options {
@@ -59,8 +59,9 @@ export class Replica {
   close = () => this.store.close();
   report = (what: string) => this.options.report?.(what);
 
-  /** A limit of the last Hello (LIMIT-007). */
-  limit = (name: string) => Math.max(Number(this.store.data.limits[name] ?? LIMITS[name][0]), LIMITS[name][1]);
+  /** A limit of the last Hello (LIMIT-007, LIMIT-016). */
+  limit = (name: string, [usual, floor, ceiling = Infinity] = LIMITS[name]) =>
+    Math.min(Math.max(Number(this.store.data.limits[name] ?? usual), floor), ceiling);
 
   /** Whether one Push may hold these. */
   fits(entries: Entry[]): boolean {
@@ -96,7 +97,7 @@ export class Replica {
     this.store.tx(() => this.store.unsent(key).forEach((w) => this.store.data.outbox.delete(w.number)));
   }
 
-  /** Has rejected writes sent again. */
+  /** Has rejected writes sent again (CLIENT-051). */
   retry(key: Key): void {
     this.store.tx(() => this.store.unsent(key).forEach((w) => (w.rejected = undefined)));
     this.onWrite();

@@ -102,11 +102,10 @@ export class Session {
     return s;
   }
 
-  /** Whether the history changed, or the status became worse (RECON-034, SNAP-016). */
-  worse(s: Standing, than: Standing): boolean {
-    const rank = (x: Standing) => (LINEAGES.indexOf(x.lineage) + 3) % 3; // SAME 0, REWOUND 1, any other 2
-    return s.head.epoch !== than.head.epoch || s.horizon !== than.horizon || rank(s) > rank(than)
-      || s.mapped < than.mapped || (s.behind && !than.behind);
+  /** Whether the history, the horizon or the status is another (RECON-034, SNAP-016). */
+  differs(s: Standing, from: Standing): boolean {
+    return s.head.epoch !== from.head.epoch || s.horizon !== from.horizon || s.lineage !== from.lineage
+      || s.behind !== from.behind;
   }
 
   /** A record of the server's, checked as if an attacker had sent it (SEC-011). */

@@ -17,7 +17,7 @@ pub const CASES: &[Case<Cx>] = &[
             positive("works", &["TRANS-008"], "the session succeeds"),
             positive(
                 "on-every-call",
-                &["TRANS-008"],
+                &["TRANS-008", "TRANS-032"],
                 "every call carries the token in authorization",
             ),
         ],

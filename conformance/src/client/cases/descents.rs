@@ -17,7 +17,7 @@ pub const CASES: &[Case<Cx>] = &[
         needs: &[Need::Reconcile],
         about: "A session that takes several requests, over ranges with many items.",
         checks: &[
-            positive("several", &["RECON-031"], "there are several requests"),
+            positive("several", &["RECON-055"], "there are several requests"),
             positive(
                 "same",
                 &["RECON-005"],
@@ -65,7 +65,7 @@ pub const CASES: &[Case<Cx>] = &[
         about: "SnapshotStart announces no records, then as many as a number can hold.",
         checks: &[positive(
             "all",
-            &["SNAP-027", "SEC-012"],
+            &["SNAP-035", "SEC-012"],
             "the store holds what the server holds, each time",
         )],
         run: |cx| Box::pin(odd_totals(cx)),

@@ -61,6 +61,29 @@ pub const CASES: &[Case<Cx>] = &[
         run: |cx| Box::pin(lagging(cx)),
     },
     Case {
+        name: "reconcile/lagging-for-ever",
+        profile: Profile::Heal,
+        needs: &[Need::Reconcile, Need::Live],
+        about: "Every answer names a position before the client's cursor.",
+        checks: &[positive(
+            "waits",
+            &["RECON-056"],
+            "it is not asked again at once: at most a few times within two seconds",
+        )],
+        run: |cx| Box::pin(lagging_for_ever(cx)),
+    },
+    Case {
+        name: "reconcile/other-status",
+        profile: Profile::Heal,
+        needs: &[Need::Reconcile],
+        about: "A client that is behind the compaction reconciles; an answer says that it is not.",
+        checks: &[
+            positive("begins-anew", &["RECON-034"], "a Hello follows"),
+            positive("done", &["RECON-044"], "the next session ends well"),
+        ],
+        run: |cx| Box::pin(other_status(cx)),
+    },
+    Case {
         name: "reconcile/moving-server",
         profile: Profile::Heal,
         needs: &[Need::Reconcile, Need::Live],
@@ -99,7 +122,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "nothing-used",
-                &["RECON-029", "RECON-030", "SEC-011"],
+                &["RECON-029", "RECON-030", "RECON-054", "SEC-011"],
                 "nothing of them is stored",
             ),
             positive(
@@ -170,7 +193,7 @@ async fn salt(cx: Cx) -> Result<(), Stop> {
 }
 
 /// Turns a bit of the fingerprints of checkpoints and ends of snapshots.
-async fn lie(cx: &Cx) {
+pub(super) async fn lie(cx: &Cx) {
     fn turn(states: &mut [v1::RangeState]) {
         for state in states {
             if let Some(byte) = state.fingerprint.last_mut() {
@@ -277,6 +300,59 @@ async fn lagging(cx: Cx) -> Result<(), Stop> {
     same_as_server(&cx, "done", &replica).await?;
     cx.equal("done", 24, replica.entries().await?.len());
     Ok(())
+}
+
+async fn lagging_for_ever(cx: Cx) -> Result<(), Stop> {
+    cx.server_writes(&others(20)).await;
+    let early = head(&cx).await;
+    cx.server_writes(&[Record::put("later", time(7_000), 77, "v")])
+        .await;
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, &cx).await?;
+    server_loses(&cx, &["k003"]).await;
+    let before = cx.seen().await.len();
+    cx.server(|p| p.script(|s| s.always("Reconcile", answered_at(early))))
+        .await;
+    replica.watch().await?;
+    let asks = until(&cx, |seen| !calls(&seen[before..], "Reconcile").is_empty()).await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let asked = calls(&cx.seen().await[before..], "Reconcile").len();
+    cx.check(
+        "waits",
+        asks && asked <= 8,
+        "at most 8 questions in two seconds",
+        asked,
+    );
+    Ok(())
+}
+
+async fn other_status(cx: Cx) -> Result<(), Stop> {
+    let replica = settled(&cx, 30).await?;
+    let deleted: Vec<Record> = (0..3u64)
+        .map(|i| Record::tombstone(format!("k00{i}"), time(5_000 + i), 77))
+        .collect();
+    cx.server_writes(&deleted).await;
+    cx.server_writes(&[Record::put("later", time(9_000), 77, "v")])
+        .await;
+    super::standing::compact(&cx, time(6_000)).await;
+    let before = cx.seen().await.len();
+    let in_order = bend(|_, m: &mut v1::ReconcileResponse| {
+        m.held.iter_mut().for_each(|h| h.behind_compaction = false);
+    });
+    cx.server(|p| p.script(|s| s.next("Reconcile", in_order)))
+        .await;
+    heal(&cx, &replica).await?;
+    let seen = cx.seen().await;
+    let own = &seen[before..];
+    let asked = own.iter().position(|s| s.method == "Reconcile");
+    let next = asked.and_then(|at| own.get(at + 1)).map(|s| &s.method[..]);
+    cx.check(
+        "begins-anew",
+        asked.is_none() || next == Some("Hello"),
+        "a Hello after the answer",
+        format!("{next:?}"),
+    );
+    same_as_server(&cx, "done", &replica).await
 }
 
 async fn moving_server(cx: Cx) -> Result<(), Stop> {

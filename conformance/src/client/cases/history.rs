@@ -1,10 +1,13 @@
 //! A server that lost its store, went back in time, or compacted.
 
+use super::tools::{server_loses, settled};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::client::context::pushed;
 use crate::oracle::Record;
+use crate::peer::{Action, Refusal, Script};
 use crate::suite::{Case, Need, Profile, Stop, positive};
+use std::time::Duration;
 
 /// The cases of this area.
 pub const CASES: &[Case<Cx>] = &[
@@ -84,6 +87,18 @@ pub const CASES: &[Case<Cx>] = &[
         run: |cx| Box::pin(compacted(cx)),
     },
     Case {
+        name: "history/lost-and-then-compacted",
+        profile: Profile::Heal,
+        needs: &[Need::Reconcile],
+        about: "The server lost a record, which waits to be offered; before it is, the client falls behind a compaction.",
+        checks: &[positive(
+            "still-lost",
+            &["HIST-034", "HIST-035"],
+            "the record is offered in the end: what was lost is not taken as deleted later",
+        )],
+        run: |cx| Box::pin(lost_and_then_compacted(cx)),
+    },
+    Case {
         name: "history/damaged-here",
         profile: Profile::Heal,
         needs: &[Need::Damage],
@@ -103,6 +118,35 @@ pub const CASES: &[Case<Cx>] = &[
         run: |cx| Box::pin(damaged_here(cx)),
     },
 ];
+
+async fn lost_and_then_compacted(cx: Cx) -> Result<(), Stop> {
+    let replica = settled(&cx, 30).await?;
+    server_loses(&cx, &["k007"]).await;
+    let later = Refusal::new("UNAVAILABLE", "later");
+    cx.server(|p| p.script(|s| s.always("Push", Action::Refuse(later))))
+        .await;
+    for _ in 0..3 {
+        let _ = replica.try_sync(Duration::from_millis(700)).await?;
+    }
+    let seen = cx.seen().await;
+    if !pushed(&seen).iter().any(|(_, r)| r.key == b"k007") {
+        return Err(Stop::Peer("it does not offer what was lost".into()));
+    }
+    let deleted = Record::tombstone("gone", time(5_000), 77);
+    cx.server_writes(&[deleted, Record::put("later", time(9_000), 77, "v")])
+        .await;
+    let space = cx.space().to_owned();
+    cx.server(|p| {
+        p.script(Script::clear);
+        p.service.with_space(&space, |s| s.compact(time(6_000)));
+    })
+    .await;
+    for _ in 0..3 {
+        sync_patiently(&replica, &cx).await?;
+    }
+    cx.equal("still-lost", 31, cx.server_records().await.len());
+    same_as_server(&cx, "still-lost", &replica).await
+}
 
 async fn wiped(cx: Cx) -> Result<(), Stop> {
     cx.server_writes(&others(30)).await;

@@ -38,7 +38,7 @@ pub const CASES: &[Case<Cx>] = &[
             ),
             positive(
                 "keeps",
-                &["CLIENT-041"],
+                &["CLIENT-041", "CLIENT-052"],
                 "and keeps what it has, and goes on pushing",
             ),
         ],

@@ -10,6 +10,7 @@ mod descents;
 mod documents;
 mod doubts;
 mod driver;
+mod ends;
 mod faults;
 mod history;
 mod liars;
@@ -35,7 +36,7 @@ use crate::suite::{Case, Stop};
 
 /// All of them.
 pub fn all() -> Vec<&'static Case<Cx>> {
-    let areas: [&'static [Case<Cx>]; 25] = [
+    let areas: [&'static [Case<Cx>]; 26] = [
         driver::CASES,
         sync::CASES,
         watch::CASES,
@@ -47,6 +48,7 @@ pub fn all() -> Vec<&'static Case<Cx>> {
         liars::CASES,
         writes::CASES,
         streams::CASES,
+        ends::CASES,
         reconcile::CASES,
         doubts::CASES,
         documents::CASES,

@@ -42,7 +42,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "remembered",
-                &["PUSH-030"],
+                &["PUSH-030", "PUSH-040"],
                 "the next Hello names the commit that acknowledged it",
             ),
             positive(
@@ -61,7 +61,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "noticed",
-                &["PUSH-030", "HIST-020"],
+                &["PUSH-030", "PUSH-040", "HIST-020"],
                 "the replica reconciles, though its cursor is older than the restore point",
             ),
             positive(

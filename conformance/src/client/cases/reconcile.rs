@@ -175,7 +175,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "healed",
-                &["RECON-031", "RECON-033"],
+                &["RECON-031", "RECON-033", "RECON-055"],
                 "both sides are equal",
             ),
             positive(

@@ -73,7 +73,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "ended",
-                &["RECON-030", "RECON-037"],
+                &["RECON-054", "RECON-037"],
                 "the session ends, and a Hello follows",
             ),
             positive(
@@ -113,7 +113,7 @@ pub const CASES: &[Case<Cx>] = &[
             ),
             positive(
                 "healed",
-                &["CLIENT-043", "MODEL-023"],
+                &["CLIENT-047", "MODEL-023"],
                 "the record is as the server holds it",
             ),
         ],

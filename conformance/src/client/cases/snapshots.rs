@@ -1,11 +1,11 @@
 //! Snapshots that break off, lie, or meet what the replica holds.
 
 use super::streams::keys;
-use super::tools::{bend, calls, head, held_of, reconciles, until};
+use super::tools::{bend, calls, granted, head, held_of, reconciles, settled, until};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::oracle::Record;
-use crate::peer::{Action, Seen};
+use crate::peer::{Action, Script, Seen};
 use crate::schema::v1;
 use crate::suite::{Case, Need, Profile, Stop, positive};
 use prost::Message;
@@ -48,6 +48,18 @@ pub const CASES: &[Case<Cx>] = &[
         run: |cx| Box::pin(lying_snapshot(cx)),
     },
     Case {
+        name: "snapshot/lying-over-held",
+        profile: Profile::Heal,
+        needs: &[Need::Reconcile, Need::Live],
+        about: "The same of a Snapshot that is taken since two sessions did not make the sides equal.",
+        checks: &[positive(
+            "anew",
+            &["SNAP-021", "SNAP-022"],
+            "nothing is built on it: the next call is a Hello, or another Snapshot",
+        )],
+        run: |cx| Box::pin(lying_over_held(cx)),
+    },
+    Case {
         name: "snapshot/other-terms",
         profile: Profile::Core,
         needs: &[Need::Live],
@@ -86,11 +98,18 @@ pub const CASES: &[Case<Cx>] = &[
         profile: Profile::Heal,
         needs: &[],
         about: "The server went back in time without knowing it; a Snapshot holds older records than the client.",
-        checks: &[positive(
-            "offered",
-            &["SNAP-032", "SNAP-018", "MODEL-018"],
-            "the newer ones are offered, and stand on both sides",
-        )],
+        checks: &[
+            positive(
+                "aside",
+                &["SNAP-034"],
+                "who may not write them puts them aside, and pushes nothing",
+            ),
+            positive(
+                "offered",
+                &["SNAP-032", "SNAP-018", "MODEL-018"],
+                "from another, the newer ones are offered, and stand on both sides",
+            ),
+        ],
         run: |cx| Box::pin(newer_here(cx)),
     },
     Case {
@@ -181,6 +200,27 @@ async fn lying_snapshot(cx: Cx) -> Result<(), Stop> {
     let next = at.and_then(|at| seen.get(at + 1)).map(|s| s.method.clone());
     cx.equal("anew", Some("Hello".to_owned()), next);
     same_as_server(&cx, "complete", &replica).await
+}
+
+async fn lying_over_held(cx: Cx) -> Result<(), Stop> {
+    let replica = settled(&cx, 30).await?;
+    super::doubts::lie(&cx).await;
+    let before = cx.seen().await.len();
+    replica.watch().await?;
+    let next = |seen: &[Seen]| {
+        let own = &seen[before..];
+        let at = own.iter().position(|s| s.method == "Snapshot")?;
+        own.get(at + 1).map(|s| s.method.clone())
+    };
+    until(&cx, |seen| next(seen).is_some()).await?;
+    let next = next(&cx.seen().await);
+    cx.check(
+        "anew",
+        matches!(next.as_deref(), Some("Hello" | "Snapshot")),
+        "Hello or Snapshot",
+        format!("{next:?}"),
+    );
+    Ok(())
 }
 
 async fn other_terms(cx: Cx) -> Result<(), Stop> {
@@ -304,10 +344,23 @@ async fn newer_here(cx: Cx) -> Result<(), Stop> {
         .await;
     cx.server_writes(&[Record::put("k003", time(9_000), 77, "newer")])
         .await;
+    let reader = cx.open("b").await?;
+    sync_patiently(&reader, &cx).await?;
     let replica = cx.open("a").await?;
     sync_patiently(&replica, &cx).await?;
     cx.server(|p| p.service.with_space(&space, |s| *s = old))
         .await;
+    granted(&cx, v1::Access::Read as i32).await;
+    for _ in 0..2 {
+        sync_patiently(&reader, &cx).await?;
+    }
+    let aside = reader.contents().await?.quarantined;
+    cx.equal(
+        "aside",
+        (1, 0),
+        (aside, calls(&cx.seen().await, "Push").len()),
+    );
+    cx.server(|p| p.script(Script::clear)).await;
     for _ in 0..3 {
         sync_patiently(&replica, &cx).await?;
     }

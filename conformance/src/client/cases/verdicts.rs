@@ -92,7 +92,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "told",
-                &["CLIENT-010", "PUSH-027", "LIMIT-009", "CLIENT-044"],
+                &["CLIENT-050", "PUSH-027", "LIMIT-009", "CLIENT-044"],
                 "it is kept, and told with its reason",
             ),
             positive(
@@ -109,12 +109,27 @@ pub const CASES: &[Case<Cx>] = &[
         run: |cx| Box::pin(rejected(cx)),
     },
     Case {
+        name: "writes/retried",
+        profile: Profile::Core,
+        needs: &[Need::Retry],
+        about: "A write was rejected for a limit; the server raises it, and then the user tries again.",
+        checks: &[
+            positive(
+                "not-by-itself",
+                &["PUSH-027"],
+                "before, it stays rejected, and is not sent",
+            ),
+            positive("sent", &["CLIENT-051"], "then it arrives"),
+        ],
+        run: |cx| Box::pin(retried(cx)),
+    },
+    Case {
         name: "writes/discarded",
         profile: Profile::Core,
         needs: &[Need::Discard],
         about: "The user gives a rejected write up.",
         checks: &[
-            positive("pending", &["CLIENT-010"], "before, it is told"),
+            positive("pending", &["CLIENT-050"], "before, it is told"),
             positive(
                 "gone",
                 &["CLIENT-011"],
@@ -326,6 +341,33 @@ async fn rejected(cx: Cx) -> Result<(), Stop> {
     let there = cx.server_records().await;
     let later = there.iter().any(|r| r.key == b"n");
     cx.check("others", later, "n at the server", "it is missing");
+    Ok(())
+}
+
+async fn retried(cx: Cx) -> Result<(), Stop> {
+    let limit = |bytes: u64| {
+        cx.server(move |p| {
+            p.service
+                .with_settings(|s| s.limits.max_value_bytes = bytes)
+        })
+    };
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, &cx).await?;
+    replica.put("k", vec![b'v'; 200_000]).await?;
+    limit(64 << 10).await;
+    sync_patiently(&replica, &cx).await?;
+    limit(1 << 20).await;
+    sync_patiently(&replica, &cx).await?;
+    let rejected = replica.contents().await?.pending;
+    let rejected = rejected.iter().filter(|p| !p.rejected.is_empty()).count();
+    let there = cx.server_records().await.len();
+    cx.equal("not-by-itself", (1, 0), (rejected, there));
+    replica.retry("k").await?;
+    sync_patiently(&replica, &cx).await?;
+    let pending = replica.contents().await?.pending.len();
+    cx.equal("sent", 0, pending);
+    same_as_server(&cx, "sent", &replica).await?;
+    cx.equal("sent", 1, cx.server_records().await.len());
     Ok(())
 }
 

@@ -63,7 +63,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "finished",
-                &["TRANS-020"],
+                &["TRANS-036"],
                 "the answer to the Push that was accepted counts: it is not sent again",
             ),
             positive(

@@ -137,7 +137,7 @@ pub const CASES: &[Case<Cx>] = &[
             negative(
                 "stream-ends",
                 "before",
-                &["WATCH-035"],
+                &["WATCH-035", "WATCH-044"],
                 "the stream ends within a heartbeat interval, with StreamEnd TOKEN_EXPIRED, NO_ACCESS or UNAUTHENTICATED",
             ),
             negative(

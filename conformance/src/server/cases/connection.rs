@@ -51,7 +51,7 @@ pub const CASES: &[Case<Cx>] = &[
             positive("pinged", &["TRANS-018"], "a ping comes within a minute"),
             positive(
                 "closed",
-                &["TRANS-018"],
+                &["TRANS-035"],
                 "and the end of the connection within another",
             ),
         ],

@@ -1,6 +1,6 @@
 //! Hello: versions, features, limits, grants, status, equality.
 
-use crate::oracle::{FLOOR, Record, fingerprint, limit_field};
+use crate::oracle::{CEILING, FLOOR, Record, fingerprint, limit_field};
 use crate::schema::v1;
 use crate::server::{Cx, Options, Space, everything, held, key_range, time};
 use crate::suite::{Case, Profile, Stop, negative, positive};
@@ -128,6 +128,7 @@ pub const CASES: &[Case<Cx>] = &[
         about: "The advertised limits are held against the floors.",
         checks: &[
             positive("floor", &["LIMIT-001"], "no limit is below its floor"),
+            positive("ceiling", &["LIMIT-015"], "none is above its ceiling"),
             positive(
                 "watchdog",
                 &["WATCH-028"],
@@ -435,6 +436,19 @@ async fn limits(cx: Cx) -> Result<(), Stop> {
             (value < *floor).then(|| format!("{name} is {value}, the floor is {floor}"))
         })
         .collect();
+    let above: Vec<String> = CEILING
+        .iter()
+        .filter_map(|(name, ceiling)| {
+            let value = limit_field(&limits, name)?;
+            (value > *ceiling).then(|| format!("{name} is {value}, the ceiling is {ceiling}"))
+        })
+        .collect();
+    cx.check(
+        "ceiling",
+        above.is_empty(),
+        "no limit above its ceiling",
+        above.join("; "),
+    );
     cx.check(
         "floor",
         below.is_empty(),

@@ -22,7 +22,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "works",
-                &["TRANS-002"],
+                &["TRANS-002", "TRANS-031"],
                 "gRPC-web is served on the same port",
             ),
             positive(

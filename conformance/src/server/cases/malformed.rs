@@ -144,7 +144,7 @@ pub const CASES: &[Case<Cx>] = &[
             negative(
                 "unknown",
                 "plain",
-                &["TRANS-015"],
+                &["TRANS-015", "TRANS-034"],
                 "UNIMPLEMENTED for grpc-encoding conf-zip, with the server's own list",
             ),
         ],

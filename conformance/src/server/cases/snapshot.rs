@@ -16,7 +16,7 @@ pub const CASES: &[Case<Cx>] = &[
         checks: &[
             positive(
                 "form",
-                &["SNAP-002", "SNAP-012"],
+                &["SNAP-002", "SNAP-012", "SNAP-033"],
                 "SnapshotStart, SnapshotComplete, StreamEnd, no chunk with records",
             ),
             positive("state", &["SNAP-013"], "count 0 and 32 zero bytes"),

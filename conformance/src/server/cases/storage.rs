@@ -29,7 +29,7 @@ pub const CASES: &[Case<Cx>] = &[
             ),
             positive(
                 "wanted-here",
-                &["MODEL-026", "RECON-023"],
+                &["RECON-023", "RECON-053"],
                 "Reconcile lists its key as wanted",
             ),
             positive(

@@ -354,7 +354,7 @@ fn a_field_of_a_revived_document_does_not_overtake_its_later_deletion() {
 }
 
 #[test]
-fn an_answer_from_before_the_cursor_is_asked_again() {
+fn an_answer_from_before_the_cursor_is_discarded_and_asked_again_after_a_pause() {
     let mut rig = Rig::new();
     rig.hold(vec![record("a", 1, Some("v"))], cursor(1, 9));
     rig.online();
@@ -364,14 +364,41 @@ fn an_answer_from_before_the_cursor_is_asked_again() {
     });
     rig.checkpoint_of(position(1, 9, 0), vec![8; 32]);
     assert_eq!(rig.phase(), Phase::Healing);
-    for _ in 0..5 {
-        // a node that lags behind
-        rig.reconcile(&[], position(1, 3, 0), same());
-        assert_eq!(rig.phase(), Phase::Healing);
-    }
+    // a node that lags behind
     rig.reconcile(&[], position(1, 3, 0), same());
     assert_eq!(rig.phase(), Phase::Waiting);
     assert_eq!(rig.clean().len(), 1);
+    assert!(rig.wait() > 0);
+    assert_eq!(rig.phase(), Phase::Authenticating);
+}
+
+/// What is compacted while its offer waits must not turn a loss into a deletion
+/// (HIST-034).
+#[test]
+fn what_was_found_lost_stays_lost_when_the_replica_falls_behind_a_compaction() {
+    let mut rig = Rig::new();
+    let lost = record("lost", H - 5, Some("v"));
+    rig.hold(vec![lost.clone()], cursor(1, 9));
+    rig.online();
+    rig.greet(Greeting::at(position(1, 9, 0)));
+    rig.checkpoint_of(position(1, 9, 0), vec![0; 32]);
+    heal(&mut rig, &[], position(1, 9, 0), same());
+    assert_eq!(rig.pushed().records, [lost.clone().into()]);
+    // the push comes to nothing, and the next session meets a compaction
+    rig.answer(Err(refused(Reason::Unavailable)));
+    rig.wait();
+    rig.event(Event::Token(TokenNews::Ready));
+    let behind = status(wire::Lineage::Same, true);
+    let greeting = Greeting {
+        status: behind,
+        total: 1,
+        ..Greeting::at(position(1, 20, H))
+    };
+    rig.greet(greeting.clone());
+    rig.greet(greeting);
+    heal(&mut rig, &[], position(1, 20, H), behind);
+    assert_eq!(rig.clean(), std::slice::from_ref(&lost));
+    assert_eq!(rig.pushed().records, [lost.into()]);
 }
 
 #[test]
