@@ -124,7 +124,8 @@ struct MutantsOptions {
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
     /// Run nothing: list what no mutant of the table guards, which are MUSTs
-    /// that none breaks, and checks that fail for none.
+    /// that none breaks so that a check which cites them fails, and checks that
+    /// fail for none. The exit code is 1 where there are any.
     #[arg(long, requires = "table")]
     missing: bool,
     /// Only each Nth mutant, from the Kth on; the first is the 0th.
@@ -520,8 +521,9 @@ async fn mutants_mode(options: MutantsOptions) -> ExitCode {
     }
     let table = mutants::Table::read(side, &old).with(&listed, &over);
     // a part of them leaves most without one
+    let mut code = ExitCode::SUCCESS;
     if over.len() == listed.len() {
-        missing(&table.missing(side));
+        code = missing(&table.missing(side));
     }
     if let Some(file) = file
         && let Err(e) = std::fs::write(file, table.write_into(side, &old))
@@ -532,10 +534,9 @@ async fn mutants_mode(options: MutantsOptions) -> ExitCode {
         "{} of {total} mutants are as they must be   (seed {seed})",
         total - bad
     );
-    if bad > 0 {
-        ExitCode::from(1)
-    } else {
-        ExitCode::SUCCESS
+    match bad {
+        0 => code,
+        _ => ExitCode::from(NOT_CONFORMANT),
     }
 }
 
@@ -552,7 +553,10 @@ fn missing(missing: &mutants::Missing) -> ExitCode {
         missing.requirements.len(),
         missing.checks.len()
     );
-    ExitCode::SUCCESS
+    match missing.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(NOT_CONFORMANT),
+    }
 }
 
 fn crude_driver(kind: &str) -> ExitCode {

@@ -156,6 +156,7 @@ macro_rules! client {
 
             // ---- the client's store ----
             Client CommittedLater "committed-later" ["CLIENT-008"] "A write is reported before it is stored.";
+            Client WritesKeptToOneself "writes-kept-to-oneself" ["CLIENT-008"] "An opening keeps what it wrote to itself until the server has it.";
             Client WritesNeedServer "writes-need-server" ["CLIENT-007"] "Nothing can be written without the server.";
             Client BatchInPieces "batch-in-pieces" ["CLIENT-009", "PUSH-024"] "Each record of a batch becomes a write of its own.";
             Client DiscardForgotten "discard-forgotten" ["CLIENT-011"] "A write that was given up stays.";

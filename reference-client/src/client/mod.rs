@@ -430,7 +430,11 @@ impl<S: Store> Client<S> {
         after: Option<&Key>,
         limit: usize,
     ) -> Result<(Vec<Row>, Option<Key>), StoreError> {
-        let page = self.inner.store.page(range, after, limit).await?;
+        let mut page = self.inner.store.page(range, after, limit).await?;
+        if mutant!(WritesKeptToOneself) {
+            let me = self.inner.replica;
+            page.writes.retain(|w| w.record.version.replica == me);
+        }
         let (rows, damaged) = row::rows(&page);
         if !damaged.is_empty() {
             self.command(Command::Damaged(damaged));

@@ -6,6 +6,7 @@ use super::tools::held_of;
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::oracle::Record;
+use crate::peer::Action;
 use crate::suite::{Case, Need, Profile, Stop, positive};
 use std::time::Duration;
 
@@ -188,6 +189,9 @@ async fn one_speaks(cx: Cx) -> Result<(), Stop> {
     b.watch().await?;
     // whichever of them speaks
     until_seen(&cx, &a, "k004").await?;
+    // while one of them waits for its answer, the other has the time to push
+    let late = Action::Delay(Duration::from_millis(400));
+    cx.server(|p| p.script(|s| s.always("Push", late))).await;
     a.put("from-a", "v").await?;
     b.put("from-b", "v").await?;
     for replica in [&a, &b] {

@@ -199,6 +199,8 @@ async fn odd_cursor(cx: Cx, change: fn(&mut v1::Cursor)) -> Result<(), Stop> {
         .await;
     let again = until(&cx, |seen| calls(&seen[before..], "Watch").len() > 1).await?;
     cx.check("begins-anew", again, "another Watch", "none");
+    until_seen(&cx, &replica, "fourth").await?;
+    same_as_server(&cx, "complete", &replica).await?;
     // what is stored shows in what the next opening says first
     replica.close().await?;
     let replica = cx.open("a").await?;

@@ -199,7 +199,7 @@ impl Store for SqliteStore {
                 let view = read_view(&tx, &reads)?;
                 let (changes, result) = decide(&view);
                 apply(&tx, &changes)?;
-                if mutant!(CommittedLater) {
+                if mutant!(CommittedLater) && !changes.put_writes.is_empty() {
                     std::mem::forget(tx);
                     return Ok((result, (view, changes)));
                 }
