@@ -403,6 +403,9 @@ impl<V: View, L, F: FnMut(&[u8]) -> Result<Option<Record>, L>> Answer<'_, V, F> 
             lacking: self.lacking.finish(),
             records,
             wanted: match mutant!(WantedUntold) {
+                false if mutant!(WantedTwice) => {
+                    wanted.iter().chain(&wanted).map(Into::into).collect()
+                }
                 false => wanted.iter().map(Into::into).collect(),
                 true => Vec::new(),
             },

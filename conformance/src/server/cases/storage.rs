@@ -278,8 +278,8 @@ async fn damaged(cx: Cx) -> Result<(), Stop> {
         .good()?;
     cx.check(
         "wanted-here",
-        is_k2(&answer.wanted),
-        "a range with k2",
+        is_k2(&answer.wanted) && ascending(&answer.wanted),
+        "a range with k2, and no two that overlap",
         format!("{:?}", answer.wanted),
     );
     let answer = space
