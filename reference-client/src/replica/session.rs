@@ -343,6 +343,7 @@ fn restamp_old_writes(
         fate,
     };
     let mut remove = Vec::new();
+    let mut left_over = Vec::new();
     for w in earlier {
         remove.push(w.id);
         concluded.outcome.settled.push(settle(w, Fate::Superseded));
@@ -351,6 +352,13 @@ fn restamp_old_writes(
         concluded.outcome.changed.push(w.record.key.clone());
         if w.record.is_tombstone() && !stands(&w.record.key) {
             remove.push(w.id);
+            // what is left here of a time when its key was held is deleted too
+            let left = view.clean.get(&w.record.key);
+            if left.is_some_and(|s| s.record.version < w.record.version)
+                && !gone.contains(&w.record.key)
+            {
+                left_over.push(w.record.key.clone());
+            }
             concluded.outcome.settled.push(settle(w, Fate::Applied));
             continue;
         }
@@ -368,4 +376,7 @@ fn restamp_old_writes(
         changes.put_writes.push(w);
     }
     changes.remove_writes.extend(remove);
+    for key in left_over {
+        drop_clean(changes, concluded, &key);
+    }
 }

@@ -5,6 +5,7 @@ use super::rig::*;
 use crate::engine::{Event, Notice, Phase, Request, TokenNews};
 use crate::replica::Fate;
 use crate::replica::edit::Edit;
+use crate::replica::session::restamp_strays;
 use crate::store::{Changes, MemoryStore, Meta, Reads, Store as _};
 use futures::executor::block_on;
 use gosync_proto::{KeyRange, RangeSet, Reason, Record, ReplicaId, Time, wire};
@@ -524,12 +525,17 @@ fn offers_that_were_damaged_since_are_removed() {
 
 /// Holds `h/…`, and has written `x` long before the server's horizon.
 fn with_an_old_stray() -> (Rig, Record, u64) {
+    with_an_old_stray_of(Edit::Put(key("x"), "mine".into()), vec![])
+}
+
+/// Beside it, this is left of a time when its key was held.
+fn with_an_old_stray_of(edit: Edit, left: Vec<Record>) -> (Rig, Record, u64) {
     let held = RangeSet::union(vec![KeyRange::prefix(b"h/").unwrap()]);
     let mut rig = Rig::holding(held, MemoryStore::new());
-    rig.put("x", "mine");
+    rig.write(vec![edit]);
     let mine = rig.writes()[0].record.clone();
     let horizon = mine.version.time.0 + 1_000;
-    rig.hold(vec![], cursor(1, 10));
+    rig.hold(left, cursor(1, 10));
     block_on(rig.store.transact(Reads::meta(), move |view| {
         let meta = Meta {
             horizon: Time(horizon),
@@ -626,6 +632,18 @@ fn an_old_write_outside_the_held_ranges_is_sent_anew_where_an_older_record_stand
     let sent = Record::try_from(rig.pushed().records[0].clone()).unwrap();
     assert_eq!(sent.version.time, Time(horizon));
     assert_eq!(sent.content, mine.content);
+}
+
+/// Regression: the deletion had nothing to delete on the server, and what it
+/// deleted here was seen again.
+#[test]
+fn an_old_deletion_outside_the_held_ranges_takes_what_is_left_there_along() {
+    let left = record("x", 1, Some("left"));
+    let (rig, _, horizon) = with_an_old_stray_of(Edit::Delete(key("x")), vec![left]);
+    let x = || vec![key("x")];
+    block_on(restamp_strays(&rig.store, ME, x(), x(), Time(horizon))).unwrap();
+    assert!(rig.writes().is_empty());
+    assert_eq!(rig.clean(), []);
 }
 
 #[test]
