@@ -207,7 +207,7 @@ macro_rules! client {
             Client MissingIsApplied "missing-is-applied" ["PUSH-026"] "What has no verdict counts as applied.";
             Client AnswersNotMerged "answers-not-merged" ["RECON-032"] "Records of a session are dropped.";
             Client LacksIgnored "lacks-ignored" ["RECON-033"] "What the server lacks is passed over.";
-            Client SessionCursorEarly "session-cursor-early" ["RECON-043"] "The position of an answer becomes the cursor at once.";
+            Client SessionCursorEarly "session-cursor-early" ["RECON-043", "RECON-030"] "The position of an answer becomes the cursor at once.";
             Client SnapshotCursorEarly "snapshot-cursor-early" ["SNAP-020"] "The position of a snapshot becomes the cursor at once.";
             Client SnapshotLacksIgnored "snapshot-lacks-ignored" ["SNAP-024"] "What a snapshot lacks is passed over.";
             Client AheadKept "ahead-kept" ["SNAP-032"] "What is newer than a snapshot is not offered.";
