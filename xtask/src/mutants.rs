@@ -24,8 +24,8 @@ const SHARES: u64 = 24;
 const HEAD: &str = "# Mutants
 
 The reference server and the reference client, made wrong on purpose, one rule at a time, and the check of the suite
-that catches each: `cargo xtask mutants --write` made this. A mutant counts as caught only by a check that cites a
-requirement that it breaks; the one that changes nothing must survive. The list stands in
+that catches each: `cargo xtask mutants --write` makes this. Each requirement that a mutant breaks has to be cited by a
+check that fails, as far as it binds that side; the mutant that changes nothing must survive. The list stands in
 [`proto/src/mutant/`](../proto/src/mutant), with those that nothing outside can show, and why.
 ";
 
