@@ -49,18 +49,11 @@ pub const CASES: &[Case<Cx>] = &[
         profile: Profile::Core,
         needs: &[],
         about: "After SnapshotComplete the stream ends with UNAVAILABLE, and a delay of three seconds.",
-        checks: &[
-            positive(
-                "waits",
-                &["WATCH-040", "CLIENT-034"],
-                "no call comes earlier",
-            ),
-            positive(
-                "complete",
-                &["SNAP-029"],
-                "the Snapshot is complete: none is taken again",
-            ),
-        ],
+        checks: &[positive(
+            "waits",
+            &["WATCH-040", "CLIENT-034"],
+            "no call comes earlier",
+        )],
         run: |cx| Box::pin(end_names_a_delay(cx)),
     },
     Case {
@@ -183,8 +176,7 @@ async fn end_names_a_delay(cx: Cx) -> Result<(), Stop> {
         "the next call 3 s later or more",
         format!("{gap:?}"),
     );
-    cx.equal("complete", 1, calls(&seen, "Snapshot").len());
-    same_as_server(&cx, "complete", &replica).await
+    Ok(())
 }
 
 /// The next Watch is no more than this end.

@@ -160,6 +160,9 @@ async fn lying_fingerprint(cx: Cx) -> Result<(), Stop> {
     honest.await_idle().await?;
     cx.equal("verified", true, verified(&honest, &cx).await?);
     honest.close().await?;
+    // its first Snapshot is an honest one: where it has a cursor, it can push
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, &cx).await?;
     cx.server(|p| {
         p.script(|s| {
             s.always("Watch", lying());
@@ -170,8 +173,12 @@ async fn lying_fingerprint(cx: Cx) -> Result<(), Stop> {
         });
     })
     .await;
-    let replica = cx.open("a").await?;
     replica.watch().await?;
+    // what an honest server showed holds up to the next comparison
+    let deadline = std::time::Instant::now() + cx.patience();
+    while replica.contents().await?.verified && std::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
     for _ in 0..30 {
         tokio::time::sleep(Duration::from_millis(100)).await;
         cx.equal("not-verified", false, replica.contents().await?.verified);
