@@ -287,8 +287,10 @@ impl Engine {
         };
         if told && !as_told && !resumed {
             // these are not the server's records, and nothing is to be built on
-            // them (SNAP-022)
+            // them (SNAP-022), also not by whoever opens the store next
             self.meta.snapshot = None;
+            self.snapshot_refused = true;
+            self.ops.push_back(Op::ForgetSnapshot);
             return Err(CallError::misbehaved(
                 "the snapshot's fingerprint is not that of its records",
             ));
@@ -329,6 +331,7 @@ impl Engine {
         let Some(bootstrap) = self.bootstrap.take() else {
             return;
         };
+        self.snapshot_refused = false;
         let lacking = bootstrap.missing.iter().map(|(key, _)| key);
         let found: BTreeSet<&Key> = lacking.chain(&bootstrap.ahead).collect();
         let ranges = bootstrap.ranges.iter();

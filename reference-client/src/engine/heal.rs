@@ -66,12 +66,13 @@ impl Healing {
 impl Engine {
     /// Reconciles the ranges that are not in order; all of them where the
     /// order is not the question. Before a long session, what may be pushed is
-    /// pushed (CLIENT-030).
+    /// pushed (CLIENT-030), and before one that may be in vain (CLIENT-052).
     pub(super) fn heal_all(&mut self) {
         let Some(plan) = self.plan_healing() else {
             return self.start_over();
         };
-        if plan.records >= LONG && self.may_push_first() && !mutant!(LongSessionFirst) {
+        let long = plan.records >= LONG && !mutant!(LongSessionFirst);
+        if (long || self.snapshot_refused) && self.may_push_first() {
             self.push_early();
         } else {
             self.heal(plan);

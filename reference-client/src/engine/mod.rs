@@ -136,7 +136,7 @@ pub struct Engine {
     /// When the last attempt failed.
     failed_at: u64,
     backoff: Backoff,
-    /// Sessions in a row that started over without getting anywhere.
+    /// How often the horizon moved since the replica was last caught up.
     horizons: u32,
     /// When a new session last began at once because the server called for one.
     resynced_at: Option<u64>,
@@ -147,6 +147,8 @@ pub struct Engine {
     sending: Sending,
     healing: Option<Healing>,
     bootstrap: Option<Bootstrap>,
+    /// The last Snapshot was not what its server said of it.
+    snapshot_refused: bool,
     /// Keys that a replica which is not caught up yet has seen change: readers
     /// are told once, when it is, or when it is interrupted (WATCH-017).
     unpublished: BTreeSet<Key>,
@@ -205,6 +207,7 @@ impl Engine {
             sending: Sending::default(),
             healing: None,
             bootstrap: None,
+            snapshot_refused: false,
             unpublished: BTreeSet::new(),
             partial: Vec::new(),
             streamed: None,

@@ -39,6 +39,8 @@ pub enum Op {
     Verify,
     /// Remove those of these records that are damaged.
     RemoveDamaged(Vec<Key>),
+    /// Forget how far a bootstrap came: what it took was refused as a whole.
+    ForgetSnapshot,
     /// Note the server's limits, and the wall clock at which both sides were
     /// seen to be equal.
     Note(Option<Limits>, Option<u64>),
@@ -98,6 +100,10 @@ pub async fn run<S: Store>(store: &S, author: Author, op: Op) -> Result<Reply, S
         Op::Verify => Reply::Verified(upkeep::verify(store, me).await?),
         Op::RemoveDamaged(keys) => {
             Reply::DamagedRemoved(upkeep::remove_damaged(store, me, keys).await?)
+        }
+        Op::ForgetSnapshot => {
+            upkeep::forget_snapshot(store, me).await?;
+            Reply::Noted
         }
         Op::Note(limits, synced_ms) => {
             upkeep::note(store, limits, synced_ms).await?;

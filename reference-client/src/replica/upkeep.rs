@@ -327,6 +327,26 @@ pub async fn remove_damaged<S: Store>(
     Ok(damaged)
 }
 
+/// Forgets how far a bootstrap came, so that it is not resumed (SNAP-022).
+///
+/// # Errors
+/// [`StoreError::Displaced`], or the store failed; nothing changed.
+pub async fn forget_snapshot<S: Store>(store: &S, me: ReplicaId) -> Result<(), StoreError> {
+    let forget = |view: &View| {
+        let meta = Meta {
+            snapshot: None,
+            ..view.meta.clone()
+        };
+        let changes = Changes {
+            meta: Some(meta),
+            ..Changes::default()
+        };
+        (changes, ())
+    };
+    fenced(store, me, Reads::meta(), forget).await?;
+    Ok(())
+}
+
 /// Notes the server's limits, and when the replica was last seen equal to it.
 ///
 /// # Errors

@@ -121,6 +121,46 @@ fn a_snapshot_over_held_records_is_compared_by_what_came() {
     }
 }
 
+/// It asked for the same Snapshot for ever and pushed nothing (CLIENT-052); and
+/// whoever opened the store next took it for one that had broken off.
+#[test]
+fn a_replica_whose_first_snapshot_lies_pushes_all_the_same_and_forgets_it() {
+    let mut rig = Rig::new();
+    rig.put("mine", "v");
+    rig.online();
+    let greeting = || Greeting {
+        total: 1,
+        ..Greeting::at(position(1, 9, 0))
+    };
+    rig.greet(greeting());
+    assert_eq!(rig.phase(), Phase::Bootstrapping);
+    rig.snapshot(Snap::Start(wire::SnapshotStart {
+        position: Some(position(1, 9, 0).to_wire()),
+        held: vec![same()],
+        ..wire::SnapshotStart::default()
+    }));
+    rig.snapshot(Snap::Chunk(wire::SnapshotChunk {
+        records: vec![record("a", 1, Some("v")).into()],
+    }));
+    assert!(rig.meta().snapshot.is_some());
+    rig.snapshot(Snap::Complete(wire::SnapshotComplete {
+        ranges: vec![wire::RangeState {
+            count: 1,
+            fingerprint: vec![7; 32],
+        }],
+    }));
+    assert_eq!(rig.phase(), Phase::Waiting);
+    assert_eq!(rig.meta().snapshot, None);
+    rig.wait();
+    rig.event(Event::Token(TokenNews::Ready));
+    rig.greet(greeting());
+    assert_eq!(rig.phase(), Phase::Pushing);
+    assert_eq!(rig.pushed().records[0].key, b"mine"[..]);
+    rig.judge(position(1, 10, 0), vec![held(10)]);
+    assert_eq!(rig.phase(), Phase::Bootstrapping);
+    assert_eq!(rig.writes(), []);
+}
+
 /// A new session at once would have been a call before the delay was over
 /// (CLIENT-034).
 #[test]

@@ -6,7 +6,7 @@ use crate::engine::{
 use crate::platform::Moment;
 use crate::replica::edit::{self, Author, Edit};
 use crate::replica::{Fate, ops, upkeep};
-use crate::store::{Changes, MemoryStore, Meta, Reads, Store, StoreError, Stored, Write};
+use crate::store::{Changes, MemoryStore, Meta, Reads, Store, StoreError, Stored, View, Write};
 use crate::transport::{CallError, Cause};
 use futures::executor::block_on;
 use gosync_proto::history::{Cursor, Epoch, Point, Position};
@@ -395,6 +395,12 @@ impl Rig {
             (changes, ())
         }))
         .unwrap();
+    }
+
+    /// What is stored, whatever the engine remembers.
+    pub fn meta(&self) -> Meta {
+        let read = |view: &View| (Changes::default(), view.meta.clone());
+        block_on(self.store.transact(Reads::meta(), read)).unwrap()
     }
 
     pub fn clean(&self) -> Vec<Record> {
