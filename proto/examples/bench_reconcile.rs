@@ -146,9 +146,6 @@ fn main() {
         && let Some(bytes) = tree_memory(1_000_000)
     {
         println!("{MEMORY}: {bytes:.0} bytes a record in a tree");
-        results.push(json!({
-            "case": MEMORY, "metric": "tree_bytes_per_record", "ours": bytes,
-        }));
     }
     println!(
         "{:<22} {:>10} {:>10} {:>6}  {:>3} {:>3}  {:>9} {:>9} {:>6}  {:>9}",

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that must hold before a change lands.
+//! `cargo xtask test`: every test. `.ci/run` asks for formatting, clippy and `cargo xtask check` besides.
 //!
 //! A table of steps; to add one, add a row. Each gets what it needs from `setup` by itself, so that
 //! `--only STEP` works on a fresh machine.

@@ -350,7 +350,7 @@ def main():
     options.add_argument("--listen", default="127.0.0.1:4000", help="a loopback address; port 0 takes a free one")
     listen = options.parse_args().listen
     if not listen.startswith(("127.", "[::1]", "localhost:")):
-        options.error("this server asks for no tokens, so it listens on loopback addresses only (TRANS-011)")
+        options.error("this server asks for no tokens, so it listens on loopback addresses only (TRANS-033)")
     server = grpc.server(
         futures.ThreadPoolExecutor(32), interceptors=[Refusals()],
         options=[("grpc.max_receive_message_length", 8 << 20), ("grpc.max_concurrent_streams", 32)])  # fmt: skip

@@ -297,6 +297,7 @@ macro_rules! server {
             Server NoWeb "no-web" ["TRANS-002", "TRANS-031"] "gRPC-web is not served.";
             Server VersionHeaderForbidden "version-header-forbidden" ["TRANS-024"] "Pages may not send their version.";
             Server NoHttp2 "no-http2" ["TRANS-001"] "HTTP/2 is not spoken.";
+            Server UndecodableInternal "undecodable-internal" ["ERR-014"] "A message that cannot be decoded is answered with what the library says.";
             Server GarbageWelcome "garbage-welcome" ["TRANS-001", "SEC-008"] "What is no message is answered with OK.";
             Server GarbageStops "garbage-stops" ["SEC-008"] "What is no message stops the server.";
             Server FewAtOnce "few-at-once" ["SEC-008"] "A ninth call at a time is refused.";

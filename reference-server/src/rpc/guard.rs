@@ -159,7 +159,8 @@ impl Guard {
         caller
     }
 
-    /// The answer, or DEADLINE_EXCEEDED.
+    /// The answer; or DEADLINE_EXCEEDED, which is the caller's doing, or
+    /// UNAVAILABLE, which is this server's.
     async fn in_time(&self, request: Request, next: Next) -> Response {
         let asked = grpc_timeout(request.headers()).filter(|_| !mutant!(DeadlineIgnored));
         let asked = asked.map(|asked| match mutant!(DeadlineAtOnce) {
@@ -169,6 +170,7 @@ impl Guard {
         let limit = asked.map_or(self.request_timeout, |asked| {
             asked.min(self.request_timeout)
         });
+        let own = asked.is_none_or(|asked| asked > limit);
         let begun = Instant::now();
         tokio::time::timeout(limit, next.run(request))
             .await
@@ -176,8 +178,11 @@ impl Guard {
             // timers are coarser than deadlines may be
             .filter(|_| begun.elapsed() <= limit)
             .unwrap_or_else(|| {
-                let ms = limit.as_millis();
-                Status::deadline_exceeded(format!("the call took longer than {ms} ms")).into_http()
+                let took = format!("the call took longer than {} ms", limit.as_millis());
+                match own {
+                    true => self.refused(&Refusal::new(Reason::Unavailable, took)),
+                    false => Status::deadline_exceeded(took).into_http(),
+                }
             })
     }
 
@@ -187,7 +192,8 @@ impl Guard {
         if headers.contains_key(DETAILS) {
             return response;
         }
-        let refused = status_code(headers).and_then(|code| {
+        let code = status_code(headers).filter(|_| !mutant!(UndecodableInternal));
+        let refused = code.and_then(|code| {
             let status = Status::from_header_map(headers)?;
             refine_transport_code(code, status.message(), &self.limits)
         });

@@ -153,8 +153,11 @@ async fn a_body_that_does_not_come_is_waited_for_until_the_deadline() {
     let head = post(server.address(), "Push", 1_000, "");
     let stream = TcpStream::connect(server.address()).await.unwrap();
     let answer = exchange(stream, &head, &[0, 0, 0]).await;
-    assert_eq!(answer.header("grpc-status"), Some("4"), "{}", answer.head);
+    assert_eq!(answer.header("grpc-status"), Some("14"), "{}", answer.head);
+    // the caller set no deadline: it is a refusal, and has a reason (ERR-001)
+    assert!(answer.header("grpc-status-details-bin").is_some());
 
+    // that of the caller is no refusal
     let server = start(|_| {}).await;
     let head = post(server.address(), "Push", 1_000, "Grpc-Timeout: 200m\r\n");
     let stream = TcpStream::connect(server.address()).await.unwrap();
