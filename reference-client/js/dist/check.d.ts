@@ -7,11 +7,17 @@ export declare function invalid(message: string, options?: ErrorOptions): GoSync
 export declare function checkText(value: unknown, what: string): asserts value is string;
 /** Throws unless the value holds bytes. */
 export declare function checkBytes(value: unknown, what: string): asserts value is Uint8Array;
-/** Throws unless the value has fields. */
-export declare function checkFields(value: unknown): asserts value is object;
+/** Throws unless the value can be called. */
+export declare function checkFunction(value: unknown, what: string): asserts value is (...args: never[]) => unknown;
+/** Throws unless the value can hold options. */
+export declare function checkObject(value: unknown, what: string): asserts value is object;
+/** The options and the listener of a `subscribe` that may be called without options; throws where there is none. */
+export declare function subscription<O extends object, L>(args: [L] | [O, L]): [Partial<O>, L];
 /** Throws unless the value can be the id of a write. */
 export declare function checkId(value: unknown): asserts value is number;
-/** Throws unless the options can be used. */
-export declare function checkOptions({ name, space, url, auth, ranges }: OpenOptions): void;
-/** The value as JSON; throws where it has none. */
-export declare function toJson(value: unknown): string;
+/** The options with the default of their url; throws unless they can be used. */
+export declare function checkOptions(options: OpenOptions): OpenOptions & {
+    url: string;
+};
+/** What a value is, for people. */
+export declare function kind(value: unknown): string;

@@ -17,11 +17,22 @@ export function checkBytes(value, what) {
     if (!(value instanceof Uint8Array))
         throw invalid(`${what} is a Uint8Array, not ${kind(value)}`);
 }
-/** Throws unless the value has fields. */
-export function checkFields(value) {
+/** Throws unless the value can be called. */
+export function checkFunction(value, what) {
+    if (typeof value !== "function")
+        throw invalid(`${what} is a function, not ${kind(value)}`);
+}
+/** Throws unless the value can hold options. */
+export function checkObject(value, what) {
     if (typeof value !== "object" || value === null || Array.isArray(value)) {
-        throw invalid(`a document's fields are those of an object, not of ${kind(value)}`);
+        throw invalid(`${what} are an object, not ${kind(value)}`);
     }
+}
+/** The options and the listener of a `subscribe` that may be called without options; throws where there is none. */
+export function subscription(args) {
+    const [options = {}, listener] = args.length < 2 ? [{}, args[0]] : args;
+    checkFunction(listener, "the listener of a subscription");
+    return [options, listener];
 }
 /** Throws unless the value can be the id of a write. */
 export function checkId(value) {
@@ -29,36 +40,29 @@ export function checkId(value) {
         throw invalid(`the id of a write is a number that pending() told, not ${String(value)}`);
     }
 }
-/** Throws unless the options can be used. */
-export function checkOptions({ name, space, url, auth, ranges }) {
+/** The options with the default of their url; throws unless they can be used. */
+export function checkOptions(options) {
+    checkObject(options, "the options of open()");
+    const { name, space, auth, ranges } = options;
+    const url = options.url ?? globalThis.location?.origin ?? "";
     checkText(name, "the name of the store");
     if (name === "")
         throw invalid("open() needs a name for the store on this device");
     checkText(space, "the space");
-    if (url === undefined || url === "") {
+    if (url === "") {
         throw invalid("open() needs a url where there is no page that it could come from");
     }
     checkText(url, "the url");
     if (!/^https?:$/.test(parsed(url)?.protocol ?? "")) {
         throw invalid(`the url is an address that begins with https: or http:, not ${JSON.stringify(url)}`);
     }
-    if (auth !== undefined && typeof auth !== "function")
-        throw invalid(`auth is a function, not ${kind(auth)}`);
-    if (ranges === undefined)
-        return;
-    if (!Array.isArray(ranges))
+    if (auth !== undefined)
+        checkFunction(auth, "auth");
+    if (ranges !== undefined && !Array.isArray(ranges))
         throw invalid(`ranges are a list, not ${kind(ranges)}`);
-    if (ranges.length === 0)
+    if (ranges?.length === 0)
         throw invalid("ranges: an empty list holds nothing; leave it out to hold everything");
-}
-/** The value as JSON; throws where it has none. */
-export function toJson(value) {
-    try {
-        return JSON.stringify(value);
-    }
-    catch (error) {
-        throw invalid(`fields hold JSON: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
-    }
+    return { ...options, url };
 }
 function parsed(url) {
     try {
@@ -68,7 +72,8 @@ function parsed(url) {
         return undefined;
     }
 }
-function kind(value) {
+/** What a value is, for people. */
+export function kind(value) {
     if (value === null)
         return "null";
     return Array.isArray(value) ? "a list" : typeof value;

@@ -19,12 +19,15 @@ export type Change = {
 };
 /** The writes that a {@link Collection} and a {@link Batch} have in common. */
 export interface Writer<T extends object, W> {
-    /** Creates the document, or replaces all of it. */
+    /**
+     * Creates the document, or replaces all of it. The fields are a plain object's. A row may be spread back into them:
+     * what a {@link Row} tells beside the fields is left out.
+     */
     put(id: string, fields: T): W;
     /**
      * Changes the given fields of a document that is there, and leaves the others as they are, here and in what other
-     * people change meanwhile. A field that is given as `undefined` is removed. Rejected with `invalid` where there is no
-     * such document.
+     * people change meanwhile. A field that is given as `undefined` is removed. What a {@link Row} tells beside the fields
+     * is left out. Rejected with `invalid` where there is no such document.
      */
     patch(id: string, fields: Partial<{
         [K in keyof T]: T[K] | undefined;
@@ -47,7 +50,8 @@ export interface Store {
  * Documents of one kind. A document has an id and fields; two people who change different fields of it both keep
  * their change.
  *
- * Collection names and ids are text without the character U+0000. Fields hold JSON.
+ * Collection names and ids are text without the character U+0000. Fields hold JSON: well-formed text, and at most 124
+ * levels of lists and objects within each other. None is named `$id`, `$pending`, `$rejected` or `$unreadable`.
  */
 export declare class Collection<T extends object> implements Writer<T, Write> {
     #private;

@@ -1,10 +1,12 @@
-import { checkFields, checkText } from "./check.js";
+import { checkObject, checkText, subscription } from "./check.js";
+import { fieldsOf } from "./fields.js";
 import { live } from "./live.js";
 /**
  * Documents of one kind. A document has an id and fields; two people who change different fields of it both keep
  * their change.
  *
- * Collection names and ids are text without the character U+0000. Fields hold JSON.
+ * Collection names and ids are text without the character U+0000. Fields hold JSON: well-formed text, and at most 124
+ * levels of lists and objects within each other. None is named `$id`, `$pending`, `$rejected` or `$unreadable`.
  */
 export class Collection {
     /** The collection's name. */
@@ -33,15 +35,15 @@ export class Collection {
     }
     /** The documents whose id begins with the prefix, in the order of their ids. Never waits for the network. */
     async list(options = {}) {
-        const { prefix = "" } = options;
-        checkText(prefix, "the prefix of ids");
+        const prefix = prefixOf(options);
         const stored = await this.#store.list(this.name, prefix);
         return JSON.parse(stored).map(row => toRow(row));
     }
     subscribe(...args) {
-        const [options, listener] = args.length === 1 ? [{}, args[0]] : args;
+        const [options, listener] = subscription(args);
+        const prefix = prefixOf(options);
         const query = {
-            read: () => this.#store.list(this.name, options.prefix ?? ""),
+            read: () => this.#store.list(this.name, prefix),
             same: (last, next) => last === next,
             changes: this.#store.changes,
             concerns: (collections) => collections === null || collections.includes(this.name),
@@ -50,16 +52,20 @@ export class Collection {
         return live(query, stored => listener(JSON.parse(stored).map(row => toRow(row))));
     }
 }
+function prefixOf(options) {
+    checkObject(options, "the options of a list");
+    const { prefix = "" } = options;
+    checkText(prefix, "the prefix of ids");
+    return prefix;
+}
 function put(collection, id, fields) {
     checkText(id, "the id of a document");
-    checkFields(fields);
-    return { op: "put", collection, id, fields };
+    return { op: "put", collection, id, fields: fieldsOf(id, fields).set };
 }
 function patch(collection, id, fields) {
     checkText(id, "the id of a document");
-    checkFields(fields);
-    const remove = Object.entries(fields).flatMap(([name, value]) => (value === undefined ? [name] : []));
-    return { op: "patch", collection, id, fields, remove };
+    const { set, unset } = fieldsOf(id, fields);
+    return { op: "patch", collection, id, fields: set, remove: unset };
 }
 function remove(collection, id) {
     checkText(id, "the id of a document");

@@ -1,6 +1,6 @@
 import { Replica } from "../wasm/gosync_client.js";
 import { Batch, Collection } from "./collection.js";
-import { checkBytes, checkId, checkOptions, toJson } from "./check.js";
+import { checkBytes, checkFunction, checkId, checkObject, checkOptions, invalid } from "./check.js";
 import { Emitter } from "./emitter.js";
 import { GoSyncError } from "./errors.js";
 import { assertLoaded } from "./init.js";
@@ -18,9 +18,7 @@ import { Tabs } from "./tabs.js";
  */
 export async function open(options) {
     assertLoaded();
-    const checked = { ...options, url: options.url ?? globalThis.location?.origin ?? "" };
-    checkOptions(checked);
-    return Database.open(checked);
+    return Database.open(checkOptions(options));
 }
 /** One space, on this device and in sync with its server. */
 export class Database {
@@ -106,6 +104,7 @@ export class Database {
      */
     batch(fill) {
         return this.#writeAll(() => {
+            checkFunction(fill, "what fills a batch");
             const batch = new Batch();
             fill(batch);
             return batch.changes;
@@ -188,13 +187,18 @@ export class Database {
      * next {@link open}; with `discardPending` they are withdrawn.
      */
     async close(options = {}) {
+        checkObject(options, "the options of close()");
+        const { discardPending = false } = options;
+        // whatever else counts as true would lose writes
+        if (typeof discardPending !== "boolean")
+            throw invalid("discardPending is true or false");
         if (!this.#open)
             return;
         await this.#writing;
         this.#open = false;
         this.#closing.abort();
         try {
-            await this.#replica.close(options.discardPending ?? false);
+            await this.#replica.close(discardPending);
         }
         catch (error) {
             throw GoSyncError.from(error);
@@ -212,7 +216,7 @@ export class Database {
     }
     #writeAll(collect) {
         return this.#write(() => {
-            const text = toJson(collect());
+            const text = JSON.stringify(collect());
             return () => this.#replica.write(text);
         });
     }

@@ -1,4 +1,4 @@
-import { checkBytes } from "./check.js";
+import { checkBytes, checkFunction, checkObject, subscription } from "./check.js";
 import { live } from "./live.js";
 /**
  * The records themselves: a value of up to 1 MiB under a key of 1 to 512 bytes, both of the application's own making.
@@ -28,6 +28,7 @@ export class Records {
      */
     batch(fill) {
         return this.#store.write(() => {
+            checkFunction(fill, "what fills a batch");
             const batch = new RecordBatch();
             fill(batch);
             return batch.changes;
@@ -40,15 +41,14 @@ export class Records {
     }
     /** The records whose key begins with the prefix, in the order of their keys' bytes. Never waits for the network. */
     async list(options = {}) {
-        const { prefix = new Uint8Array() } = options;
-        checkBytes(prefix, "the prefix of keys");
-        return this.#store.list(prefix);
+        return this.#store.list(prefixOf(options));
     }
     subscribe(...args) {
-        const [options, listener] = args.length === 1 ? [{}, args[0]] : args;
+        const [options, listener] = subscription(args);
+        const prefix = prefixOf(options);
         const { changes } = this.#store;
         const query = {
-            read: () => this.list(options),
+            read: () => this.#store.list(prefix),
             same,
             changes,
             concerns: () => true,
@@ -73,6 +73,12 @@ export class RecordBatch {
         checkBytes(key, "the key");
         this.changes.push([key.slice()]);
     }
+}
+function prefixOf(options) {
+    checkObject(options, "the options of a list");
+    const { prefix = new Uint8Array() } = options;
+    checkBytes(prefix, "the prefix of keys");
+    return prefix;
 }
 /** A version stands for its value, so that values need not be compared. */
 function same(last, next) {

@@ -1,3 +1,4 @@
+import { checkFunction } from "./check.js";
 import { Emitter } from "./emitter.js";
 /** @internal */
 export function parseStatus(text) {
@@ -23,6 +24,7 @@ export class StatusFeed {
     }
     /** Calls back with the status now, and again with each change. */
     subscribe(listener) {
+        checkFunction(listener, "the listener of a subscription");
         const off = this.#listeners.add(listener);
         listener(this.#current);
         return off;

@@ -1,5 +1,6 @@
-import { checkFields, checkText } from "./check.js";
+import { checkObject, checkText, subscription } from "./check.js";
 import type { Emitter } from "./emitter.js";
+import { fieldsOf } from "./fields.js";
 import { live } from "./live.js";
 import type { Row, Unsubscribe, Write } from "./types.js";
 
@@ -20,12 +21,15 @@ interface StoredRow {
 
 /** The writes that a {@link Collection} and a {@link Batch} have in common. */
 export interface Writer<T extends object, W> {
-  /** Creates the document, or replaces all of it. */
+  /**
+   * Creates the document, or replaces all of it. The fields are a plain object's. A row may be spread back into them:
+   * what a {@link Row} tells beside the fields is left out.
+   */
   put(id: string, fields: T): W;
   /**
    * Changes the given fields of a document that is there, and leaves the others as they are, here and in what other
-   * people change meanwhile. A field that is given as `undefined` is removed. Rejected with `invalid` where there is no
-   * such document.
+   * people change meanwhile. A field that is given as `undefined` is removed. What a {@link Row} tells beside the fields
+   * is left out. Rejected with `invalid` where there is no such document.
    */
   patch(id: string, fields: Partial<{ [K in keyof T]: T[K] | undefined }>): W;
   /** Deletes the document. */
@@ -48,7 +52,8 @@ export interface Store {
  * Documents of one kind. A document has an id and fields; two people who change different fields of it both keep
  * their change.
  *
- * Collection names and ids are text without the character U+0000. Fields hold JSON.
+ * Collection names and ids are text without the character U+0000. Fields hold JSON: well-formed text, and at most 124
+ * levels of lists and objects within each other. None is named `$id`, `$pending`, `$rejected` or `$unreadable`.
  */
 export class Collection<T extends object> implements Writer<T, Write> {
   /** The collection's name. */
@@ -83,8 +88,7 @@ export class Collection<T extends object> implements Writer<T, Write> {
 
   /** The documents whose id begins with the prefix, in the order of their ids. Never waits for the network. */
   async list(options: { prefix?: string } = {}): Promise<Row<T>[]> {
-    const { prefix = "" } = options;
-    checkText(prefix, "the prefix of ids");
+    const prefix = prefixOf(options);
     const stored = await this.#store.list(this.name, prefix);
     return (JSON.parse(stored) as StoredRow[]).map(row => toRow<T>(row));
   }
@@ -98,9 +102,10 @@ export class Collection<T extends object> implements Writer<T, Write> {
   subscribe(
     ...args: [(rows: Row<T>[]) => void] | [{ prefix?: string }, (rows: Row<T>[]) => void]
   ): Unsubscribe {
-    const [options, listener] = args.length === 1 ? [{}, args[0]] : args;
+    const [options, listener] = subscription(args);
+    const prefix = prefixOf(options);
     const query = {
-      read: () => this.#store.list(this.name, options.prefix ?? ""),
+      read: () => this.#store.list(this.name, prefix),
       same: (last: string, next: string) => last === next,
       changes: this.#store.changes,
       concerns: (collections: string[] | null) => collections === null || collections.includes(this.name),
@@ -110,17 +115,22 @@ export class Collection<T extends object> implements Writer<T, Write> {
   }
 }
 
+function prefixOf(options: { prefix?: string }): string {
+  checkObject(options, "the options of a list");
+  const { prefix = "" } = options;
+  checkText(prefix, "the prefix of ids");
+  return prefix;
+}
+
 function put(collection: string, id: string, fields: object): Change {
   checkText(id, "the id of a document");
-  checkFields(fields);
-  return { op: "put", collection, id, fields };
+  return { op: "put", collection, id, fields: fieldsOf(id, fields).set };
 }
 
 function patch(collection: string, id: string, fields: object): Change {
   checkText(id, "the id of a document");
-  checkFields(fields);
-  const remove = Object.entries(fields).flatMap(([name, value]) => (value === undefined ? [name] : []));
-  return { op: "patch", collection, id, fields, remove };
+  const { set, unset } = fieldsOf(id, fields);
+  return { op: "patch", collection, id, fields: set, remove: unset };
 }
 
 function remove(collection: string, id: string): Change {

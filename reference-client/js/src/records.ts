@@ -1,4 +1,4 @@
-import { checkBytes } from "./check.js";
+import { checkBytes, checkFunction, checkObject, subscription } from "./check.js";
 import type { Emitter } from "./emitter.js";
 import { live } from "./live.js";
 import type { Unsubscribe, Write } from "./types.js";
@@ -67,6 +67,7 @@ export class Records {
    */
   batch(fill: (batch: RecordBatch) => void): Write {
     return this.#store.write(() => {
+      checkFunction(fill, "what fills a batch");
       const batch = new RecordBatch();
       fill(batch);
       return batch.changes;
@@ -81,9 +82,7 @@ export class Records {
 
   /** The records whose key begins with the prefix, in the order of their keys' bytes. Never waits for the network. */
   async list(options: { prefix?: Uint8Array } = {}): Promise<StoredRecord[]> {
-    const { prefix = new Uint8Array() } = options;
-    checkBytes(prefix, "the prefix of keys");
-    return this.#store.list(prefix);
+    return this.#store.list(prefixOf(options));
   }
 
   /**
@@ -97,10 +96,11 @@ export class Records {
       | [(records: StoredRecord[]) => void]
       | [{ prefix?: Uint8Array }, (records: StoredRecord[]) => void]
   ): Unsubscribe {
-    const [options, listener] = args.length === 1 ? [{}, args[0]] : args;
+    const [options, listener] = subscription(args);
+    const prefix = prefixOf(options);
     const { changes } = this.#store;
     const query = {
-      read: () => this.list(options),
+      read: () => this.#store.list(prefix),
       same,
       changes,
       concerns: () => true,
@@ -128,6 +128,13 @@ export class RecordBatch {
     checkBytes(key, "the key");
     this.changes.push([key.slice()]);
   }
+}
+
+function prefixOf(options: { prefix?: Uint8Array }): Uint8Array {
+  checkObject(options, "the options of a list");
+  const { prefix = new Uint8Array() } = options;
+  checkBytes(prefix, "the prefix of keys");
+  return prefix;
 }
 
 /** A version stands for its value, so that values need not be compared. */

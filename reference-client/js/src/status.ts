@@ -1,3 +1,4 @@
+import { checkFunction } from "./check.js";
 import { Emitter } from "./emitter.js";
 import type { GoSyncError } from "./errors.js";
 import type { Healed, Status, Unsubscribe } from "./types.js";
@@ -41,6 +42,7 @@ export class StatusFeed {
 
   /** Calls back with the status now, and again with each change. */
   subscribe(listener: (status: Status) => void): Unsubscribe {
+    checkFunction(listener, "the listener of a subscription");
     const off = this.#listeners.add(listener);
     listener(this.#current);
     return off;

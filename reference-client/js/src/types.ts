@@ -38,7 +38,11 @@ export interface OpenOptions {
   persist?: boolean;
 }
 
-/** A document as the store gives it: its fields, and what is known of it. */
+/**
+ * A document as the store gives it: its fields, and what is known of it. The names that begin with `$` are no fields:
+ * {@link Collection.put} and {@link Collection.patch} leave these four out, so that a row may be spread back:
+ * `todos.put(row.$id, { ...row, done: true })`.
+ */
 export type Row<T> = T & {
   /** The document's id within its collection. */
   readonly $id: string;

@@ -265,9 +265,9 @@ test("with the module loaded", async t => {
     const [right, db] = [{ name: "x", url, space: "s" }, await opened(t)];
     const [todos, { records }] = [db.collection("todos"), db];
     const key = Uint8Array.of(1);
-    const loop = {};
-    loop.self = loop;
     const refused = {
+      "open: nothing": () => open(),
+      "open: null": () => open(null),
       "open: no url": () => open({ ...right, url: "somewhere" }),
       "open: a file": () => open({ ...right, url: "file:///etc/passwd" }),
       "open: name": () => open({ ...right, name: 5 }),
@@ -280,22 +280,26 @@ test("with the module loaded", async t => {
       "put: half of a character": () => todos.put("\ud83d", {}).local,
       "put: no fields": () => todos.put("t", null).local,
       "put: a list": () => todos.put("t", [1]).local,
-      "put: a loop": () => todos.put("t", loop).local,
-      "put: a bigint": () => todos.put("t", { n: 1n }).local,
       "patch: no fields": () => todos.patch("t").local,
       "delete: no id": () => todos.delete().local,
       "get: id": () => todos.get(5),
+      "list: null": () => todos.list(null),
       "list: prefix": () => todos.list({ prefix: 5 }),
+      "batch: nothing": () => db.batch().local,
       "batch: id": () => db.batch(b => b.collection("todos").put(5, {})).local,
       "records.put: key": () => records.put("k", key).local,
       "records.put: no value": () => records.put(key).local,
       "records.delete: no key": () => records.delete().local,
       "records.get: key": () => records.get("k"),
+      "records.batch: nothing": () => records.batch().local,
+      "records.list: null": () => records.list(null),
       "records.list: prefix": () => records.list({ prefix: "k" }),
       "retry: half": () => db.retry(1.5),
       "discard: text": () => db.discard("1"),
       "offerAgain: key": () => db.offerAgain("k").local,
       "dropQuarantined: no key": () => db.dropQuarantined(),
+      "close: null": () => db.close(null),
+      "close: text": () => db.close({ discardPending: "false" }),
     };
     for (const [what, call] of Object.entries(refused)) {
       await assert.rejects(call, { name: "GoSyncError", code: "invalid" }, what);
@@ -306,6 +310,85 @@ test("with the module loaded", async t => {
     // what the application itself throws is its own
     assert.throws(() => db.batch(() => { throw new RangeError("mine"); }), { name: "RangeError", message: "mine" });
     assert.deepEqual([await records.list(), await db.pending()], [[], []]);
+  });
+
+  await t.test("a subscription that the types forbid is refused at once, and the status stays what it is", async t => {
+    const db = await opened(t);
+    const [todos, { records, status }] = [db.collection("todos"), db];
+    const ignore = () => {};
+    const refused = [
+      [/listener/, () => todos.subscribe()],
+      [/listener/, () => todos.subscribe({ prefix: "t" })],
+      [/listener/, () => todos.subscribe({}, "render")],
+      [/options/, () => todos.subscribe(null, ignore)],
+      [/options/, () => todos.subscribe("t", ignore)],
+      [/prefix of ids/, () => todos.subscribe({ prefix: 5 }, ignore)],
+      [/prefix of ids/, () => todos.subscribe({ prefix: null }, ignore)],
+      [/listener/, () => records.subscribe()],
+      [/listener/, () => records.subscribe({}, {})],
+      [/options/, () => records.subscribe(null, ignore)],
+      [/prefix of keys/, () => records.subscribe({ prefix: "k" }, ignore)],
+      [/listener/, () => status.subscribe()],
+    ];
+    for (const [message, call] of refused) {
+      assert.throws(call, { name: "GoSyncError", code: "invalid", message }, String(call));
+    }
+    await Promise.all([todos.list(), records.list()]); // behind whatever a subscription read
+    assert.notEqual(status.current.state, "storage-error");
+  });
+
+  await t.test("fields that are no JSON are refused with a sentence that names document and field", async t => {
+    const things = (await opened(t)).collection("things");
+    const nested = levels => (levels === 0 ? 0 : levels % 2 ? [nested(levels - 1)] : { in: nested(levels - 1) });
+    const loop = {};
+    loop.self = loop;
+    const documents = [[new Date(), /Date/], [new Map([["a", 1]]), /Map/], [new (class Own {})(), /Own/], [null, /null/]];
+    const fields = [
+      ["half of a character", "\ud83d", /well-formed/],
+      ["half of one inside", [{ a: "x\ude00" }], /well-formed/],
+      ["half of one in a name", { "\ud83d": 1 }, /well-formed/],
+      ["a loop", loop, /circular/],
+      ["a bigint", 1n, /BigInt/],
+      ["a function", () => 1, /function/],
+      ["a symbol", Symbol("s"), /symbol/],
+      ["nothing as JSON", { toJSON() {} }, /no JSON/],
+      ["too deep", nested(125), /124 levels/],
+      ["much too deep", nested(300), /124 levels/],
+    ];
+    await things.put("there", {});
+    const says = async (write, ...parts) => {
+      const error = await write.local.then(() => assert.fail("accepted"), thrown => thrown);
+      assert.ok(error instanceof GoSyncError, error);
+      assert.equal(error.code, "invalid");
+      for (const part of parts) assert.match(error.message, part);
+    };
+    for (const [document, message] of documents) {
+      await says(things.put("there", document), /"there"/, message);
+      await says(things.patch("there", document), /"there"/, message);
+    }
+    for (const [name, value, message] of fields) {
+      await says(things.put("there", { fine: 1, [name]: value }), /"there"/, new RegExp(`"${name}"`), message);
+      await says(things.patch("there", { fine: 1, [name]: value }), /"there"/, new RegExp(`"${name}"`), message);
+    }
+    await says(things.put("there", { "\ud83d": 1 }), /"there"/, /"\\ud83d"/);
+    assert.deepEqual(await things.get("there"), { $id: "there", ...waiting });
+
+    const deepest = Object.assign(Object.create(null), { list: nested(124), at: new Date(0), ["__proto__"]: 1 });
+    await things.put("fine", deepest);
+    const row = await things.get("fine");
+    assert.deepEqual([row.list, row.at], [nested(124), new Date(0).toJSON()]);
+  });
+
+  await t.test("a row can be spread back: what it tells beside its fields does not become fields", async t => {
+    const db = await opened(t);
+    const todos = db.collection("todos");
+    await todos.put("t1", { title: "Milk", done: false });
+    await todos.put("t1", { ...(await todos.get("t1")), done: true });
+    await todos.patch("t1", { ...(await todos.get("t1")), title: "Bread", $id: undefined });
+    await db.batch(b => b.collection("todos").put("t2", { $id: "t1", $pending: 1, $rejected: 1, $unreadable: 1, $own: 1 }));
+    assert.deepEqual(await todos.get("t1"), { title: "Bread", done: true, $id: "t1", ...waiting });
+    const written = (await db.pending()).map(({ document, field }) => `${document}/${field}`);
+    assert.deepEqual([...new Set(written)].sort(), ["t1/", "t1/done", "t1/title", "t2/", "t2/$own"]);
   });
 
   await t.test("a store of another space is refused", async t => {

@@ -31,6 +31,7 @@ if (status === "rejected") tell(why(reason));
 await todos.patch("t1", { done: true, note: undefined });
 const [first] = await todos.list({ prefix: "t" });
 if (first?.$pending) tell(`${first.$id}: ${first.title}`);
+if (first) await todos.put(first.$id, { ...first, done: true });
 todos.subscribe(render);
 todos.subscribe({ prefix: "" }, render)();
 
