@@ -409,10 +409,9 @@ impl Config {
             ("drain_timeout", self.drain_timeout),
             ("watch.slow_reader_timeout", self.watch.slow_reader_timeout),
         ] {
-            if value.is_zero() {
-                return bad(key, "is zero; give it some time, such as \"10s\"".into());
-            }
+            some_time(key, value)?;
         }
+        a_year_at_most("history.compact_every", self.history.compact_every)?;
         for origin in &self.cors.allow_origins {
             let ok = origin == "*"
                 || origin
@@ -532,6 +531,30 @@ pub(crate) fn duration<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::E
     })
 }
 
+/// Refuses a time to wait that is none, or too long.
+pub(crate) fn some_time(key: &'static str, value: Duration) -> Result<(), ConfigError> {
+    if value.is_zero() {
+        let problem = "is zero; give it some time, such as \"10s\"".into();
+        return Err(ConfigError::Value { key, problem });
+    }
+    a_year_at_most(key, value)
+}
+
+/// Refuses a time to wait that is too long: the system's clock, to which it is
+/// added, has an end.
+pub(crate) fn a_year_at_most(key: &'static str, value: Duration) -> Result<(), ConfigError> {
+    // as humantime reads "1y"
+    const YEAR: Duration = Duration::from_secs(31_557_600);
+    if value > YEAR {
+        let problem = format!(
+            "is {}; give it a year (\"1y\") at most",
+            humantime::format_duration(value)
+        );
+        return Err(ConfigError::Value { key, problem });
+    }
+    Ok(())
+}
+
 fn limits<'de, D: Deserializer<'de>>(d: D) -> Result<Limits, D::Error> {
     use serde::de::Error;
     let mut limits = Limits::default();
@@ -627,6 +650,33 @@ mod tests {
         load("[cors]\nallow_origins = ['example.com']", &[]).unwrap_err();
         let e = load("drain_timeout = 8", &[]).unwrap_err();
         assert!(e.contains("line 1"), "{e}");
+    }
+
+    #[test]
+    fn values_that_nothing_has_room_for_are_refused_and_those_at_the_edge_are_not() {
+        for (key, most, too_much) in [
+            (
+                "connections.max",
+                "2305843009213693951",
+                "2305843009213693952",
+            ),
+            ("connections.send_buffer_bytes", "4294967295", "4294967296"),
+            ("connections.first_byte_timeout", "1y", "580000000000y"),
+            ("connections.header_timeout", "1y", "580000000000y"),
+            ("connections.keepalive_interval", "1y", "580000000000y"),
+            ("connections.keepalive_timeout", "1y", "1y 1ms"),
+            ("connections.max_age", "1y", "1y 1ms"),
+            ("connections.max_age_grace", "1y", "1y 1ms"),
+            ("request_timeout", "1y", "1y 1ms"),
+            ("drain_timeout", "1y", "1y 1ms"),
+            ("watch.slow_reader_timeout", "1y", "1y 1ms"),
+            ("history.compact_every", "1y", "1y 1ms"),
+        ] {
+            load("", &[&format!("{key}={most}")]).unwrap_or_else(|e| panic!("{e}"));
+            let e = load("", &[&format!("{key}={too_much}")]).unwrap_err();
+            assert!(e.starts_with(&format!("{key} is ")), "{e}");
+        }
+        load("history.retention = '580000000000y'", &[]).unwrap();
     }
 
     #[test]

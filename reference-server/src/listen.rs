@@ -3,7 +3,7 @@
 
 mod remainder;
 
-use crate::config::{ConfigError, duration};
+use crate::config::{ConfigError, a_year_at_most, duration, some_time};
 use axum::Router;
 use gosync_proto::mutant;
 use hyper::body::Incoming;
@@ -72,22 +72,28 @@ impl Default for ConnectionConfig {
 }
 
 impl ConnectionConfig {
-    /// Refuses values under which nothing could be served.
+    /// Refuses values under which nothing could be served, and those that the
+    /// machinery below has no room for.
     ///
     /// # Errors
     /// [`ConfigError::Value`].
     pub fn check(&self) -> Result<(), ConfigError> {
-        let bad = |key, problem: &str| {
-            Err(ConfigError::Value {
-                key,
-                problem: problem.to_owned(),
-            })
-        };
+        let bad = |key, problem: String| Err(ConfigError::Value { key, problem });
+        let most_connections = Semaphore::MAX_PERMITS;
         if self.max == 0 {
-            return bad("connections.max", "is 0; nobody could connect");
+            return bad("connections.max", "is 0; nobody could connect".into());
+        }
+        if self.max > most_connections {
+            return bad("connections.max", format!("is above {most_connections}"));
         }
         if self.send_buffer_bytes < 4 << 10 {
-            return bad("connections.send_buffer_bytes", "is below 4096");
+            return bad("connections.send_buffer_bytes", "is below 4096".into());
+        }
+        if u32::try_from(self.send_buffer_bytes).is_err() {
+            return bad(
+                "connections.send_buffer_bytes",
+                format!("is above {}", u32::MAX),
+            );
         }
         for (key, value) in [
             ("connections.first_byte_timeout", self.first_byte_timeout),
@@ -95,11 +101,10 @@ impl ConnectionConfig {
             ("connections.keepalive_interval", self.keepalive_interval),
             ("connections.keepalive_timeout", self.keepalive_timeout),
         ] {
-            if value.is_zero() {
-                return bad(key, "is zero; give it some time, such as \"10s\"");
-            }
+            some_time(key, value)?;
         }
-        Ok(())
+        a_year_at_most("connections.max_age", self.max_age)?;
+        a_year_at_most("connections.max_age_grace", self.max_age_grace)
     }
 
     /// The values in force, by key.
