@@ -3,6 +3,10 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// The end of the year 9999, Unix milliseconds: the last time that RFC 3339 has
+/// a date for.
+pub const LAST_DATE_MS: u64 = 253_402_300_799_999;
+
 /// Reads Unix milliseconds.
 #[derive(Clone)]
 pub struct WallClock(Arc<dyn Fn() -> u64 + Send + Sync>);

@@ -12,6 +12,7 @@
 //! ]
 //! ```
 
+use crate::clock::LAST_DATE_MS;
 use crate::service::{Access, Right};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -69,6 +70,15 @@ pub enum TokenFileError {
     /// No randomness for a new token.
     #[error("the system gave no randomness for a token: {0}")]
     Entropy(getrandom::Error),
+    /// An expiry that the file has no date for.
+    #[error(
+        "token {name:?} would expire after 9999-12-31, which no date says; \
+         give it less time, or none for a token that does not expire"
+    )]
+    Expiry {
+        /// The token that was to be.
+        name: String,
+    },
 }
 
 #[derive(Deserialize)]
@@ -261,6 +271,11 @@ pub fn mint(
     expires_ms: Option<u64>,
     grants: &[Grant],
 ) -> Result<String, TokenFileError> {
+    if expires_ms.is_some_and(|at| at > LAST_DATE_MS) {
+        return Err(TokenFileError::Expiry {
+            name: name.to_owned(),
+        });
+    }
     let mut secret = [0u8; 32];
     getrandom::fill(&mut secret).map_err(TokenFileError::Entropy)?;
     let token = format!("gosync_{}", BASE64_URL_SAFE_NO_PAD.encode(secret));
@@ -414,6 +429,20 @@ mod tests {
         assert_eq!(entries[1].grants[0], odd);
         assert_eq!(entries[1].sha256, hash(&token));
         assert!(!std::fs::read_to_string(&path).unwrap().contains(&token));
+    }
+
+    #[test]
+    fn an_expiry_without_a_date_is_refused_and_the_last_date_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens.toml");
+        let grant = [Grant::new("s", vec![], Right::Read).unwrap()];
+        for at in [LAST_DATE_MS + 1, u64::MAX] {
+            let e = mint(&path, "n", Some(at), &grant).unwrap_err().to_string();
+            assert!(e.contains("9999-12-31"), "{e}");
+            assert!(!path.exists());
+        }
+        mint(&path, "n", Some(LAST_DATE_MS), &grant).unwrap();
+        assert_eq!(read(&path).unwrap()[0].expires_ms, Some(LAST_DATE_MS));
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! it is told.
 
 use super::Outcome;
+use super::output::{Unwritten, note, remark, say};
 use crate::cli::{DataCommand, DbArgs};
-use crate::clock::WallClock;
+use crate::clock::{LAST_DATE_MS, WallClock};
 use crate::config::Database;
 use crate::maintenance::{self, CompactOptions, SpaceReport};
 use crate::store::sqlite::{self, CopyProgress, SqliteStore};
@@ -12,7 +13,7 @@ use crate::store::{ReadTx, SpaceStatus, Store, StoreError};
 use gosync_proto::history::Epoch;
 use gosync_proto::merkle::Stream;
 use gosync_proto::{KeyRange, SpaceId, Time};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -73,19 +74,18 @@ fn progress() -> impl FnMut(CopyProgress) {
     move |p| {
         if shown {
             let end = if p.done == p.total { '\n' } else { '\r' };
-            eprint!("{} of {} pages{end}", p.done, p.total);
-            let _ = std::io::stderr().flush();
+            remark(format_args!("{} of {} pages{end}", p.done, p.total));
         }
     }
 }
 
 fn backup(store: &SqliteStore, to: &Path) -> Outcome {
     store.backup(to, &mut progress())?;
-    println!(
+    say!(
         "{} is a complete copy of {}",
         to.display(),
         store.path().display()
-    );
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -108,21 +108,21 @@ fn restore(to: &Path, from: &Path, overwrite: bool) -> Outcome {
         WallClock::system().now_ms(),
         &mut progress(),
     )?;
-    println!(
+    say!(
         "{} holds the backup as epoch {:016x} (it was {:016x})",
         to.display(),
         restored.new_epoch.0,
         restored.old_epoch.0
-    );
+    )?;
     for (space, sequence) in &restored.spaces {
-        println!("{space}: history kept up to {sequence}");
+        say!("{space}: history kept up to {sequence}")?;
     }
     let retention_ms = CompactOptions::default().retention_ms;
     let age_ms = restored
         .newest_commit_ms
         .map_or(0, |ms| WallClock::system().now_ms().saturating_sub(ms));
     if age_ms > retention_ms {
-        eprintln!(
+        note!(
             "warning: the newest commit of this backup is {} days old, older than tombstones are kept: \
              what was deleted since may come back from devices that still hold it",
             age_ms / (24 * 60 * 60 * 1000)
@@ -132,17 +132,14 @@ fn restore(to: &Path, from: &Path, overwrite: bool) -> Outcome {
 }
 
 fn compact(store: &SqliteStore, only: Option<&str>, retention: Duration) -> Outcome {
-    let options = CompactOptions {
-        retention_ms: retention.as_millis() as u64,
-        ..CompactOptions::default()
-    };
+    let options = CompactOptions::keeping(retention);
     for space in chosen(store, only)? {
         let done = maintenance::compact(store, &space, WallClock::system().now_ms(), options)?;
-        println!(
+        say!(
             "{space}: {} tombstones removed, horizon {}",
             done.removed,
             moved(done.from, done.to)
-        );
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -159,94 +156,98 @@ fn shown_time(time: Time) -> String {
     if time == Time::ZERO {
         return "the beginning".into();
     }
-    let at = UNIX_EPOCH + Duration::from_millis(time.millis());
-    humantime::format_rfc3339_millis(at).to_string()
+    let ms = time.millis();
+    if ms > LAST_DATE_MS {
+        return format!("{ms} ms after 1970");
+    }
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms)).to_string()
 }
 
 fn verify(store: &SqliteStore, repair: bool) -> Outcome {
     let mut problems = store.check_file()?;
     for problem in &problems {
-        println!("file: {problem}");
+        say!("file: {problem}")?;
     }
     if repair && !problems.is_empty() {
         store.rebuild_indexes()?;
-        println!("file: indexes made anew");
+        say!("file: indexes made anew")?;
         problems = store.check_file()?;
     }
     let mut sound = problems.is_empty();
     for space in store.spaces()? {
         let mut report = maintenance::verify(store, &space)?;
-        tell(&report);
+        describe(&report)?;
         if repair && !report.sound() {
             let aside = maintenance::repair(store, &report, WallClock::system().now_ms())?;
-            println!(
+            say!(
                 "{space}: {aside} damaged records set aside; replicas that hold them will be asked"
-            );
+            )?;
             report = maintenance::verify(store, &space)?;
-            tell(&report);
+            describe(&report)?;
         }
         sound &= report.sound();
     }
     if sound {
-        println!("everything is as it must be");
+        say!("everything is as it must be")?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!(
+    say!(
         "{}",
         if repair {
             "some of it could not be mended: restore a backup"
         } else {
             "something is damaged: stop the server and run verify --repair"
         }
-    );
+    )?;
     Ok(ExitCode::FAILURE)
 }
 
-fn tell(report: &SpaceReport) {
+fn describe(report: &SpaceReport) -> Result<(), Unwritten> {
     let SpaceReport { space, state, .. } = report;
-    println!(
+    say!(
         "{space}: {} records, {} bytes, fingerprint {}{}",
         state.records,
         state.bytes,
         report.computed.fingerprint.to_hex(),
         if report.sound() { ", sound" } else { "" }
-    );
+    )?;
     for damage in &report.damage {
-        println!(
+        say!(
             "{space}: the record under {} (sequence {}) does not match its digest",
             damage.key.escape_ascii(),
             damage.sequence
-        );
+        )?;
     }
     if let Some((records, bytes)) = report.totals {
-        println!("{space}: counted {records} records and {bytes} bytes");
+        say!("{space}: counted {records} records and {bytes} bytes")?;
     }
     for problem in &report.history {
-        println!("{space}: {problem}");
+        say!("{space}: {problem}")?;
     }
     if report.computed != report.kept {
-        println!(
+        say!(
             "{space}: the kept digests make the fingerprint {}",
             report.kept.fingerprint.to_hex()
-        );
+        )?;
     }
     if report.answered != report.computed && report.damage.is_empty() {
-        println!(
+        say!(
             "{space}: a server answers {} records and the fingerprint {}",
             report.answered.count,
             report.answered.fingerprint.to_hex()
-        );
+        )?;
     }
     if state.damaged > 0 {
-        println!(
+        say!(
             "{space}: {} records are set aside, waiting for a replica",
             state.damaged
-        );
+        )?;
     }
+    Ok(())
 }
 
 fn inspect(store: &SqliteStore, only: Option<&str>, limit: usize) -> Outcome {
-    println!("epoch {:016x}", store.epoch()?.0);
+    say!("epoch {:016x}", store.epoch()?.0)?;
     for space in chosen(store, only)? {
         let mut tx = store.read(&space)?;
         let state = tx.state()?;
@@ -255,18 +256,19 @@ fn inspect(store: &SqliteStore, only: Option<&str>, limit: usize) -> Outcome {
             SpaceStatus::Active => "active",
             SpaceStatus::Retired => "retired",
         };
-        println!("space {space} ({status})");
-        println!("  records      {} ({} bytes)", state.records, state.bytes);
-        println!("  head         {}", state.head());
-        println!("  horizon      {}", shown_time(state.position.horizon));
-        println!("  set aside    {}", state.damaged);
+        say!("space {space} ({status})")?;
+        say!("  records      {} ({} bytes)", state.records, state.bytes)?;
+        say!("  head         {}", state.head())?;
+        say!("  horizon      {}", shown_time(state.position.horizon))?;
+        say!("  set aside    {}", state.damaged)?;
         for point in tx.ancestry()?.restore_points {
-            println!(
+            say!(
                 "  restored at  {} of epoch {:016x}",
-                point.sequence, point.epoch.0
-            );
+                point.sequence,
+                point.epoch.0
+            )?;
         }
-        println!("  fingerprint  {}", fingerprint(&mut *tx)?);
+        say!("  fingerprint  {}", fingerprint(&mut *tx)?)?;
         if only.is_some() {
             list(&mut *tx, limit)?;
         }
@@ -292,11 +294,12 @@ fn fingerprint(tx: &mut dyn ReadTx) -> Result<String, StoreError> {
     })
 }
 
-fn list(tx: &mut dyn ReadTx, limit: usize) -> Result<(), StoreError> {
+fn list(tx: &mut dyn ReadTx, limit: usize) -> Result<(), Box<dyn std::error::Error>> {
     let mut left = limit;
+    let mut told = Ok(());
     tx.scan(&KeyRange::all(), None, &mut |stored| {
         if left == 0 {
-            println!("  …");
+            told = say!("  …");
             return ControlFlow::Break(());
         }
         left -= 1;
@@ -306,12 +309,29 @@ fn list(tx: &mut dyn ReadTx, limit: usize) -> Result<(), StoreError> {
         } else {
             format!("{} bytes", record.content.value().len())
         };
-        println!(
+        told = say!(
             "  {:>8}  {}  {}  {what}",
             stored.sequence,
             shown_time(record.version.time),
             record.key
         );
-        ControlFlow::Continue(())
-    })
+        match told {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    })?;
+    Ok(told?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_time_of_a_clock_can_be_shown() {
+        let shown = |ms: u64| shown_time(Time::from_millis(ms));
+        assert_eq!(shown(LAST_DATE_MS), "9999-12-31T23:59:59.999Z");
+        assert_eq!(shown(LAST_DATE_MS + 1), "253402300800000 ms after 1970");
+        assert_eq!(shown((1 << 48) - 1), "281474976710655 ms after 1970");
+    }
 }

@@ -3,13 +3,18 @@
 //! the parser). Results go to standard output, everything else to standard
 //! error.
 
+// they panic when nobody reads; `output` is for that
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod data;
+mod output;
 mod token;
 
 use crate::cli::{Command, ConfigCommand, ServeArgs};
 use crate::config::{Config, ConfigError};
 use crate::ops::{logs, signals};
 use crate::server::Server;
+use output::{note, say, tell};
 use std::error::Error;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -31,7 +36,7 @@ pub fn run(command: Command) -> ExitCode {
         Command::Data(command) => data::run(command),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("gosync-server: {error}");
+        note!("gosync-server: {error}");
         ExitCode::FAILURE
     })
 }
@@ -95,16 +100,16 @@ fn config_check(args: &ServeArgs) -> Outcome {
     let config = load(args)?;
     if let Some(path) = &config.auth.tokens {
         let tokens = crate::auth::tokens::read(path)?;
-        eprintln!("{}: {} tokens", path.display(), tokens.len());
+        note!("{}: {} tokens", path.display(), tokens.len());
     }
-    print!("{}", config.to_toml());
+    tell(format_args!("{}", config.to_toml()))?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn healthcheck(address: SocketAddr) -> Outcome {
     match ask_readiness(address) {
         Ok(line) if line.contains(" 200 ") => {
-            println!("{address} is ready");
+            say!("{address} is ready")?;
             Ok(ExitCode::SUCCESS)
         }
         Ok(line) => Err(format!("{address} is not ready: it answered {line:?}").into()),

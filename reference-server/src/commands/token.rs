@@ -1,6 +1,7 @@
 //! `token mint` and `token list`.
 
 use super::Outcome;
+use super::output::{note, say, show};
 use crate::auth::tokens::{self, Grant};
 use crate::cli::{AccessArg, TokenCommand};
 use crate::clock::WallClock;
@@ -33,20 +34,25 @@ pub(super) fn run(command: TokenCommand) -> Outcome {
                 .map(|s| Grant::new(s, prefix.clone(), right))
                 .collect::<Result<Vec<_>, _>>()?;
             let expires_ms = expires_in.map(|d| {
-                WallClock::system()
-                    .now_ms()
-                    .saturating_add(d.as_millis() as u64)
+                let ms = u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+                WallClock::system().now_ms().saturating_add(ms)
             });
             let token = tokens::mint(&path, &name, expires_ms, &grants)?;
-            println!("{token}");
-            eprintln!(
+            show(format_args!("{token}\n")).map_err(|error| {
+                format!(
+                    "the new token is in {} but could not be shown, so nobody can use it; \
+                     delete its entry, the last one, and mint another: {error}",
+                    path.display()
+                )
+            })?;
+            note!(
                 "This is the only time that it is shown; {} keeps its hash.",
                 path.display()
             );
         }
         TokenCommand::Revoke { tokens: path, name } => match tokens::revoke(&path, &name)? {
             0 => return Err(format!("{} has no token named {name:?}", path.display()).into()),
-            n => eprintln!("{n} taken out of {}", path.display()),
+            n => note!("{n} taken out of {}", path.display()),
         },
         TokenCommand::List { tokens: path } => {
             let now_ms = WallClock::system().now_ms();
@@ -63,9 +69,9 @@ pub(super) fn run(command: TokenCommand) -> Outcome {
                         format!("{word} {}", humantime::format_rfc3339_seconds(at))
                     }
                 };
-                println!("{} ({expiry})", token.name);
+                say!("{} ({expiry})", token.name)?;
                 for grant in &token.grants {
-                    println!("  {grant}");
+                    say!("  {grant}")?;
                 }
             }
         }

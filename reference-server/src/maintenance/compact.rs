@@ -7,6 +7,7 @@
 
 use crate::store::{Compaction, Result, SpaceStatus, Store};
 use gosync_proto::{SpaceId, Time, mutant};
+use std::time::Duration;
 
 /// Tombstones removed in one transaction; pushes get their turn in between.
 const BATCH: usize = 2_000;
@@ -20,6 +21,17 @@ pub struct CompactOptions {
     pub max_step_ms: u64,
     /// How far it is to advance.
     pub reach: Reach,
+}
+
+impl CompactOptions {
+    /// Tombstones are kept for this long. What milliseconds cannot count is
+    /// for ever.
+    pub fn keeping(retention: Duration) -> CompactOptions {
+        CompactOptions {
+            retention_ms: u64::try_from(retention.as_millis()).unwrap_or(u64::MAX),
+            ..CompactOptions::default()
+        }
+    }
 }
 
 /// How far the horizon is to advance.

@@ -40,10 +40,7 @@ pub async fn compact_regularly(service: Service, config: HistoryConfig, clock: W
     if config.compact_every.is_zero() {
         return;
     }
-    let options = CompactOptions {
-        retention_ms: u64::try_from(config.retention.as_millis()).unwrap_or(u64::MAX),
-        ..CompactOptions::default()
-    };
+    let options = CompactOptions::keeping(config.retention);
     loop {
         tokio::time::sleep(config.compact_every).await;
         let (service, now_ms) = (service.clone(), clock.now_ms());

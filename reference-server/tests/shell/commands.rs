@@ -115,6 +115,51 @@ async fn a_minted_token_opens_a_running_server_and_a_revoked_one_does_not() {
     }
 }
 
+#[test]
+fn an_expiry_without_a_date_is_refused_and_no_file_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let mint = ["token", "mint", "--name", "a", "--space", "s"];
+    for far in ["8000y", "584542047y"] {
+        let output = run(dir.path(), &[&mint[..], &["--expires-in", far]].concat());
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("9999-12-31"), "{said}");
+        assert!(!dir.path().join("tokens.toml").exists());
+    }
+}
+
+/// A pipe that nobody reads.
+fn unread() -> std::io::PipeWriter {
+    std::io::pipe().unwrap().1
+}
+
+#[test]
+fn a_reader_that_has_gone_ends_no_command_but_one_whose_result_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let mint = ["token", "mint", "--name", "a", "--space", "s"];
+    assert!(run(dir.path(), &mint).status.success());
+    for args in [&["token", "list"][..], &["config", "check"]] {
+        let output = run_into(dir.path(), args, unread());
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert_eq!(text(&output.stderr), "", "{args:?}");
+    }
+    let output = run_into(dir.path(), &mint, unread());
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("could not be shown"), "{said}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_result_that_cannot_be_written_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let output = run_into(dir.path(), &["config", "check"], full.unwrap());
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("standard output"), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_made_while_serving_can_be_restored_as_a_new_epoch() {
     let dir = tempfile::tempdir().unwrap();
@@ -241,6 +286,9 @@ async fn compact_removes_old_tombstones_beside_a_server_that_answers_what_verify
     // they are younger than what is kept by default
     let (code, out, _) = command(&["compact"]);
     let nothing = "s: 0 tombstones removed, horizon stays at the beginning\n";
+    assert_eq!((code, &out[..]), (Some(0), nothing));
+    // nor is there a retention so long that it counts as none, as 2^64 ms might
+    let (code, out, _) = command(&["compact", "--retention", "18446744073709551s 616ms"]);
     assert_eq!((code, &out[..]), (Some(0), nothing));
     let (code, out, _) = command(&["compact", "--space", "s", "--retention", "0s"]);
     let both =

@@ -73,6 +73,16 @@ pub fn run(dir: &Path, args: &[&str]) -> Output {
         .unwrap()
 }
 
+/// Runs it with a standard output of the caller's choice.
+pub fn run_into(dir: &Path, args: &[&str], stdout: impl Into<Stdio>) -> Output {
+    Command::new(PROGRAM)
+        .args(args)
+        .current_dir(dir)
+        .stdout(stdout)
+        .output()
+        .unwrap()
+}
+
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
