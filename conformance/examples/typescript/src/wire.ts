@@ -59,10 +59,15 @@ export class Wire {
     this.client.close();
   }
 
-  /** On the wire a unary call is a stream of one message. It is given up after 11 seconds (LIMIT-013). */
+  /**
+   * On the wire a unary call is a stream of one message, and an answer only when the status came (TRANS-005). It is given
+   * up after 11 seconds (LIMIT-013).
+   */
   async unary(method: string, request: Message): Promise<Message> {
-    for await (const answer of this.call(method, request, 11_000)) return answer;
-    throw new Failure('retry', '', 'a call without an answer');
+    const answers: Message[] = [];
+    for await (const answer of this.call(method, request, 11_000)) answers.push(answer);
+    if (answers.length !== 1) throw new Failure('retry', '', 'a call without an answer');
+    return answers[0];
   }
 
   /** The events of a stream, up to a StreamEnd without a reason. A silence ends it (WATCH-031). */
