@@ -287,7 +287,7 @@ macro_rules! server {
             Server ReasonsMadeUp "reasons-made-up" ["ERR-004"] "Refusals name a reason that there is not.";
             Server ExistingTold "existing-told" ["ERR-007"] "Who has no grant is told whether there is such a space.";
             Server NoTokenValid "no-token-valid" ["HELLO-014", "TRANS-011"] "No token is valid.";
-            Server UnknownMethodsMissing "unknown-methods-missing" ["TRANS-001"] "A method that there is not is answered as a missing page.";
+            Server UnknownMethodsMissing "unknown-methods-missing" ["TRANS-038"] "A method that there is not is answered as a missing page.";
             Server UnknownMetadataRefused "unknown-metadata-refused" ["TRANS-010"] "Metadata that nobody knows is refused.";
             Server LongContentTypeRefused "long-content-type-refused" ["TRANS-003"] "Content types that name the encoding are refused.";
             Server PlainRefused "plain-refused" ["TRANS-012"] "Uncompressed requests are refused.";

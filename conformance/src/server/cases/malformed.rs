@@ -124,7 +124,7 @@ pub const CASES: &[Case<Cx>] = &[
             negative(
                 "unknown",
                 "known",
-                &["TRANS-001"],
+                &["TRANS-038"],
                 "another name is UNIMPLEMENTED",
             ),
         ],
