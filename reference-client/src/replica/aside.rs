@@ -1,6 +1,6 @@
 //! Quarantine: what an application decides about a record in it.
 
-use crate::store::{Changes, View, Write, WriteId, WriteState};
+use crate::store::{Changes, View, Write, WriteState};
 use gosync_proto::Key;
 
 /// Has the record in quarantine under `key` offered to the server again: as a
@@ -11,8 +11,7 @@ pub fn offer_again(view: &View, key: &Key) -> Changes {
         return Changes::default();
     };
     let mut meta = view.meta.clone();
-    let id = WriteId(meta.next_write.max(1));
-    meta.next_write = id.0 + 1;
+    let id = meta.number_writes(1);
     Changes {
         meta: Some(meta),
         remove_quarantine: vec![key.clone()],
@@ -30,12 +29,9 @@ pub fn offer_again(view: &View, key: &Key) -> Changes {
 /// Gives the record in quarantine under `key` up. Nothing where there is none.
 pub fn drop(view: &View, key: &Key) -> Changes {
     Changes {
-        remove_quarantine: view
-            .quarantine
-            .contains_key(key)
-            .then(|| key.clone())
-            .into_iter()
-            .collect(),
+        remove_quarantine: Vec::from_iter(
+            view.quarantine.get_key_value(key).map(|(k, _)| k.clone()),
+        ),
         ..Changes::default()
     }
 }
@@ -43,7 +39,7 @@ pub fn drop(view: &View, key: &Key) -> Changes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Meta, Quarantined};
+    use crate::store::{Meta, Quarantined, WriteId};
     use gosync_proto::{Content, Record, ReplicaId, Time, Version};
 
     fn key(k: &str) -> Key {

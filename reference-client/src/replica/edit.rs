@@ -93,7 +93,7 @@ fn record_edits(
         let seen = newest.entry(&w.record.key).or_insert(w.record.version);
         *seen = w.record.version.max(*seen);
     }
-    let first = WriteId(meta.next_write.max(1));
+    let first = meta.number_writes(edits.len());
     let batch = (edits.len() > 1 && !mutant!(BatchInPieces)).then_some(first);
     let mut put_writes = Vec::with_capacity(edits.len());
     for (i, edit) in edits.into_iter().enumerate() {
@@ -127,7 +127,6 @@ fn record_edits(
             in_doubt: false,
         });
     }
-    meta.next_write = first.0 + put_writes.len() as u64;
     if !mutant!(FloorForgotten) {
         meta.floor = clock.floor();
     }

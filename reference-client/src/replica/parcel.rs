@@ -218,7 +218,7 @@ impl Run {
     /// last speaks for all.
     pub(super) fn select(self, meta: &mut Meta) -> Parcel {
         let more = self.more;
-        let newest = meta.next_write.checked_sub(1).map(WriteId);
+        let newest = meta.newest_write();
         let attempted = meta.attempted;
         let mut parcel = match self.batch {
             Some(_) => Parcel {

@@ -2,7 +2,7 @@
 //! followed the server, and its clock. Every store keeps it as the bytes that
 //! [`Meta::encode`] makes.
 
-use super::StoreError;
+use super::{StoreError, WriteId};
 use gosync_proto::history::{Cursor, Epoch, Point};
 use gosync_proto::limits::Limits;
 use gosync_proto::{KeyRange, RangeSet, Time};
@@ -74,6 +74,19 @@ pub struct SnapshotProgress {
 }
 
 impl Meta {
+    /// Numbers so many new writes, and returns the first number. They rise with
+    /// the order of writing, and none is given twice.
+    pub fn number_writes(&mut self, count: usize) -> WriteId {
+        let first = self.next_write.max(1);
+        self.next_write = first.saturating_add(count as u64);
+        WriteId(first)
+    }
+
+    /// The newest write that was ever numbered.
+    pub fn newest_write(&self) -> Option<WriteId> {
+        self.next_write.checked_sub(1).map(WriteId)
+    }
+
     /// The point at which a clean record counts as acknowledged or received.
     pub fn point_of(&self, stored: &super::Stored) -> Point {
         let key = stored.record.key.as_bytes();
