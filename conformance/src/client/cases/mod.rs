@@ -82,7 +82,7 @@ fn others(n: usize) -> Vec<Record> {
 /// Syncs; where the client leaves the retry to its user, tries again.
 async fn sync_patiently(replica: &Replica, cx: &Cx) -> Result<(), Stop> {
     let mut last = String::new();
-    for _ in 0..6 {
+    for _ in 0..8 {
         match replica.try_sync(cx.patience()).await? {
             Outcome::Done(_) => return Ok(()),
             Outcome::SyncError(e) if e.kind() == Kind::Retryable => {
