@@ -90,16 +90,30 @@ impl Inner {
 #[derive(Debug, Default)]
 pub struct Done {
     put: Vec<Write>,
+    /// The newest that the author of a new write could see under its key.
+    over: BTreeMap<WriteId, Record>,
     removed: Vec<WriteId>,
     stored: Vec<Record>,
     offers: Vec<Key>,
 }
 
 impl Done {
-    /// Out of its changes.
-    pub fn of(changes: &Changes) -> Done {
+    /// Out of its changes, and what the store held before them.
+    pub fn of(changes: &Changes, before: &View) -> Done {
+        let new = changes.put_writes.iter();
+        let new = new.filter(|w| !before.writes.contains_key(&w.id));
+        let over = new.filter_map(|w| {
+            let key = &w.record.key;
+            let clean = before.clean.get(key).filter(|s| s.intact());
+            let unsent = before.writes.values().map(|w| &w.record);
+            let seen = unsent.filter(|r| r.key == *key);
+            let seen = seen.chain(clean.map(|s| &s.record));
+            let newest = seen.reduce(|a, b| if newer(b, a) { b } else { a })?;
+            Some((w.id, newest.clone()))
+        });
         Done {
             put: changes.put_writes.clone(),
+            over: over.collect(),
             removed: changes.remove_writes.clone(),
             stored: changes.put.iter().map(|s| s.record.clone()).collect(),
             offers: changes.put_offers.clone(),
@@ -410,6 +424,13 @@ impl Ledger {
         } in put
         {
             inner.made.insert(record.clone());
+            if let Some(over) = done.over.get(&id).filter(|over| !newer(&record, over)) {
+                self.violation(format!(
+                    "device {device} made {}, which is not newer than what it replaces, {}",
+                    show(Some(&record)),
+                    show(Some(over))
+                ));
+            }
             match inner.waiting.insert((device, id), record.clone()) {
                 None => inner.writes += 1,
                 // those that get new versions keep their order

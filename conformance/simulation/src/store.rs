@@ -86,7 +86,7 @@ impl Store for SimStore {
                 false => changes,
             };
             let writes = !changes.is_empty() || lost;
-            let done = Done::of(&changes);
+            let done = Done::of(&changes, view);
             (changes, (result, writes, done))
         };
         let (result, writes, done) = self.disk.transact(reads, watched).await?;

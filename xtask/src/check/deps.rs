@@ -23,6 +23,31 @@ const NEVER: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// What a member may ask for itself, outside of its tests. A dependency that is not here is a decision: it comes with its
+/// reason in Cargo.toml, and with a word in this list.
+const MAY: &[(&str, &str)] = &[
+    (
+        "gosync-proto",
+        "bytes prost sha2 thiserror tonic tonic-prost",
+    ),
+    (
+        "gosync-server",
+        "axum base64 bytes clap futures getrandom gosync-proto http humantime hyper hyper-util prometheus-client prost \
+         prost-types rusqlite rustls serde sha2 strsim subtle thiserror tokio tokio-rustls tokio-stream tokio-util toml \
+         tonic tonic-health tonic-reflection tonic-web tower tower-http tracing tracing-subscriber",
+    ),
+    (
+        "gosync-client",
+        "bytes futures getrandom gosync-proto js-sys prost prost-types rusqlite serde serde_json thiserror tokio tonic \
+         tonic-web-wasm-client wasm-bindgen wasm-bindgen-futures web-sys web-time",
+    ),
+    (
+        "gosync-conformance",
+        "base64 bytes clap flate2 futures http http-body http-body-util hyper hyper-util prost prost-build prost-reflect \
+         protox serde serde_json sha2 thiserror tokio tokio-tungstenite",
+    ),
+];
+
 /// What the rules must stay free of: runtimes, clocks, randomness, input and output.
 const IMPURE: &[&str] = &[
     "async-std",
@@ -55,6 +80,7 @@ const INSTALLED: &[&str] = &["gosync-proto", "gosync-server", "gosync-client"];
 pub fn check() -> Result<()> {
     let graph = Graph::of_metadata(&metadata()?)?;
     let mut problems = graph.violations(NEVER);
+    problems.extend(graph.undecided(MAY));
     problems.extend(graph.enabled_stubs());
     problems.extend(impure(&tree("gosync-proto", "{p}")?));
     for member in INSTALLED {
@@ -150,6 +176,30 @@ impl Graph {
                     ));
                 }
             }
+        }
+        found
+    }
+
+    /// What members ask for that nobody decided, and what the list allows in vain.
+    fn undecided(&self, may: &[(&str, &str)]) -> Vec<String> {
+        let mut found = Vec::new();
+        for (member, allowed) in may {
+            let dependencies = self.members.get(*member).map(|p| &p.dependencies[..]);
+            let asked: BTreeSet<&str> = dependencies
+                .unwrap_or_default()
+                .iter()
+                .filter(|d| d.kind.as_deref() != Some("dev"))
+                .map(|d| d.name.as_str())
+                .collect();
+            let allowed: BTreeSet<&str> = allowed.split_whitespace().collect();
+            let new = asked.difference(&allowed);
+            found.extend(new.map(|name| {
+                format!("{member} may not depend on {name} (see MAY in check/deps.rs)")
+            }));
+            let gone = allowed.difference(&asked);
+            found.extend(gone.map(|name| {
+                format!("{member} no longer asks for {name}: take it from MAY in check/deps.rs")
+            }));
         }
         found
     }
@@ -295,6 +345,23 @@ mod tests {
             graph(&[]).violations(&[("a", &["b"])]),
             ["a is not a member of the workspace"]
         );
+    }
+
+    #[test]
+    fn a_dependency_that_nobody_decided_is_found_and_one_that_is_gone_too() {
+        let graph = graph(&[(
+            "suite",
+            &[
+                ("serde", "normal"),
+                ("left-pad", "build"),
+                ("proptest", "dev"),
+            ],
+        )]);
+        let found = graph.undecided(&[("suite", "serde hyper")]);
+        let told: Vec<_> = found.iter().map(|f| f.split(" (").next()).collect();
+        assert_eq!(told.len(), 2, "{found:?}");
+        assert_eq!(told[0], Some("suite may not depend on left-pad"));
+        assert!(found[1].contains("no longer asks for hyper"), "{found:?}");
     }
 
     #[test]
