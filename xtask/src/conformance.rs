@@ -25,11 +25,13 @@ pub fn client() -> Result<()> {
 
 /// Judges the reference client as the npm package has it, on Node.
 pub fn wasm() -> Result<()> {
-    node::packages(&build_wasm::js())?;
+    let node = node::packages(&build_wasm::js())?;
     build_wasm::build()?;
     test::programs()?;
     let driver = workspace::root().join("conformance/adapters/wasm/driver.mjs");
-    let command = format!("node {}", word(&driver));
+    let command = [node.program().as_path(), driver.as_path()]
+        .map(word)
+        .join(" ");
     suite(
         "client",
         &["--exec", &command],

@@ -56,18 +56,18 @@ fn driver(interpreter: &Path, script: &str) -> String {
 
 fn typescript() -> Result<String> {
     let dir = folder().join("typescript");
-    node::packages(&dir)?;
+    let node = node::packages(&dir)?;
     process::run(
-        Command::new("npm")
+        node.npm()?
             .current_dir(&dir)
             .args(["run", "--silent", "build"]),
     )?;
     process::run(
-        Command::new("npm")
+        node.npm()?
             .current_dir(&dir)
             .args(["run", "--silent", "vectors"]),
     )?;
-    Ok(driver(Path::new("node"), "typescript/dist/driver.js"))
+    Ok(driver(&node.program(), "typescript/dist/driver.js"))
 }
 
 fn example_server(python: &Path) -> Command {

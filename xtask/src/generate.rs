@@ -114,7 +114,7 @@ fn typescript() -> Result<PathBuf> {
     let out = workspace::target().join("js-dist");
     files::remove_dir(&out)?;
     process::run(
-        node.tool("tsc")
+        node.tool("tsc")?
             .arg("--project")
             .arg(build_wasm::js())
             .arg("--outDir")

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -25,17 +24,9 @@ pub fn run(_: &Args) -> Result<()> {
 pub fn test() -> Result<()> {
     let folder = assemble()?;
     let application = build_wasm::js().join("test/types");
-    process::run(
-        node::ensure()?
-            .tool("tsc")
-            .arg("--project")
-            .arg(application),
-    )?;
-    process::run(
-        Command::new("npm")
-            .current_dir(folder)
-            .args(["pack", "--dry-run"]),
-    )
+    let node = node::ensure()?;
+    process::run(node.tool("tsc")?.arg("--project").arg(application))?;
+    process::run(node.npm()?.current_dir(folder).args(["pack", "--dry-run"]))
 }
 
 /// Builds the package and returns its folder.
@@ -60,7 +51,7 @@ fn assemble() -> Result<PathBuf> {
         .join("wasm")
         .join(format!("{}_bg.wasm", build_wasm::NAME));
     process::run(
-        node.tool("wasm-opt")
+        node.tool("wasm-opt")?
             .arg("-Oz")
             .arg(&module)
             .arg("-o")

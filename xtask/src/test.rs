@@ -116,12 +116,12 @@ pub fn programs() -> Result<()> {
 }
 
 fn js() -> Result<()> {
-    node::packages(&build_wasm::js())?;
+    let node = node::packages(&build_wasm::js())?;
     build_wasm::build()?;
     programs()?;
     let server = workspace::program("debug", "gosync-server");
     process::run(
-        Command::new("npm")
+        node.npm()?
             .current_dir(build_wasm::js())
             .env("GOSYNC_SERVER", server)
             .arg("test"),
@@ -136,13 +136,13 @@ fn web() -> Result<()> {
 /// package find the server's.
 fn chromium() -> Result<()> {
     let browser = browser::ensure()?;
-    node::packages(&build_wasm::js())?;
+    let node = node::packages(&build_wasm::js())?;
     build_wasm::build()?;
     let site = demo::site(&workspace::target().join("test"))?;
     programs()?;
     let server = workspace::program("debug", "gosync-server");
     process::run(
-        Command::new("npm")
+        node.npm()?
             .current_dir(build_wasm::js())
             .envs(browser.env())
             .env("GOSYNC_SERVER", server)

@@ -96,10 +96,10 @@ fn program(package: &str, kind: &str, name: &str, options: &Options) -> Result<(
 /// Puts the page together and lets Node drive it in the browser.
 fn in_browser(output: &Output) -> Result<()> {
     let browser = browser::ensure()?;
-    node::packages(&build_wasm::js())?;
+    let node = node::packages(&build_wasm::js())?;
     build_wasm::build()?;
     let site = demo::site(&workspace::target().join("bench"))?;
-    let mut command = Command::new("node");
+    let mut command = node.node()?;
     command
         .current_dir(build_wasm::js())
         .envs(browser.env())

@@ -15,12 +15,12 @@ pub fn check() -> Result<()> {
     let node = node::ensure()?;
     let root = workspace::root();
     for schema in SCHEMAS {
-        process::run(node.tool("buf").current_dir(root).args(["lint", schema]))?;
+        process::run(node.tool("buf")?.current_dir(root).args(["lint", schema]))?;
     }
     // Before the first release nothing depends on the schema, so there is nothing to break.
     if let Some(tag) = last_release()? {
         let against = format!(".git#tag={tag},subdir=proto");
-        process::run(node.tool("buf").current_dir(root).args([
+        process::run(node.tool("buf")?.current_dir(root).args([
             "breaking",
             "proto",
             "--against",

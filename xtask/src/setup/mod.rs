@@ -37,7 +37,7 @@ enum Tool {
     Wasm,
     /// Chromium and its WebDriver
     Browser,
-    /// Node, buf, TypeScript and wasm-opt
+    /// Node (fetched into the cache where the machine has none that is new enough), buf, TypeScript and wasm-opt
     Node,
     /// mdBook, for the specification as a book
     Mdbook,

@@ -12,6 +12,7 @@ use super::system;
 use crate::{files, process, workspace};
 
 const REQUIREMENTS: &str = "conformance/examples/python/requirements.txt";
+const CHECKING: &str = "checking the vectors and running the examples in Python";
 const OLDEST: (u32, u32) = (3, 10);
 
 /// An interpreter that finds the packages.
@@ -33,13 +34,13 @@ impl Python {
 
 /// The machine's own interpreter, for scripts that need the standard library only.
 pub fn bare() -> Result<Command> {
-    runtime()?;
+    runtime(CHECKING)?;
     Ok(Command::new("python3"))
 }
 
 /// Finds the environment of these requirements, or makes it.
 pub fn ensure() -> Result<Python> {
-    let version = runtime()?;
+    let version = runtime(CHECKING)?;
     let requirements = workspace::root().join(REQUIREMENTS);
     let wanted = fs::read_to_string(&requirements)
         .with_context(|| format!("cannot read {}", requirements.display()))?;
@@ -56,7 +57,7 @@ pub fn ensure() -> Result<Python> {
     if !done.exists() {
         eprintln!("setup: installing Python packages into {}", dir.display());
         files::remove_dir(&dir)?;
-        make(&dir)?;
+        make(&dir, "running the examples in Python")?;
         process::run(
             Command::new(&python.interpreter)
                 .args(["-m", "pip", "install", "--quiet", "--requirement"])
@@ -74,25 +75,29 @@ fn folder(version: &str, requirements: &str) -> String {
     format!("python-{version}-{:016x}", hasher.finish())
 }
 
+/// Makes an empty environment, which has pip, and returns its interpreter.
+pub(super) fn environment(dir: &Path, what_for: &str) -> Result<PathBuf> {
+    runtime(what_for)?;
+    make(dir, what_for)?;
+    Ok(dir.join("bin/python"))
+}
+
 /// Debian leaves a part of `venv` to a package of its own.
-fn make(dir: &Path) -> Result<()> {
+fn make(dir: &Path, what_for: &str) -> Result<()> {
     let venv = || process::output(Command::new("python3").args(["-m", "venv"]).arg(dir));
     if venv().is_ok() {
         return Ok(());
     }
     if system::has_apt() {
-        system::install("running the examples in Python", &["python3-venv"])?;
+        system::install(what_for, &["python3-venv"])?;
     }
     files::remove_dir(dir)?;
     venv().map(|_| ())
 }
 
-fn runtime() -> Result<String> {
+fn runtime(what_for: &str) -> Result<String> {
     if !process::exists("python3") && system::has_apt() {
-        system::install(
-            "checking the vectors and running the examples in Python",
-            &["python3", "python3-venv"],
-        )?;
+        system::install(what_for, &["python3", "python3-venv"])?;
     }
     let said = process::output(Command::new("python3").arg("--version")).unwrap_or_default();
     match said.strip_prefix("Python ") {

@@ -33,6 +33,36 @@ pub fn install(what_for: &str, packages: &[&str]) -> Result<()> {
     .with_context(failed)
 }
 
+/// The version of a package that apt would install; `None` where there is no apt, or no such package.
+pub fn candidate(package: &str) -> Option<String> {
+    if !has_apt() {
+        return None;
+    }
+    let ask = || {
+        let said = process::output(
+            Command::new("apt-cache")
+                .env("LC_ALL", "C")
+                .args(["policy", package]),
+        );
+        offered(&said.ok()?)
+    };
+    ask().or_else(|| {
+        // A new machine's lists are empty until they are fetched.
+        eprintln!("setup: asking apt-get which {package} there is");
+        process::run(apt().ok()?.args(["update", "-qq"])).ok()?;
+        ask()
+    })
+}
+
+/// Reads what `apt-cache policy` said of one package.
+fn offered(said: &str) -> Option<String> {
+    let version = said
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Candidate:"))?
+        .trim();
+    (version != "(none)").then(|| version.to_owned())
+}
+
 fn apt() -> Result<Command> {
     let root = process::output(Command::new("id").arg("-u"))? == "0";
     let mut command = if root {
@@ -51,4 +81,20 @@ fn apt() -> Result<Command> {
         "DPkg::Lock::Timeout=600",
     ]);
     Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_that_apt_offers_is_read() {
+        let said = "nodejs:\n  Installed: (none)\n  Candidate: 18.20.4+dfsg-1\n  Version table:\n";
+        assert_eq!(offered(said).as_deref(), Some("18.20.4+dfsg-1"));
+        assert_eq!(
+            offered("nodejs:\n  Installed: (none)\n  Candidate: (none)\n"),
+            None
+        );
+        assert_eq!(offered(""), None);
+    }
 }
