@@ -5,6 +5,8 @@ import type { OpenOptions } from "./types.js";
 export declare function invalid(message: string, options?: ErrorOptions): GoSyncError;
 /** Throws unless the value is well-formed text. */
 export declare function checkText(value: unknown, what: string): asserts value is string;
+/** Whether text has bytes of its own: with half of a character in it, two texts would become one. */
+export declare function isWellFormed(text: string): boolean;
 /** Throws unless the value holds bytes. */
 export declare function checkBytes(value: unknown, what: string): asserts value is Uint8Array;
 /** Throws unless the value can be called. */

@@ -8,9 +8,12 @@ export function invalid(message, options) {
 export function checkText(value, what) {
     if (typeof value !== "string")
         throw invalid(`${what} is text, not ${kind(value)}`);
-    // such text has no bytes of its own: two of them would be one name
-    if (/\p{Surrogate}/u.test(value))
+    if (!isWellFormed(value))
         throw invalid(`${what} is no well-formed text`);
+}
+/** Whether text has bytes of its own: with half of a character in it, two texts would become one. */
+export function isWellFormed(text) {
+    return !/\p{Surrogate}/u.test(text);
 }
 /** Throws unless the value holds bytes. */
 export function checkBytes(value, what) {

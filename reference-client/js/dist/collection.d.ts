@@ -1,22 +1,7 @@
 import type { Emitter } from "./emitter.js";
 import type { Row, Unsubscribe, Write } from "./types.js";
-/** One change of a batch, as the WASM module takes it. */
-export type Change = {
-    op: "put";
-    collection: string;
-    id: string;
-    fields: object;
-} | {
-    op: "patch";
-    collection: string;
-    id: string;
-    fields: object;
-    remove: string[];
-} | {
-    op: "delete";
-    collection: string;
-    id: string;
-};
+/** One change of a batch, as the text of the JSON that the WASM module takes. */
+export type Change = string;
 /** The writes that a {@link Collection} and a {@link Batch} have in common. */
 export interface Writer<T extends object, W> {
     /**
@@ -50,8 +35,10 @@ export interface Store {
  * Documents of one kind. A document has an id and fields; two people who change different fields of it both keep
  * their change.
  *
- * Collection names and ids are text without the character U+0000. Fields hold JSON: well-formed text, and at most 124
- * levels of lists and objects within each other. None is named `$id`, `$pending`, `$rejected` or `$unreadable`.
+ * Collection names and ids are text without the character U+0000. Fields hold what JSON holds, and are read back as they
+ * were written: well-formed text, finite numbers, booleans, null, and lists and plain objects of these, at most 124 levels
+ * of them within each other. A member that is undefined is left out. Anything else (a Date, a Map, a gap in a list) is
+ * refused with `invalid` and its path. No field is named `$id`, `$pending`, `$rejected` or `$unreadable`.
  */
 export declare class Collection<T extends object> implements Writer<T, Write> {
     #private;

@@ -5,8 +5,10 @@ import { live } from "./live.js";
  * Documents of one kind. A document has an id and fields; two people who change different fields of it both keep
  * their change.
  *
- * Collection names and ids are text without the character U+0000. Fields hold JSON: well-formed text, and at most 124
- * levels of lists and objects within each other. None is named `$id`, `$pending`, `$rejected` or `$unreadable`.
+ * Collection names and ids are text without the character U+0000. Fields hold what JSON holds, and are read back as they
+ * were written: well-formed text, finite numbers, booleans, null, and lists and plain objects of these, at most 124 levels
+ * of them within each other. A member that is undefined is left out. Anything else (a Date, a Map, a gap in a list) is
+ * refused with `invalid` and its path. No field is named `$id`, `$pending`, `$rejected` or `$unreadable`.
  */
 export class Collection {
     /** The collection's name. */
@@ -60,16 +62,21 @@ function prefixOf(options) {
 }
 function put(collection, id, fields) {
     checkText(id, "the id of a document");
-    return { op: "put", collection, id, fields: fieldsOf(id, fields).set };
+    return change({ op: "put", collection, id }, fieldsOf(id, fields).set);
 }
 function patch(collection, id, fields) {
     checkText(id, "the id of a document");
     const { set, unset } = fieldsOf(id, fields);
-    return { op: "patch", collection, id, fields: set, remove: unset };
+    return change({ op: "patch", collection, id, remove: unset }, set);
 }
 function remove(collection, id) {
     checkText(id, "the id of a document");
-    return { op: "delete", collection, id };
+    return change({ op: "delete", collection, id });
+}
+/** The fields are text by now: `JSON.stringify` would lose the sign of -0. */
+function change(what, fields) {
+    const text = JSON.stringify(what);
+    return fields === undefined ? text : `${text.slice(0, -1)},"fields":${fields}}`;
 }
 function toRow(stored) {
     const { fields, id, pending, rejected, unreadable } = stored;

@@ -216,7 +216,7 @@ export class Database {
     }
     #writeAll(collect) {
         return this.#write(() => {
-            const text = JSON.stringify(collect());
+            const text = `[${collect().join()}]`;
             return () => this.#replica.write(text);
         });
     }

@@ -11,8 +11,12 @@ export function invalid(message: string, options?: ErrorOptions): GoSyncError {
 /** Throws unless the value is well-formed text. */
 export function checkText(value: unknown, what: string): asserts value is string {
   if (typeof value !== "string") throw invalid(`${what} is text, not ${kind(value)}`);
-  // such text has no bytes of its own: two of them would be one name
-  if (/\p{Surrogate}/u.test(value)) throw invalid(`${what} is no well-formed text`);
+  if (!isWellFormed(value)) throw invalid(`${what} is no well-formed text`);
+}
+
+/** Whether text has bytes of its own: with half of a character in it, two texts would become one. */
+export function isWellFormed(text: string): boolean {
+  return !/\p{Surrogate}/u.test(text);
 }
 
 /** Throws unless the value holds bytes. */

@@ -4,11 +4,8 @@ import { fieldsOf } from "./fields.js";
 import { live } from "./live.js";
 import type { Row, Unsubscribe, Write } from "./types.js";
 
-/** One change of a batch, as the WASM module takes it. */
-export type Change =
-  | { op: "put"; collection: string; id: string; fields: object }
-  | { op: "patch"; collection: string; id: string; fields: object; remove: string[] }
-  | { op: "delete"; collection: string; id: string };
+/** One change of a batch, as the text of the JSON that the WASM module takes. */
+export type Change = string;
 
 /** What the WASM module gives for a document. */
 interface StoredRow {
@@ -52,8 +49,10 @@ export interface Store {
  * Documents of one kind. A document has an id and fields; two people who change different fields of it both keep
  * their change.
  *
- * Collection names and ids are text without the character U+0000. Fields hold JSON: well-formed text, and at most 124
- * levels of lists and objects within each other. None is named `$id`, `$pending`, `$rejected` or `$unreadable`.
+ * Collection names and ids are text without the character U+0000. Fields hold what JSON holds, and are read back as they
+ * were written: well-formed text, finite numbers, booleans, null, and lists and plain objects of these, at most 124 levels
+ * of them within each other. A member that is undefined is left out. Anything else (a Date, a Map, a gap in a list) is
+ * refused with `invalid` and its path. No field is named `$id`, `$pending`, `$rejected` or `$unreadable`.
  */
 export class Collection<T extends object> implements Writer<T, Write> {
   /** The collection's name. */
@@ -124,18 +123,24 @@ function prefixOf(options: { prefix?: string }): string {
 
 function put(collection: string, id: string, fields: object): Change {
   checkText(id, "the id of a document");
-  return { op: "put", collection, id, fields: fieldsOf(id, fields).set };
+  return change({ op: "put", collection, id }, fieldsOf(id, fields).set);
 }
 
 function patch(collection: string, id: string, fields: object): Change {
   checkText(id, "the id of a document");
   const { set, unset } = fieldsOf(id, fields);
-  return { op: "patch", collection, id, fields: set, remove: unset };
+  return change({ op: "patch", collection, id, remove: unset }, set);
 }
 
 function remove(collection: string, id: string): Change {
   checkText(id, "the id of a document");
-  return { op: "delete", collection, id };
+  return change({ op: "delete", collection, id });
+}
+
+/** The fields are text by now: `JSON.stringify` would lose the sign of -0. */
+function change(what: { op: string; collection: string; id: string; remove?: string[] }, fields?: string): Change {
+  const text = JSON.stringify(what);
+  return fields === undefined ? text : `${text.slice(0, -1)},"fields":${fields}}`;
 }
 
 function toRow<T>(stored: StoredRow): Row<T> {

@@ -252,7 +252,7 @@ export class Database {
 
   #writeAll(collect: () => Change[]): Write {
     return this.#write(() => {
-      const text = JSON.stringify(collect());
+      const text = `[${collect().join()}]`;
       return () => this.#replica.write(text);
     });
   }

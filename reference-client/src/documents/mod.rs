@@ -469,4 +469,21 @@ mod tests {
         let value = json!({"b": [1, {"d": null, "c": "é"}], "a": 1.5});
         assert_eq!(encode(&value), r#"{"a":1.5,"b":[1,{"c":"é","d":null}]}"#);
     }
+
+    /// Read with less than full care, one number in ten changes in its last digit.
+    #[test]
+    fn numbers_are_read_back_exactly() {
+        let mut state = 1u64;
+        for _ in 0..10_000 {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let fraction = (state >> 11) as f64 / (1u64 << 53) as f64;
+            let any = Some(f64::from_bits(state)).filter(|n| n.is_finite());
+            for number in [fraction, any.unwrap_or(-0.0)] {
+                let read: Value = serde_json::from_slice(&encode(&json!(number))).unwrap();
+                assert_eq!(read.as_f64().map(f64::to_bits), Some(number.to_bits()));
+            }
+        }
+    }
 }
