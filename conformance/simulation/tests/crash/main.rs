@@ -69,10 +69,8 @@ impl Run {
         let mut acknowledged = vec![disk.changes()];
         for step in 0..S::STEPS {
             if step == S::STEPS / 2 {
-                drop(store);
-                disk.wait_until_closed();
-                S::age(&disk);
-                disk.wait_until_closed();
+                close(store, &disk);
+                age::<S>(&disk);
                 store = S::open(&disk).unwrap();
             }
             S::step(&mut store, step).unwrap();
@@ -181,7 +179,8 @@ impl Seen {
     }
 }
 
-/// Each operation of the disk fails once, in each of the ways. What was refused
+/// Each operation of the disk fails once, in each of the ways, those of the
+/// opening halfway included. What was refused
 /// changed nothing that is acknowledged, and either works when it is tried
 /// again or never again until the store is opened anew.
 fn survives_a_failure_of_each_operation<S: Subject>() {
@@ -209,12 +208,32 @@ const TRIES: usize = 20;
 fn operations<S: Subject>(fault: Fault) -> u64 {
     let disk = disk(Image::default());
     let mut store = S::open(&disk).unwrap();
+    let mut aging = 0;
     for step in 0..S::STEPS {
+        if step == S::STEPS / 2 {
+            close(store, &disk);
+            let before = disk.operations(fault);
+            age::<S>(&disk);
+            aging = disk.operations(fault) - before;
+            store = S::open(&disk).unwrap();
+        }
         S::step(&mut store, step).unwrap();
     }
+    close(store, &disk);
+    disk.operations(fault) - aging
+}
+
+fn close<T>(store: T, disk: &Disk) {
     drop(store);
     disk.wait_until_closed();
-    disk.operations(fault)
+}
+
+/// What an older version left is no work of the store: nothing fails.
+fn age<S: Subject>(disk: &Disk) {
+    disk.without_faults(|| {
+        S::age(disk);
+        disk.wait_until_closed();
+    });
 }
 
 /// Returns whether the store stopped; `None` when it did fewer operations.
@@ -226,6 +245,17 @@ fn one_failure<S: Subject>(run: &Run, fault: Fault, at: u64) -> Option<bool> {
     let mut acknowledged = 0;
     if let Ok(mut store) = S::open(&disk) {
         while acknowledged < S::STEPS {
+            if acknowledged == S::STEPS / 2 {
+                close(store, &disk);
+                age::<S>(&disk);
+                store = S::open(&disk).unwrap_or_else(|e| {
+                    assert!(disk.failures() > 0, "{told}: not opened by itself: {e:?}");
+                    // whatever the failed opening left, and whatever of it is durable
+                    holds::<S>(run, acknowledged, disk.crash(Crash::Lost), &told);
+                    disk.mend();
+                    S::open(&disk).unwrap_or_else(|e| panic!("{told}, opened again: {e:?}"))
+                });
+            }
             if S::step(&mut store, acknowledged).is_ok() {
                 acknowledged += 1;
                 continue;
@@ -250,11 +280,7 @@ fn one_failure<S: Subject>(run: &Run, fault: Fault, at: u64) -> Option<bool> {
             acknowledged += 1;
         }
         // a failed sync that was taken for granted shows now
-        let after = self::disk(disk.crash(Crash::Lost));
-        let mut crashed = S::open(&after).unwrap_or_else(|e| panic!("{told}: {e:?}"));
-        run.check::<S>(acknowledged, &mut crashed, &format!("{told}, then a crash"));
-        drop(crashed);
-        after.wait_until_closed();
+        holds::<S>(run, acknowledged, disk.crash(Crash::Lost), &told);
         drop(store);
     }
     disk.wait_until_closed();
@@ -264,7 +290,15 @@ fn one_failure<S: Subject>(run: &Run, fault: Fault, at: u64) -> Option<bool> {
     disk.mend();
     let mut store = S::open(&disk).unwrap_or_else(|e| panic!("{told}, opened again: {e:?}"));
     run.check::<S>(acknowledged, &mut store, &format!("{told}, opened again"));
-    drop(store);
-    disk.wait_until_closed();
+    close(store, &disk);
     Some(stopped)
+}
+
+/// What a crash left opens, and holds what it must.
+fn holds<S: Subject>(run: &Run, acknowledged: usize, left: Image, told: &str) {
+    let after = disk(left);
+    let told = format!("{told}, then a crash");
+    let mut crashed = S::open(&after).unwrap_or_else(|e| panic!("{told}: {e:?}"));
+    run.check::<S>(acknowledged, &mut crashed, &told);
+    close(crashed, &after);
 }
