@@ -71,17 +71,25 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Both are there, at rest, and hold nothing.
+    /// Both are there, at rest, and hold nothing, in memory.
     ///
     /// # Errors
     /// They do not come to rest.
     pub fn new(limits: Limits) -> Result<Pair> {
+        Pair::over(limits, Keeps::Memory)
+    }
+
+    /// Likewise, with a server that keeps its data in that.
+    ///
+    /// # Errors
+    /// They do not come to rest; the database file cannot be made.
+    pub fn over(limits: Limits, keeps: Keeps) -> Result<Pair> {
         let chance = Chance::new(1);
         let executor = Executor::new(chance.fork());
         let space = SpaceId::new("bench")?;
         let ledger = Ledger::new(false);
         let trace = Trace::new(false);
-        let server = Server::new(executor.clone(), chance.fork(), limits, 1, Keeps::Memory)?;
+        let server = Server::new(executor.clone(), chance.fork(), limits, 1, keeps)?;
         let net = Net::new(
             executor.clone(),
             chance.fork(),
