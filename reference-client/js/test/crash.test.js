@@ -1,5 +1,6 @@
 // Every operation of IndexedDB aborted once, opening and upgrading included, and a process that freezes at each: what
-// was told to be saved is there, and the rest wholly or not at all.
+// was told to be saved is there, and the rest wholly or not at all. Likewise the opening of a store that is there, of
+// the present schema and of an older one.
 
 import "fake-indexeddb/auto";
 import assert from "node:assert/strict";
@@ -55,9 +56,23 @@ const opening = IDBFactory.prototype.open;
 IDBFactory.prototype.open = function (...args) {
   if (fails()) throw failure();
   const request = opening.apply(this, args);
-  request.addEventListener("upgradeneeded", () => (upgrading = request.transaction));
+  request.addEventListener("upgradeneeded", () => {
+    upgrading = request.transaction;
+    // before the schema is brought up to date, and after: when it is committed
+    abortsUpgrade();
+    queueMicrotask(abortsUpgrade);
+  });
   return request;
 };
+
+function abortsUpgrade() {
+  if (!fails()) return;
+  try {
+    upgrading.abort();
+  } catch {
+    // it is over already
+  }
+}
 
 async function within(what, work) {
   let timer;
@@ -173,4 +188,145 @@ test("a store in IndexedDB survives a failure at every operation", async t => {
       assert.ok(told > 10, `only ${told} were told`);
     });
   }
+});
+
+/** What the present schema is called. */
+const SCHEMA = 2;
+const STORES = ["clean", "meta", "offers", "quarantine", "writes"];
+/** Of a write's row: the record begins behind its flags, two numbers and two empty texts. */
+const RECORD_AT = 25;
+
+/** The result of a request of IndexedDB. */
+function result(request) {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+}
+
+/** All that lies in the database, past the client: its schema, and each row. */
+async function raw(name) {
+  const db = await result(indexedDB.open(name));
+  const stores = [...db.objectStoreNames];
+  const tx = db.transaction(stores);
+  const rows = {};
+  for (const name of stores) {
+    const store = tx.objectStore(name);
+    const [keys, values] = await Promise.all([result(store.getAllKeys()), result(store.getAll())]);
+    // a key of bytes comes back as a buffer
+    rows[name] = keys.map((key, i) => [key instanceof ArrayBuffer ? new Uint8Array(key) : key, values[i]]);
+  }
+  const indexes = [...tx.objectStore("writes").indexNames];
+  const { version } = db;
+  db.close();
+  return { version, stores, indexes, rows };
+}
+
+/** Lays rows down as the client of a schema would have left them. */
+async function lay(name, version, rows) {
+  const request = indexedDB.open(name, version);
+  request.onupgradeneeded = () => {
+    for (const name of STORES) request.result.createObjectStore(name);
+    for (const index of ["k", "r"]) request.transaction.objectStore("writes").createIndex(index, index);
+  };
+  const db = await result(request);
+  const tx = db.transaction(STORES, "readwrite");
+  for (const name of STORES) {
+    for (const [key, value] of rows[name]) tx.objectStore(name).put(value, key);
+  }
+  await new Promise((resolve, reject) => {
+    tx.oncomplete = resolve;
+    tx.onabort = () => reject(tx.error);
+  });
+  db.close();
+}
+
+/** The rows of a store of schema 1 with a bit of everything: clean records, unsent writes, a batch among them, an
+ * offer, and a record in quarantine, which stood there without a reason. */
+async function older() {
+  const db = await opened("older");
+  for (const id of ["n1", "n2", "n3"]) await db.collection("notes").put(id, { a: id, b: 1 }).local;
+  await LIFE[3][0](db);
+  await db.collection("notes").patch("n1", { a: "later" }).local;
+  await db.close();
+  const { version, stores, indexes, rows } = await raw("older");
+  assert.deepEqual([version, stores, indexes], [SCHEMA, STORES, ["k", "r"]], "schema 1 was otherwise the same");
+  const [written, ...writes] = rows.writes.map(([, write]) => write);
+  const records = [written, ...writes].map(write => write.b.slice(RECORD_AT));
+  const meta = JSON.parse(new TextDecoder().decode(rows.meta[0][1]));
+  assert.equal(meta.schema, SCHEMA);
+  return {
+    // each put is two fields: n1.a, n1.b, n2.a, ...
+    clean: [[new Uint8Array([0]), Uint8Array.from([...records[0], ...records[1]])]],
+    meta: [["meta", new TextEncoder().encode(JSON.stringify({ ...meta, schema: 1 }))]],
+    offers: [[written.k, 1]],
+    quarantine: [[writes[4].k, records[5]]],
+    writes: rows.writes.slice(2),
+  };
+}
+
+/** What an application sees of it. */
+async function shown(db) {
+  const [notes, pending, quarantined] = [await rows(db), await db.pending(), await db.quarantined()];
+  return { notes, pending: pending.map(({ id, key, batch }) => [id, key, batch]), quarantined };
+}
+
+/** Opens stores of a schema with a failure at each operation, until there are no more. */
+async function openedEverywhere(version, freezes, rows, expected) {
+  const told = [];
+  for (let at = 1; ; at++) {
+    const name = `schema-${version}-${freezes ? "frozen" : "aborted"}-${at}`;
+    const about = `operation ${at}`;
+    faults.at = Infinity;
+    await lay(name, version, rows);
+    Object.assign(faults, { passed: 0, at, freezes, met: 0 });
+    let db;
+    try {
+      db = await opened(name);
+    } catch (error) {
+      assert.ok(error instanceof GoSyncError, `${about}: ${error}`);
+      told.push(error);
+    }
+    if (freezes) await db?.close().catch(() => undefined);
+    const { met } = faults;
+    faults.at = Infinity;
+    const left = await raw(name);
+    assert.ok(left.version === version || left.version === SCHEMA, `${about}: schema ${left.version}`);
+    assert.deepEqual([left.stores, left.indexes], [STORES, ["k", "r"]], about);
+    // an opening numbers itself in the meta row, and touches nothing else
+    for (const store of STORES.filter(store => store !== "meta")) {
+      assert.deepEqual(left.rows[store], rows[store], `${about}: ${store}`);
+    }
+    if (freezes || db === undefined) db = await opened(name);
+    assert.deepEqual(await shown(db), expected, about);
+    await db.collection("notes").put("later", { a: 9, b: 9 }).local;
+    await db.close();
+    assert.equal((await raw(name)).version, SCHEMA, about);
+    if (met === 0) return { operations: at - 1, told: told.length };
+  }
+}
+
+test("a store that is there survives a failure at every operation of its opening, whatever its schema", async t => {
+  await init();
+  const rows = await older();
+  await lay("expected", 1, rows);
+  const db = await opened("expected");
+  const expected = await shown(db);
+  await db.close();
+  assert.deepEqual(expected.notes, [["n1", "later", 1], ["n3", 4, 4]]);
+  assert.equal(expected.quarantined.length, 1);
+
+  const counts = {};
+  for (const version of [1, SCHEMA]) {
+    for (const freezes of [false, true]) {
+      await t.test(`schema ${version}, ${freezes ? "frozen from there on" : "aborted once"}`, async t => {
+        const { operations, told } = await openedEverywhere(version, freezes, rows, expected);
+        t.diagnostic(`${operations} operations, ${told} of them told`);
+        assert.ok(told > 0, "no failure was told");
+        if (!freezes) counts[version] = operations;
+      });
+    }
+  }
+  const steps = counts[1] - counts[SCHEMA];
+  assert.ok(steps >= 2, `the step between the schemas is not among them: ${JSON.stringify(counts)}`);
 });
