@@ -1,87 +1,88 @@
 //! `list` and `explain`: what cases there are.
 
-use super::{Selection, usage};
-use gosync_conformance::suite::{Case, Kind, glob, only_advice, requirement};
+use super::output::say;
+use super::{Outcome, Problem, Selection, declarations};
+use gosync_conformance::suite::{Case, Choice, Kind, glob, only_advice, requirement};
 use gosync_conformance::{client, server};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Lists what is selected.
-pub fn list(selection: &Selection) -> ExitCode {
-    let choice = selection.choice(0, 1);
+pub fn list(selection: &Selection) -> Outcome {
+    let server = declarations(&server::cases::all());
+    let client = declarations(&client::cases::all());
+    let among = [server, client].concat();
+    let choice = selection.choice(&among, Choice::everything(Duration::ZERO, 1))?;
     let mut found = 0;
     for case in server::cases::all() {
         if choice.selects(case) {
             found += 1;
-            line("server", case);
+            line("server", case)?;
         }
     }
     for case in client::cases::all() {
         if choice.selects(case) {
             found += 1;
-            line("client", case);
+            line("client", case)?;
         }
     }
-    if found == 0 {
-        return usage("no case is selected");
-    }
-    println!("{found} cases");
-    ExitCode::SUCCESS
+    say!("{found} cases")?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn line<C>(mode: &str, case: &Case<C>) {
-    println!(
+fn line<C>(mode: &str, case: &Case<C>) -> Result<(), Problem> {
+    say!(
         "{mode:<7} {:<34} {:<9} {}",
         case.name,
         case.profile.name(),
         case.about
-    );
+    )
 }
 
 /// Says what the matching cases do.
-pub fn explain(pattern: &str) -> ExitCode {
+pub fn explain(pattern: &str) -> Outcome {
     let mut found = false;
     for case in server::cases::all() {
         if glob(pattern, case.name) {
             found = true;
-            explain_case("server", case);
+            explain_case("server", case)?;
         }
     }
     for case in client::cases::all() {
         if glob(pattern, case.name) {
             found = true;
-            explain_case("client", case);
+            explain_case("client", case)?;
         }
     }
-    if found {
-        ExitCode::SUCCESS
-    } else {
-        usage(&format!(
+    match found {
+        true => Ok(ExitCode::SUCCESS),
+        false => Err(Problem::Usage(format!(
             "no case is called {pattern:?}; `gosync-conformance list` shows all"
-        ))
+        ))),
     }
 }
 
-fn explain_case<C>(mode: &str, case: &Case<C>) {
-    println!("{}   ({mode}, profile {})", case.name, case.profile.name());
-    println!("  {}", case.about);
+fn explain_case<C>(mode: &str, case: &Case<C>) -> Result<(), Problem> {
+    say!("{}   ({mode}, profile {})", case.name, case.profile.name())?;
+    say!("  {}", case.about)?;
     if !case.needs.is_empty() {
         let needs: Vec<&str> = case.needs.iter().map(|n| n.name()).collect();
-        println!("  needs: {}", needs.join(", "));
+        say!("  needs: {}", needs.join(", "))?;
     }
     for check in case.checks {
-        println!("\n  {}: {}", check.name, check.expects);
+        say!("\n  {}: {}", check.name, check.expects)?;
         if let Kind::Negative { twin } = check.kind {
-            println!("      counts only when {twin:?} passes too");
+            say!("      counts only when {twin:?} passes too")?;
         }
         if only_advice(check.cites.iter().copied()) {
-            println!("      only recommended: departing from it is non-strict, and no failure");
+            say!("      only recommended: departing from it is non-strict, and no failure")?;
         }
         for id in check.cites {
             match requirement(id) {
-                Some(r) => println!("      [{id}] {} ({})", r.text, r.chapter),
-                None => println!("      [{id}]"),
+                Some(r) => say!("      [{id}] {} ({})", r.text, r.chapter)?,
+                None => say!("      [{id}]")?,
             }
         }
     }
-    println!();
+    say!("")
 }

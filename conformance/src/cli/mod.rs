@@ -1,22 +1,30 @@
 //! Options, commands and exit codes. Everything else is in the library.
 
+mod baseline;
 mod cases;
+mod mutants;
+mod output;
+mod values;
 mod verify;
 
+use baseline::Baseline;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use futures::StreamExt;
 use gosync_conformance::client::{self, Launch, Listener};
-use gosync_conformance::mutants;
+use gosync_conformance::mutants::{Share, Side, list as list_mutants};
 use gosync_conformance::net::Wire;
 use gosync_conformance::process::Format;
 use gosync_conformance::report::{self, Form};
-use gosync_conformance::server;
-use gosync_conformance::suite::{CaseResult, Choice, Profile, RunResult, Verdict, glob};
-use gosync_conformance::vectors;
+use gosync_conformance::server::{self, SpacePrefix};
+use gosync_conformance::suite::{
+    Case, CaseResult, Choice, Declaration, Profile, RunResult, Verdict, glob,
+};
+use gosync_conformance::vectors::{self, Unfit};
+use output::{note, say, tell};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+use values::Token;
 
 /// Also of a run that is to be strict and is not.
 const NOT_CONFORMANT: u8 = 1;
@@ -26,6 +34,18 @@ const USAGE: u8 = 2;
 const INCONCLUSIVE: u8 = 3;
 /// The baseline expects failures that did not happen.
 const STALE: u8 = 4;
+
+/// What a command comes to.
+type Outcome = Result<ExitCode, Problem>;
+
+/// Why a command found nothing out.
+#[derive(Debug)]
+enum Problem {
+    /// Whoever called it has to call it otherwise.
+    Usage(String),
+    /// The suite, or what it works with, failed.
+    Fault(String),
+}
 
 /// Does a GoSync server or client follow the specification? If not, which
 /// sentence does it break, and what went over the wire?
@@ -111,7 +131,7 @@ enum ReportCommand {
 #[derive(Args)]
 struct MutantsOptions {
     /// The command of a control adapter or a driver.
-    #[arg(long, value_name = "CMD", required_unless_present = "missing")]
+    #[arg(long, value_name = "CMD", value_parser = values::command, required_unless_present = "missing")]
     exec: Option<String>,
     /// What the adapter wraps.
     #[arg(long, value_enum)]
@@ -130,9 +150,9 @@ struct MutantsOptions {
     missing: bool,
     /// Only each Nth mutant, from the Kth on; the first is the 0th.
     #[arg(long, value_name = "K/N", default_value = "0/1")]
-    share: mutants::Share,
+    share: Share,
     /// How many mutants run at once.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, value_name = "N", value_parser = values::jobs, default_value = "4")]
     jobs: usize,
     /// Only mutants that match. Repeatable.
     #[arg(long, value_name = "GLOB")]
@@ -154,28 +174,29 @@ struct ClientOptions {
     #[arg(
         long,
         value_name = "CMD",
+        value_parser = values::command,
         conflicts_with = "listen",
         required_unless_present = "listen"
     )]
     exec: Option<String>,
     /// Where drivers dial in over a WebSocket, as those in browsers do:
-    /// HOST:PORT; with port 0 a free one is taken, and told.
-    #[arg(long, value_name = "ADDR")]
+    /// IP:PORT; with port 0 a free one is taken, and told.
+    #[arg(long, value_name = "ADDR", value_parser = values::address)]
     listen: Option<SocketAddr>,
     /// How the driver is spoken to.
     #[arg(long, value_enum, default_value = "protobuf")]
     format: FormatName,
     /// Run this deliberately broken variant of the driver's.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    mutant: String,
+    #[arg(long, value_name = "NAME")]
+    mutant: Option<String>,
     /// Transports, separated by commas, as far as the client has them.
     #[arg(long, value_delimiter = ',', default_value = "grpc,grpc-web")]
     transport: Vec<WireName>,
     /// Patience with one command, in milliseconds.
-    #[arg(long, default_value_t = 20_000)]
-    timeout: u64,
+    #[arg(long, value_name = "MS", value_parser = values::milliseconds, default_value = "20000")]
+    timeout: Duration,
     /// How many cases run at once.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, value_name = "N", value_parser = values::jobs, default_value = "4")]
     jobs: usize,
     #[command(flatten)]
     selection: Selection,
@@ -192,7 +213,7 @@ struct Selection {
     #[arg(long, value_name = "GLOB")]
     skip: Vec<String>,
     /// Only cases that guard this requirement: PUSH-001. Repeatable.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = values::requirement)]
     requirement: Vec<String>,
     /// Profiles, separated by commas.
     #[arg(
@@ -214,8 +235,8 @@ struct Reporting {
     /// A file that names, one a line, cases that are known to fail (NAME or
     /// NAME@TRANSPORT, then a reason). They do not count as failed; a case
     /// that passes although it stands there makes the baseline stale.
-    #[arg(long, value_name = "FILE")]
-    baseline: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", value_parser = baseline::read)]
+    baseline: Option<Baseline>,
     /// Replays the randomness of an earlier run.
     #[arg(long)]
     seed: Option<u64>,
@@ -231,32 +252,37 @@ struct Reporting {
 #[derive(Args)]
 struct ServerOptions {
     /// Where the server is: http://HOST:PORT. Fresh spaces are used.
-    #[arg(long, conflicts_with = "exec", required_unless_present = "exec")]
+    #[arg(
+        long,
+        value_parser = values::url,
+        conflicts_with = "exec",
+        required_unless_present = "exec"
+    )]
     url: Option<String>,
     /// A command that starts a control adapter (conformance/proto, control.proto).
-    #[arg(long, value_name = "CMD")]
+    #[arg(long, value_name = "CMD", value_parser = values::command)]
     exec: Option<String>,
     /// How the adapter is spoken to.
     #[arg(long, value_enum, default_value = "protobuf")]
     format: FormatName,
     /// Run this deliberately broken variant of the adapter's.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    mutant: String,
+    #[arg(long, value_name = "NAME", conflicts_with = "url")]
+    mutant: Option<String>,
     /// A file with a bearer token that may write spaces beginning with the
     /// space prefix. For --url.
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", value_parser = values::token)]
+    token_file: Option<Token>,
     /// How the ids of the spaces that are used begin.
-    #[arg(long, default_value = "conf-")]
-    space_prefix: String,
+    #[arg(long, default_value_t)]
+    space_prefix: SpacePrefix,
     /// Transports, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "grpc,grpc-web")]
     transport: Vec<WireName>,
     /// Patience with one call, in milliseconds.
-    #[arg(long, default_value_t = 10_000)]
-    timeout: u64,
+    #[arg(long, value_name = "MS", value_parser = values::milliseconds, default_value = "10000")]
+    timeout: Duration,
     /// How many cases run at once.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, value_name = "N", value_parser = values::jobs, default_value = "8")]
     jobs: usize,
     #[command(flatten)]
     selection: Selection,
@@ -315,7 +341,7 @@ impl From<FormatName> for Format {
     }
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum FormName {
     Text,
     Json,
@@ -326,15 +352,25 @@ enum FormName {
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(Problem::Usage(text)) => {
+            note!("error: {text}");
+            ExitCode::from(USAGE)
+        }
+        Err(Problem::Fault(text)) => {
+            note!("error: {text}");
+            ExitCode::from(INCONCLUSIVE)
+        }
+    }
+}
+
+fn run(command: Command) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-    {
-        Ok(runtime) => runtime,
-        Err(e) => return fault(&format!("no runtime: {e}")),
-    };
-    let code = match cli.command {
+        .map_err(|e| Problem::Fault(format!("no runtime: {e}")))?;
+    let outcome = match command {
         Command::Server(options) => runtime.block_on(server_mode(options)),
         Command::List(selection) => cases::list(&selection),
         Command::Explain { case } => cases::explain(&case),
@@ -345,21 +381,11 @@ pub fn main() -> ExitCode {
         Command::Report {
             command: ReportCommand::Verify { files },
         } => verify::reports(&files),
-        Command::Mutants(options) => runtime.block_on(mutants_mode(options)),
+        Command::Mutants(options) => runtime.block_on(mutants::run(options)),
         Command::CrudeDriver { kind } => crude_driver(&kind),
     };
     runtime.shutdown_background();
-    code
-}
-
-fn fault(text: &str) -> ExitCode {
-    eprintln!("error: {text}");
-    ExitCode::from(INCONCLUSIVE)
-}
-
-fn usage(text: &str) -> ExitCode {
-    eprintln!("error: {text}");
-    ExitCode::from(USAGE)
+    outcome
 }
 
 fn seed(given: Option<u64>) -> u64 {
@@ -370,278 +396,246 @@ fn seed(given: Option<u64>) -> u64 {
     })
 }
 
+/// Without repetitions, which would make a case run twice.
+fn each<N: Copy, T: From<N> + PartialEq>(names: &[N]) -> Vec<T> {
+    let mut values = Vec::new();
+    for value in names.iter().map(|n| T::from(*n)) {
+        if !values.contains(&value) {
+            values.push(value);
+        }
+    }
+    values
+}
+
 impl Selection {
-    /// What is selected, over all transports.
-    fn choice(&self, timeout: u64, jobs: usize) -> Choice {
-        Choice {
-            profiles: self.profile.iter().map(|p| (*p).into()).collect(),
+    /// What is selected among these cases, over all transports. An option that
+    /// says nothing about any of them is taken for a slip.
+    fn choice(&self, among: &[Declaration], everything: Choice) -> Result<Choice, Problem> {
+        let patterns = [("--only", &self.only), ("--skip", &self.skip)];
+        for (option, patterns) in patterns {
+            let strange = |p: &&String| !among.iter().any(|case| glob(p, case.name));
+            if let Some(pattern) = patterns.iter().find(strange) {
+                return Err(Problem::Usage(format!(
+                    "{option} {pattern:?}: no case is called so; `gosync-conformance list` shows all"
+                )));
+            }
+        }
+        let cited = |id: &str| {
+            let mut checks = among.iter().flat_map(|case| case.checks);
+            checks.any(|check| check.cites.contains(&id))
+        };
+        if let Some(id) = self.requirement.iter().find(|id| !cited(id)) {
+            return Err(Problem::Usage(format!(
+                "--requirement {id}: no case guards it"
+            )));
+        }
+        let choice = Choice {
+            profiles: each(&self.profile),
             only: self.only.clone(),
             skip: self.skip.clone(),
             requirements: self.requirement.clone(),
-            ..Choice::everything(Duration::from_millis(timeout), jobs)
+            ..everything
+        };
+        match among.iter().any(|case| choice.picks(case)) {
+            true => Ok(choice),
+            false => Err(Problem::Usage(
+                "no case is selected; `gosync-conformance list` shows all".into(),
+            )),
         }
     }
 }
 
-async fn server_mode(options: ServerOptions) -> ExitCode {
-    let token = match options.token_file.as_ref().map(std::fs::read_to_string) {
-        None => None,
-        Some(Ok(text)) => Some(text.trim().to_owned()),
-        Some(Err(e)) => return usage(&format!("the token file cannot be read: {e}")),
-    };
-    let mut plan = server::Plan::new("");
-    plan.url = options.url;
-    plan.exec = options.exec;
-    plan.format = options.format.into();
-    plan.mutant = options.mutant;
-    plan.token = token;
-    plan.space_prefix = options.space_prefix;
-    plan.choice = Choice {
-        wires: options.transport.iter().map(|w| (*w).into()).collect(),
-        seed: seed(options.reporting.seed),
-        ..options.selection.choice(options.timeout, options.jobs)
-    };
-    if !server::cases::all().iter().any(|c| plan.choice.selects(c)) {
-        return usage("no case is selected; `gosync-conformance list` shows all");
-    }
-    let quiet = options.reporting.quiet;
-    let result = server::run(&plan, |case| progress(case, quiet)).await;
-    match result {
-        Ok(run) => finish(run, &options.reporting),
-        Err(problem) => fault(&problem),
+impl Reporting {
+    /// Finds out before the run whether its reports can be written.
+    fn prepare(&self) -> Result<(), Problem> {
+        if self.report.iter().all(|form| *form == FormName::Text) {
+            return Ok(());
+        }
+        let out = &self.out;
+        let probe = out.join(format!(".gosync-conformance-{}", std::process::id()));
+        std::fs::create_dir_all(out)
+            .and_then(|()| std::fs::write(&probe, ""))
+            .and_then(|()| std::fs::remove_file(&probe))
+            .map_err(|e| {
+                Problem::Usage(format!(
+                    "--out {}: it is to be a folder that can be written to: {e}",
+                    out.display()
+                ))
+            })
     }
 }
 
-async fn client_mode(options: ClientOptions) -> ExitCode {
+/// That the adapter lists this mutant: one that knows none may run what it has
+/// instead.
+async fn see_that_it_is_listed(
+    mutant: &str,
+    side: Side,
+    command: &str,
+    format: Format,
+) -> Result<(), Problem> {
+    let listed = list_mutants(side, command, format)
+        .await
+        .map_err(Problem::Fault)?;
+    match listed.iter().any(|m| m.name == mutant) {
+        true => Ok(()),
+        false => Err(Problem::Usage(format!(
+            "--mutant {mutant:?}: {command:?} lists no such mutant; mutants are in test builds only"
+        ))),
+    }
+}
+
+async fn server_mode(options: ServerOptions) -> Outcome {
+    let format = options.format.into();
+    let everything = Choice {
+        wires: each(&options.transport),
+        seed: seed(options.reporting.seed),
+        ..Choice::everything(options.timeout, options.jobs)
+    };
+    let among = declarations(&server::cases::all());
+    let choice = options.selection.choice(&among, everything)?;
+    options.reporting.prepare()?;
+    if let (Some(mutant), Some(exec)) = (&options.mutant, &options.exec) {
+        see_that_it_is_listed(mutant, Side::Server, exec, format).await?;
+    }
+    let plan = server::Plan {
+        url: options.url,
+        exec: options.exec,
+        format,
+        mutant: options.mutant.unwrap_or_default(),
+        token: options.token_file.map(|t| t.0),
+        space_prefix: options.space_prefix,
+        choice,
+    };
+    server::reach(&plan).await.map_err(Problem::Fault)?;
+    let quiet = options.reporting.quiet;
+    let run = server::run(&plan, |case| progress(case, quiet)).await;
+    finish(run.map_err(Problem::Fault)?, &options.reporting)
+}
+
+async fn client_mode(options: ClientOptions) -> Outcome {
+    let format = options.format.into();
+    let everything = Choice {
+        wires: each(&options.transport),
+        seed: seed(options.reporting.seed),
+        ..Choice::everything(options.timeout, options.jobs)
+    };
+    let among = declarations(&client::cases::all());
+    let choice = options.selection.choice(&among, everything)?;
+    options.reporting.prepare()?;
+    if let (Some(mutant), Some(exec)) = (&options.mutant, &options.exec) {
+        see_that_it_is_listed(mutant, Side::Client, exec, format).await?;
+    }
     let launch = match (options.exec, options.listen) {
-        (Some(command), _) => Launch::Exec {
-            command,
-            format: options.format.into(),
-        },
-        (None, Some(address)) => match Listener::bind(address).await {
-            Ok(listener) => {
-                println!("listening on {}", listener.url());
-                Launch::Listen(listener)
-            }
-            Err(e) => return usage(&format!("cannot listen on {address}: {e}")),
-        },
-        (None, None) => return usage("neither --exec nor --listen is given"),
+        (Some(command), _) => Launch::Exec { command, format },
+        (None, Some(address)) => {
+            let listener = Listener::bind(address)
+                .await
+                .map_err(|e| Problem::Usage(format!("cannot listen on {address}: {e}")))?;
+            say!("listening on {}", listener.url())?;
+            Launch::Listen(listener)
+        }
+        (None, None) => {
+            return Err(Problem::Usage(
+                "neither --exec nor --listen is given".into(),
+            ));
+        }
     };
-    let mut plan = client::Plan::new(launch);
-    plan.mutant = options.mutant;
-    plan.choice = Choice {
-        wires: options.transport.iter().map(|w| (*w).into()).collect(),
-        seed: seed(options.reporting.seed),
-        ..options.selection.choice(options.timeout, options.jobs)
+    let plan = client::Plan {
+        launch,
+        mutant: options.mutant.unwrap_or_default(),
+        choice,
     };
-    if !client::cases::all().iter().any(|c| plan.choice.selects(c)) {
-        return usage("no case is selected; `gosync-conformance list` shows all");
-    }
     let quiet = options.reporting.quiet;
-    match client::run(&plan, |case| progress(case, quiet)).await {
-        Ok(run) => finish(run, &options.reporting),
-        Err(problem) => fault(&problem),
-    }
+    let run = client::run(&plan, |case| progress(case, quiet)).await;
+    finish(run.map_err(Problem::Fault)?, &options.reporting)
 }
 
-fn check_vectors(files: &[PathBuf]) -> ExitCode {
+fn declarations<C>(cases: &[&'static Case<C>]) -> Vec<Declaration> {
+    cases.iter().map(|case| case.declaration()).collect()
+}
+
+fn check_vectors(files: &[PathBuf]) -> Outcome {
     let (mut vectors, mut wrong) = (0, 0);
     for file in files {
         let name = file.display().to_string();
         if name.ends_with("vectors.schema.json") {
             continue;
         }
-        let text = match std::fs::read_to_string(file) {
-            Ok(text) => text,
-            Err(e) => return usage(&format!("{name} cannot be read: {e}")),
-        };
+        let text = std::fs::read_to_string(file)
+            .map_err(|e| Problem::Usage(format!("{name} cannot be read: {e}")))?;
         match vectors::check(&name, &text) {
             Ok(n) => vectors += n,
-            Err(found) => {
+            Err(Unfit::NoVectors(why)) => {
+                return Err(Problem::Usage(format!(
+                    "{name} is no file of vectors: {why}"
+                )));
+            }
+            Err(Unfit::Disagrees(found)) => {
                 wrong += found.len();
-                found.iter().for_each(|d| eprintln!("{d}"));
+                found.iter().for_each(|d| note!("{d}"));
             }
         }
     }
     if wrong > 0 {
-        eprintln!("{wrong} vectors disagree with the oracle");
-        return ExitCode::from(1);
+        note!("{wrong} vectors disagree with the oracle");
+        return Ok(ExitCode::from(NOT_CONFORMANT));
     }
     if vectors == 0 {
-        return usage("there is no vector in these files");
+        return Err(Problem::Usage("there is no vector in these files".into()));
     }
-    println!("{vectors} vectors agree with the oracle");
-    ExitCode::SUCCESS
+    say!("{vectors} vectors agree with the oracle")?;
+    Ok(ExitCode::SUCCESS)
 }
 
-async fn mutants_mode(options: MutantsOptions) -> ExitCode {
-    let side = match options.side {
-        SideName::Server => mutants::Side::Server,
-        SideName::Client => mutants::Side::Client,
-    };
-    let file = options.table.as_deref();
-    let old = file.map(std::fs::read_to_string).and_then(Result::ok);
-    let Some(exec) = options.exec.filter(|_| !options.missing) else {
-        return match old {
-            Some(text) => missing(&mutants::Table::read(side, &text).missing(side)),
-            None => usage("the table cannot be read"),
-        };
-    };
-    let old = old.unwrap_or_default();
-    let format = options.format.into();
-    let listed = match mutants::list(side, &exec, format).await {
-        Ok(listed) => listed,
-        Err(problem) => return fault(&problem),
-    };
-    let named: Vec<_> = listed
-        .iter()
-        .filter(|m| options.only.is_empty() || options.only.iter().any(|p| glob(p, &m.name)))
-        .cloned()
-        .collect();
-    let chosen = options.share.take(named);
-    if chosen.is_empty() {
-        return usage("the adapter lists no such mutant; mutants are in test builds only");
-    }
-    let seed = seed(options.seed);
-    let (mut bad, total) = (0, chosen.len());
-    let mut over = Vec::new();
-    let mut rows = futures::stream::iter(chosen)
-        .map(|mutant| mutants::run(side, &exec, format, seed, mutant))
-        .buffered(options.jobs.max(1));
-    while let Some(row) = rows.next().await {
-        let mark = if row.good() { "ok  " } else { "BAD " };
-        bad += usize::from(!row.good());
-        println!(
-            "{mark} {:<34} {:<20} {}",
-            row.mutant.name,
-            row.mutant.breaks.join(","),
-            row.fate
-        );
-        over.push(row);
-    }
-    let table = mutants::Table::read(side, &old).with(&listed, &over);
-    // a part of them leaves most without one
-    let mut code = ExitCode::SUCCESS;
-    if over.len() == listed.len() {
-        code = missing(&table.missing(side));
-    }
-    if let Some(file) = file
-        && let Err(e) = std::fs::write(file, table.write_into(side, &old))
-    {
-        return fault(&format!("{}: {e}", file.display()));
-    }
-    println!(
-        "{} of {total} mutants are as they must be   (seed {seed})",
-        total - bad
-    );
-    match bad {
-        0 => code,
-        _ => ExitCode::from(NOT_CONFORMANT),
-    }
-}
-
-/// Says what no mutant guards.
-fn missing(missing: &mutants::Missing) -> ExitCode {
-    for id in &missing.requirements {
-        println!("no mutant fails a check for {id}");
-    }
-    for name in &missing.checks {
-        println!("no mutant fails {name}");
-    }
-    println!(
-        "{} requirements and {} checks without a mutant",
-        missing.requirements.len(),
-        missing.checks.len()
-    );
-    match missing.is_empty() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::from(NOT_CONFORMANT),
-    }
-}
-
-fn crude_driver(kind: &str) -> ExitCode {
-    match client::crude::Crude::from_name(kind) {
-        None => usage("no such crude driver"),
-        Some(kind) => {
-            match client::crude::serve(kind, std::io::stdin().lock(), std::io::stdout().lock()) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(e) => fault(&e.to_string()),
-            }
-        }
-    }
+fn crude_driver(kind: &str) -> Outcome {
+    let kind = client::crude::Crude::from_name(kind)
+        .ok_or_else(|| Problem::Usage("no such crude driver".into()))?;
+    client::crude::serve(kind, std::io::stdin().lock(), std::io::stdout().lock())
+        .map_err(|e| Problem::Fault(e.to_string()))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn progress(case: &CaseResult, quiet: bool) {
     if !quiet || case.verdict >= Verdict::NonStrict {
-        eprintln!("{}", report::case_line(case));
+        note!("{}", report::case_line(case));
     }
 }
 
-fn finish(mut run: RunResult, reporting: &Reporting) -> ExitCode {
-    let mut stale = Vec::new();
-    if let Some(file) = &reporting.baseline {
-        let text = match std::fs::read_to_string(file) {
-            Ok(text) => text,
-            Err(e) => return usage(&format!("the baseline cannot be read: {e}")),
-        };
-        run.filtered = true;
-        stale = apply_baseline(&mut run, &text);
-    }
+fn finish(mut run: RunResult, reporting: &Reporting) -> Outcome {
+    let stale = match &reporting.baseline {
+        Some(baseline) => baseline.apply(&mut run),
+        None => Vec::new(),
+    };
     for form in &reporting.report {
-        let form = match form {
-            FormName::Text => Form::Text,
-            FormName::Json => Form::Json,
-            FormName::Junit => Form::Junit,
-            FormName::Html => Form::Html,
-            FormName::Badge if !report::earns_badge(&run) => {
-                eprintln!("no badge: it takes a whole run in which every case ran and none failed");
-                continue;
-            }
-            FormName::Badge => Form::Badge,
-        };
-        if let Err(e) = report::write(form, &run, &reporting.out) {
-            return fault(&format!("the report cannot be written: {e}"));
-        }
+        write(*form, &run, &reporting.out)?;
     }
     match run.exit_code() {
         0 if reporting.strict && run.count(Verdict::NonStrict) > 0 => {
-            eprintln!("--strict: there are non-strict cases");
-            ExitCode::from(NOT_CONFORMANT)
+            note!("--strict: there are non-strict cases");
+            Ok(ExitCode::from(NOT_CONFORMANT))
         }
         0 if !stale.is_empty() => {
             for line in stale {
-                eprintln!("stale baseline: {line}");
+                note!("stale baseline: {line}");
             }
-            ExitCode::from(STALE)
+            Ok(ExitCode::from(STALE))
         }
-        code => ExitCode::from(code),
+        code => Ok(ExitCode::from(code)),
     }
 }
 
-/// Marks known failures as not run, and says which lines of the baseline do
-/// not fit any more.
-fn apply_baseline(run: &mut RunResult, text: &str) -> Vec<String> {
-    let mut stale = Vec::new();
-    for line in text.lines().map(str::trim) {
-        if line.is_empty() || line.starts_with('#') {
-            continue;
+fn write(form: FormName, run: &RunResult, out: &Path) -> Result<(), Problem> {
+    let form = match form {
+        FormName::Text => return tell(format_args!("{}", report::text(run))),
+        FormName::Json => Form::Json,
+        FormName::Junit => Form::Junit,
+        FormName::Html => Form::Html,
+        FormName::Badge if !report::earns_badge(run) => {
+            note!("no badge: it takes a whole run in which every case ran and none failed");
+            return Ok(());
         }
-        let (name, reason) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        let (case, wire) = name.split_once('@').unwrap_or((name, "*"));
-        let mut hit = false;
-        for result in &mut run.cases {
-            if glob(case, &result.name)
-                && glob(wire, &result.wire)
-                && result.verdict == Verdict::Failed
-            {
-                hit = true;
-                result.verdict = Verdict::NotRun;
-                result.reason = format!("known to fail: {}", reason.trim());
-            }
-        }
-        if !hit {
-            stale.push(format!("{name} does not fail"));
-        }
-    }
-    stale
+        FormName::Badge => Form::Badge,
+    };
+    report::write(form, run, out)
+        .map_err(|e| Problem::Fault(format!("the report cannot be written: {e}")))
 }

@@ -73,6 +73,12 @@ impl Table {
         }
     }
 
+    /// Whether a file is one for the side's table: has its heading, or is a
+    /// table and nothing else.
+    pub fn has_place(side: Side, text: &str) -> bool {
+        section(side, text).is_some() || text.starts_with(COLUMNS)
+    }
+
     /// With the results of a run, for those and in the order that the adapter
     /// lists.
     pub fn with(mut self, listed: &[Mutant], rows: &[Row]) -> Table {

@@ -44,29 +44,36 @@ impl Endpoint {
     /// From "http://host:port".
     ///
     /// # Errors
-    /// A sentence that says what is expected.
+    /// What is wrong with it, as the end of a sentence that names the URL.
     pub fn parse(url: &str) -> Result<Endpoint, String> {
-        if url.starts_with("https://") {
-            return Err(format!(
-                "{url}: TLS is not spoken by this suite; point it at the server behind the TLS terminator"
-            ));
+        const FORM: &str = "expected http://HOST:PORT";
+        let uri: http::Uri = url.parse().map_err(|_| FORM.to_owned())?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => {
+                return Err(
+                    "this suite speaks no TLS; point it at the server behind the TLS terminator"
+                        .into(),
+                );
+            }
+            _ => return Err(FORM.into()),
         }
-        let rest = url
-            .strip_prefix("http://")
-            .ok_or_else(|| format!("{url}: expected http://HOST:PORT"))?;
-        let authority = rest.trim_end_matches('/');
-        if authority.contains('/') || authority.is_empty() {
-            return Err(format!("{url}: expected http://HOST:PORT without a path"));
+        let authority = uri.authority().ok_or(FORM)?;
+        let bare = uri.path() == "/" && uri.query().is_none() && !url.contains('#');
+        if !bare || authority.as_str().contains('@') {
+            return Err(format!("{FORM} and nothing more"));
         }
-        let authority = if authority
-            .rsplit_once(':')
-            .is_some_and(|(_, p)| p.parse::<u16>().is_ok())
-        {
-            authority.to_owned()
-        } else {
-            format!("{authority}:80")
+        let host = authority.host();
+        let port = match authority.as_str().strip_prefix(host) {
+            Some("") => Some(80),
+            _ => authority.port_u16(),
         };
-        Ok(Endpoint { authority })
+        match port {
+            Some(port @ 1..) if !host.is_empty() => Ok(Endpoint {
+                authority: format!("{host}:{port}"),
+            }),
+            _ => Err(format!("{FORM}, with a host, and a port from 1 to 65535")),
+        }
     }
 }
 
@@ -122,6 +129,13 @@ impl Reply {
         self.status.as_ref().is_some_and(|s| s.code == 0)
     }
 
+    /// Whether it came from somebody who speaks gRPC.
+    pub fn is_grpc(&self) -> bool {
+        let content_type = self.headers.iter().find(|(n, _)| n == "content-type");
+        self.status.is_some()
+            || content_type.is_some_and(|(_, v)| v.starts_with("application/grpc"))
+    }
+
     /// The end in words.
     pub fn summary(&self) -> String {
         match &self.status {
@@ -152,6 +166,18 @@ pub async fn call(endpoint: &Endpoint, wire: Wire, call: &Call) -> Reply {
                 return reply;
             }
         }
+    }
+}
+
+/// Fails unless somebody takes connections there.
+///
+/// # Errors
+/// Why not, in words.
+pub async fn reach(endpoint: &Endpoint, patience: Duration) -> Result<(), String> {
+    match timeout(patience, connect(endpoint, false)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(e)) => Err(e.to_string()),
+        Err(_) => Err(format!("no connection after {patience:?}")),
     }
 }
 
@@ -462,4 +488,44 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Endpoint;
+
+    #[test]
+    fn a_url_names_a_host_and_a_port_and_nothing_more() {
+        for (url, authority) in [
+            ("http://127.0.0.1:4000", "127.0.0.1:4000"),
+            ("http://localhost:4000/", "localhost:4000"),
+            ("http://[::1]:4000", "[::1]:4000"),
+            ("http://[::1]", "[::1]:80"),
+            ("http://example.org", "example.org:80"),
+        ] {
+            assert_eq!(Endpoint::parse(url).unwrap().authority, authority);
+        }
+        for bad in [
+            "",
+            "nonsense",
+            "127.0.0.1:4000",
+            "http://",
+            "http://:4000",
+            "http://[::1",
+            "http://::1",
+            "http://host:",
+            "http://host:0",
+            "http://host:65536",
+            "http://host:port",
+            "http://ho st:4000",
+            "http://user@host:4000",
+            "http://host:4000/path",
+            "http://host:4000?query",
+            "http://host:4000#fragment",
+            "https://host:4000",
+            "ftp://host:4000",
+        ] {
+            assert!(Endpoint::parse(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -10,13 +10,11 @@ use crate::suite::{CaseResult, RunResult, Verdict};
 use std::io;
 use std::path::Path;
 
-pub use text::{case_line, summary};
+pub use text::{case_line, report as text, summary};
 
-/// A form of report.
+/// A form of report that is a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// On the terminal.
-    Text,
     /// `report.json`.
     Json,
     /// `junit.xml`.
@@ -53,16 +51,12 @@ fn badge(run: &RunResult) -> String {
     )
 }
 
-/// Writes a report into a folder; the text report goes to stdout.
+/// Writes a report into a folder.
 ///
 /// # Errors
 /// When a file cannot be written.
 pub fn write(form: Form, run: &RunResult, out: &Path) -> io::Result<()> {
     let (name, text) = match form {
-        Form::Text => {
-            print!("{}", text::report(run));
-            return Ok(());
-        }
         Form::Json => (
             "report.json",
             serde_json::to_string_pretty(run).map_err(io::Error::other)?,

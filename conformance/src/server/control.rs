@@ -2,7 +2,7 @@
 
 use super::adapter::Adapter;
 use super::context::Cx;
-use crate::net::{Endpoint, Wire};
+use crate::net::Wire;
 use crate::schema::driver::{self as wire, control_request::Command};
 use crate::suite::Stop;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ impl Cx {
 
     async fn start_as(&self, start: wire::StartServer) -> Result<(), Stop> {
         let url = self.adapter()?.start_server(start).await?;
-        let endpoint = Endpoint::parse(&url).map_err(Stop::Suite)?;
+        let endpoint = super::run::told(&url).map_err(Stop::Suite)?;
         self.target().moved(endpoint);
         Ok(())
     }

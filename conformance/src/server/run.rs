@@ -3,9 +3,9 @@
 
 use super::adapter::Adapter;
 use super::context::Cx;
-use super::target::{Target, Tokens};
+use super::target::{SpacePrefix, Target, Tokens};
 use super::{Space, cases};
-use crate::net::{Endpoint, Wire};
+use crate::net::{Call, Endpoint, Wire, client};
 use crate::process::Format;
 use crate::schema::driver as wire;
 use crate::schema::v1;
@@ -14,6 +14,7 @@ use crate::suite::{
 };
 use futures::StreamExt;
 use futures::future::{join, join_all};
+use prost::Message;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,7 @@ pub struct Plan {
     /// For a server at a URL.
     pub token: Option<String>,
     /// Spaces begin so.
-    pub space_prefix: String,
+    pub space_prefix: SpacePrefix,
     /// Which cases run, and how.
     pub choice: Choice,
 }
@@ -48,15 +49,59 @@ impl Plan {
             format: Format::Protobuf,
             mutant: String::new(),
             token: None,
-            space_prefix: "conf-".into(),
+            space_prefix: SpacePrefix::default(),
             choice: Choice::everything(Duration::from_secs(10), 8),
         }
     }
 
     /// Whether fewer cases run than there are, or over fewer transports.
     fn filtered(&self) -> bool {
-        self.choice.filtered() || self.choice.wires.len() < 2
+        let left_out = |wire| !self.choice.wires.contains(wire);
+        self.choice.filtered() || [Wire::Grpc, Wire::GrpcWeb].iter().any(left_out)
     }
+}
+
+/// Whether a gRPC server answers at the plan's URL, over any of its
+/// transports: against nobody, every case would fail. [`run`] does not ask, so
+/// that the suite can judge crude servers as well.
+///
+/// # Errors
+/// A sentence that says what is there instead.
+pub async fn reach(plan: &Plan) -> Result<(), String> {
+    let Some(url) = plan.url.as_ref().filter(|_| plan.exec.is_none()) else {
+        return Ok(());
+    };
+    let endpoint = Endpoint::parse(url).map_err(|e| format!("{url}: {e}"))?;
+    let patience = plan.choice.patience;
+    client::reach(&endpoint, patience)
+        .await
+        .map_err(|e| format!("nobody answers at {url}: is the server running? ({e})"))?;
+    let hello = v1::HelloRequest {
+        versions: vec![1],
+        space: format!("{}reach", plan.space_prefix),
+        client: "gosync-conformance".into(),
+        ..v1::HelloRequest::default()
+    };
+    let mut call = Call::new("Hello", &hello.encode_to_vec(), patience);
+    let token = plan.token.iter();
+    call.metadata
+        .extend(token.map(|t| ("authorization".to_owned(), format!("Bearer {t}"))));
+    let calls = plan.choice.wires.iter().map(async |wire| {
+        let reply = client::call(&endpoint, *wire, &call).await;
+        (wire.name(), reply)
+    });
+    let replies = join_all(calls).await;
+    if replies.iter().any(|(_, reply)| reply.is_grpc()) {
+        return Ok(());
+    }
+    let seen: Vec<String> = replies
+        .iter()
+        .map(|(wire, reply)| format!("{wire}: {}", reply.summary()))
+        .collect();
+    Err(format!(
+        "no gRPC server answers at {url}: is it the right port? ({})",
+        seen.join("; ")
+    ))
 }
 
 /// Runs the plan. `progress` hears of each case when it is over.
@@ -200,8 +245,18 @@ async fn connect(plan: &Plan) -> Result<Target, String> {
         (None, Some(url)) => (None, url.clone(), url.clone()),
         (None, None) => return Err("neither --url nor --exec is given".into()),
     };
+    let endpoint = match adapter {
+        Some(_) => {
+            let endpoint = told(&url)?;
+            client::reach(&endpoint, plan.choice.patience)
+                .await
+                .map_err(|e| format!("the adapter says that its server is at {url}: {e}"))?;
+            endpoint
+        }
+        None => Endpoint::parse(&url).map_err(|e| format!("{url}: {e}"))?,
+    };
     let mut target = Target {
-        endpoint: Mutex::new(Endpoint::parse(&url)?),
+        endpoint: Mutex::new(endpoint),
         tokens,
         adapter,
         start,
@@ -226,6 +281,11 @@ async fn connect(plan: &Plan) -> Result<Target, String> {
     };
     probe(&mut target, plan).await;
     Ok(target)
+}
+
+/// Where the adapter says that its server is.
+pub fn told(url: &str) -> Result<Endpoint, String> {
+    Endpoint::parse(url).map_err(|e| format!("the adapter says that its server is at {url:?}: {e}"))
 }
 
 /// A first Hello tells limits and features. A server that does not answer it

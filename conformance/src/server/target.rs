@@ -5,8 +5,51 @@ use crate::net::Endpoint;
 use crate::schema::driver::StartServer;
 use crate::schema::v1;
 use crate::suite::Need;
+use std::fmt;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+/// How ids of the suite's spaces begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpacePrefix(String);
+
+impl SpacePrefix {
+    /// Ids have at most 128 bytes (MODEL-001); cases append up to this many.
+    const REST: usize = 22;
+    const MOST: usize = 128 - SpacePrefix::REST;
+}
+
+impl Default for SpacePrefix {
+    fn default() -> SpacePrefix {
+        SpacePrefix("conf-".into())
+    }
+}
+
+impl fmt::Display for SpacePrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for SpacePrefix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<SpacePrefix, String> {
+        let legal = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
+        if !text.bytes().all(legal) {
+            return Err("a space id has only ASCII letters, ASCII digits, '.', '_' and '-'".into());
+        }
+        if text.len() > SpacePrefix::MOST {
+            return Err(format!(
+                "it has {} bytes; with more than {} no room is left for the rest of a space id",
+                text.len(),
+                SpacePrefix::MOST
+            ));
+        }
+        Ok(SpacePrefix(text.to_owned()))
+    }
+}
 
 /// What the suite calls with.
 #[derive(Clone, Debug, Default)]
@@ -14,7 +57,7 @@ pub struct Tokens {
     /// A token that may write every space that begins with `space_prefix`.
     pub full: Option<String>,
     /// Spaces of this suite begin so.
-    pub space_prefix: String,
+    pub space_prefix: SpacePrefix,
 }
 
 /// Which token a call carries.

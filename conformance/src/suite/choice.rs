@@ -1,6 +1,6 @@
 //! Which cases run, and how: the same for servers and clients.
 
-use super::{Case, Profile, glob};
+use super::{Case, Declaration, Profile, glob};
 use crate::net::Wire;
 use std::time::Duration;
 
@@ -43,11 +43,16 @@ impl Choice {
     /// Whether fewer cases run than there are.
     pub fn filtered(&self) -> bool {
         !(self.only.is_empty() && self.skip.is_empty() && self.requirements.is_empty())
-            || self.profiles.len() < Profile::ALL.len()
+            || Profile::ALL.iter().any(|p| !self.profiles.contains(p))
     }
 
     /// Whether a case is asked for.
     pub fn selects<C>(&self, case: &Case<C>) -> bool {
+        self.picks(&case.declaration())
+    }
+
+    /// Whether a case that is declared so is asked for.
+    pub fn picks(&self, case: &Declaration) -> bool {
         let named = |patterns: &[String]| patterns.iter().any(|p| glob(p, case.name));
         let cited = |id: &String| case.checks.iter().any(|c| c.cites.contains(&id.as_str()));
         self.profiles.contains(&case.profile)

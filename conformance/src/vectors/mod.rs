@@ -157,38 +157,44 @@ fn write<K: Kind>() -> Result<(String, String), Disagreement> {
     Ok((file, text))
 }
 
+/// Why a file does not agree.
+#[derive(Clone, Debug)]
+pub enum Unfit {
+    /// It holds no vectors, or of no kind that the oracle knows.
+    NoVectors(String),
+    /// Some of its vectors disagree.
+    Disagrees(Vec<Disagreement>),
+}
+
 /// Checks one file's text: whether the results of its cases are what the oracle computes from their inputs. Returns
 /// how many there are.
 ///
 /// # Errors
-/// Every vector that disagrees, or one entry when the file is none.
-pub fn check(file: &str, text: &str) -> Result<usize, Vec<Disagreement>> {
-    let wrong = |name: &str, problem: String| Disagreement {
-        file: file.to_owned(),
-        name: name.to_owned(),
-        problem,
-    };
+/// Every vector that disagrees, or why the file is none.
+pub fn check(file: &str, text: &str) -> Result<usize, Unfit> {
     let document: Value =
-        serde_json::from_str(text).map_err(|e| vec![wrong("file", format!("no JSON: {e}"))])?;
+        serde_json::from_str(text).map_err(|e| Unfit::NoVectors(format!("no JSON: {e}")))?;
     let Some(cases) = document["cases"].as_array().filter(|c| !c.is_empty()) else {
-        return Err(vec![wrong("file", "has no cases".into())]);
+        return Err(Unfit::NoVectors("it has no cases".into()));
     };
     let mut disagreements = Vec::new();
     for case in cases {
         let checks = of_each_kind!(check_case);
         let kind = &document["kind"];
         let problem = match checks.iter().find_map(|check| check(kind, case)) {
-            None => format!("{kind} is no kind of vector"),
+            None => return Err(Unfit::NoVectors(format!("{kind} is no kind of vector"))),
             Some(Err(problem)) => problem,
             Some(Ok(())) => continue,
         };
-        let name = case["name"].as_str().unwrap_or("without a name");
-        disagreements.push(wrong(name, problem));
+        disagreements.push(Disagreement {
+            file: file.to_owned(),
+            name: case["name"].as_str().unwrap_or("without a name").to_owned(),
+            problem,
+        });
     }
-    if disagreements.is_empty() {
-        Ok(cases.len())
-    } else {
-        Err(disagreements)
+    match disagreements.is_empty() {
+        true => Ok(cases.len()),
+        false => Err(Unfit::Disagrees(disagreements)),
     }
 }
 
@@ -231,7 +237,11 @@ mod tests {
 
     fn problems(kind: &str, case: &Value) -> Vec<Disagreement> {
         let file = json!({"kind": kind, "cases": [case]}).to_string();
-        check("f", &file).err().unwrap_or_default()
+        match check("f", &file) {
+            Ok(_) => Vec::new(),
+            Err(Unfit::Disagrees(found)) => found,
+            Err(Unfit::NoVectors(why)) => panic!("{why}"),
+        }
     }
 
     /// Every result of every kind is compared, and so is a field that does not belong there.
@@ -289,8 +299,14 @@ mod tests {
 
     #[test]
     fn a_file_without_cases_is_no_pass() {
-        assert!(check("f", r#"{"kind":"digest","cases":[]}"#).is_err());
-        assert!(check("f", "no json").is_err());
-        assert!(check("f", r#"{"kind":"odd","cases":[{"valid":true}]}"#).is_err());
+        assert!(matches!(
+            check("f", r#"{"kind":"digest","cases":[]}"#),
+            Err(Unfit::NoVectors(_))
+        ));
+        assert!(matches!(check("f", "no json"), Err(Unfit::NoVectors(_))));
+        assert!(matches!(
+            check("f", r#"{"kind":"odd","cases":[{"valid":true}]}"#),
+            Err(Unfit::NoVectors(_))
+        ));
     }
 }
