@@ -165,6 +165,7 @@ fn random_changes(dice: &mut Dice, step: u64) -> Changes {
             detail: "no".into(),
         };
         changes.put_writes.push(Write {
+            in_doubt: dice.roll(2) == 0,
             state: rejected,
             ..write(step + 10_000, dice.roll(3_000), step)
         });

@@ -306,8 +306,8 @@ export class Database {
       this.status.set(status);
       this.#tabs.send({ type: "status", status: own });
     } else {
-      const { pending, rejected, quarantined } = status;
-      this.status.set({ ...this.status.current, pending, rejected, quarantined });
+      const { pending, rejected, inDoubt, quarantined } = status;
+      this.status.set({ ...this.status.current, pending, rejected, inDoubt, quarantined });
       if (synced) this.#tabs.send({ type: "who", from: this.#tabs.id });
     }
   }

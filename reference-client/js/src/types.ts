@@ -179,6 +179,11 @@ export interface Status {
   pending: number;
   /** Writes that the server refused; they wait for {@link Database.retry} or {@link Database.discard}. */
   rejected: number;
+  /**
+   * Of both, the writes that are in doubt: they may have been applied, and deleted by somebody, before they got their
+   * present version. {@link PendingWrite.inDoubt} tells which; whoever looks after the data may want to look at them.
+   */
+  inDoubt: number;
   /** Records that the server lost and that this device may not write back: see {@link Database.quarantined}. */
   quarantined: number;
   /** How far a long step has come; null when none is under way. */

@@ -4,6 +4,7 @@ import "fake-indexeddb/auto";
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { GoSyncError, init, open } from "../dist/index.js";
+import { status, text } from "./device.js";
 
 // Nothing listens on this port.
 const url = "http://127.0.0.1:9";
@@ -34,6 +35,36 @@ function watch(collection, options = {}) {
       return seen.at(-1);
     },
   };
+}
+
+/** Makes a closed store what version 2 of the database was, with the writes in doubt whose key is as wanted. */
+async function asVersion2(name, doubted) {
+  const done = request =>
+    new Promise((resolve, reject) => {
+      request.onsuccess = () => resolve(request.result);
+      request.onerror = () => reject(request.error);
+    });
+  const present = await done(indexedDB.open(name));
+  const kept = await Promise.all(
+    [...present.objectStoreNames].map(async store => {
+      const at = present.transaction(store).objectStore(store);
+      return [store, ...(await Promise.all([done(at.getAllKeys()), done(at.getAll())]))];
+    }),
+  );
+  present.close();
+  await done(indexedDB.deleteDatabase(name));
+  const request = indexedDB.open(name, 2);
+  request.onupgradeneeded = () => {
+    for (const [store, keys, rows] of kept) {
+      const at = request.result.createObjectStore(store);
+      if (store === "writes") for (const index of ["k", "r"]) at.createIndex(index, index);
+      rows.forEach((row, i) => {
+        if (store === "writes" && doubted(text(row.k))) row.b[0] |= 2; // the mark of a write in doubt
+        at.put(row, keys[i]);
+      });
+    }
+  };
+  (await done(request)).close();
 }
 
 test("open() before init() says what to do", async () => {
@@ -164,6 +195,26 @@ test("with the module loaded", async t => {
     await assert.rejects(db.discard(pending[0].id), { code: "not-found", message: /no write 1 / });
     assert.equal(await todos.get("t1"), undefined);
     assert.equal((await write.server).status, "discarded");
+  });
+
+  await t.test("the status counts the writes in doubt, also those of a store of an earlier version", async t => {
+    const name = `doubt-${++stores}`;
+    const first = await open({ name, url, space: "test" });
+    for (const id of ["t1", "t2", "t3"]) await first.collection("todos").put(id, {});
+    assert.equal(first.status.current.inDoubt, 0);
+    await first.close();
+    await asVersion2(name, key => !key.startsWith("todos\0t3"));
+
+    const second = await open({ name, url, space: "test" });
+    assert.equal(second.status.current.inDoubt, 2);
+    const doubted = async db => (await db.pending()).map(({ document, inDoubt }) => [document, inDoubt]);
+    assert.deepEqual(await doubted(second), [["t1", true], ["t2", true], ["t3", false]]);
+    assert.equal(second.status.current.pending, 3);
+    await second.discard((await second.pending())[0].id);
+    await status(second, "one in doubt", ({ inDoubt }) => inDoubt === 1);
+    await second.close();
+    const third = await opened(t, { name });
+    assert.deepEqual([third.status.current.inDoubt, third.status.current.pending], [1, 2]);
   });
 
   await t.test("records hold bytes under keys of bytes", async t => {

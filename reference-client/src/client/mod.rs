@@ -615,7 +615,8 @@ impl<S: Store> Client<S> {
         self.inner.feed.events()
     }
 
-    /// How much waits, was refused or is quarantined, as the store has it.
+    /// How much waits, was refused, is in doubt or quarantined, as the store
+    /// has it.
     ///
     /// # Errors
     /// The store failed.

@@ -67,6 +67,10 @@ pub struct Status {
     pub pending: u64,
     /// Writes that the server refused.
     pub rejected: u64,
+    /// Of both, those that are in doubt: see [`PendingWrite::in_doubt`].
+    ///
+    /// [`PendingWrite::in_doubt`]: crate::client::PendingWrite::in_doubt
+    pub in_doubt: u64,
     /// Records that the server lost and that may not be written.
     pub quarantined: u64,
     /// How far a bootstrap or catch-up is.
@@ -86,6 +90,7 @@ impl Status {
             verified: false,
             pending: 0,
             rejected: 0,
+            in_doubt: 0,
             quarantined: 0,
             progress: None,
             last_synced_ms,
@@ -109,6 +114,7 @@ impl Status {
     pub fn count(&mut self, counts: Counts) {
         self.pending = counts.waiting + counts.offers;
         self.rejected = counts.rejected;
+        self.in_doubt = counts.in_doubt;
         self.quarantined = counts.quarantined;
     }
 }

@@ -183,10 +183,11 @@ async fn everything_written_is_read_back<S: Store>(s: &S) {
         (
             counts.waiting,
             counts.rejected,
+            counts.in_doubt,
             counts.offers,
             counts.quarantined
         ),
-        (1, 1, 2, 1)
+        (1, 1, 1, 2, 1)
     );
 }
 

@@ -240,6 +240,7 @@ impl Store for MemoryStore {
             Counts {
                 waiting: waiting as u64,
                 rejected: (data.writes.len() - waiting) as u64,
+                in_doubt: data.writes.values().filter(|w| w.in_doubt).count() as u64,
                 offers: data.offers.len() as u64,
                 quarantined: data.quarantine.len() as u64,
             }

@@ -292,6 +292,8 @@ pub struct Counts {
     pub waiting: u64,
     /// Writes that the server refused.
     pub rejected: u64,
+    /// Of both, those that are in doubt: see [`Write::in_doubt`].
+    pub in_doubt: u64,
     /// Records to be offered again.
     pub offers: u64,
     /// Records that the server lost and does not get again.

@@ -125,6 +125,7 @@ pub fn status(status: &Status, repairs: &Repairs) -> String {
         "stopped": status.phase == Phase::Stopped,
         "pending": status.pending,
         "rejected": status.rejected,
+        "inDoubt": status.in_doubt,
         "quarantined": status.quarantined,
         "progress": status.progress.map(|p| json!({
             "phase": match status.phase {

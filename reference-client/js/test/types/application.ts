@@ -45,6 +45,8 @@ db.records.batch(b => {
 });
 db.records.subscribe(records => tell(String(records[0]?.time)));
 
+const { rejected, inDoubt, quarantined } = db.status.current;
+if (inDoubt > 0) tell(`${rejected} refused, ${inDoubt} in doubt, ${quarantined} in quarantine`);
 db.status.subscribe(({ pending, verified, progress, lastSyncedAt }) => {
   show(pending, verified, progress?.done, lastSyncedAt);
 });

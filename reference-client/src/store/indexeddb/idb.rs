@@ -99,8 +99,8 @@ pub struct Schema {
     /// The present version, from 1.
     pub version: u32,
     /// Brings a database of the given older version (0: new) to the present
-    /// one.
-    pub upgrade: fn(&IdbDatabase, u32) -> Result<(), JsValue>,
+    /// one, in this transaction.
+    pub upgrade: fn(&IdbDatabase, &IdbTransaction, u32) -> Result<(), JsValue>,
 }
 
 /// An open database. Reopens itself when the browser closes the connection
@@ -247,11 +247,15 @@ async fn opened(
         let (request, failure) = (request.clone(), failure.clone());
         Closure::<dyn FnMut(web_sys::IdbVersionChangeEvent)>::new(
             move |event: web_sys::IdbVersionChangeEvent| {
-                let result = request.result().and_then(|db| {
-                    (schema.upgrade)(db.unchecked_ref(), event.old_version() as u32)
-                });
+                let tx = request.transaction();
+                let result = match &tx {
+                    Some(tx) => request.result().and_then(|db| {
+                        (schema.upgrade)(db.unchecked_ref(), tx, event.old_version() as u32)
+                    }),
+                    None => Err("an upgrade without a transaction".into()),
+                };
                 if let Err(e) = result {
-                    if let Some(tx) = request.transaction() {
+                    if let Some(tx) = tx {
                         // Fails only where it is over already.
                         let _ = tx.abort();
                     }

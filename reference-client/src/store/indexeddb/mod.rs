@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | `meta` | `"meta"` | the meta row |
 //! | `clean` | lowest key | a page of clean records (see [`super::pages`]) |
-//! | `writes` | write id | `{k: record key, b: the write, r: 1 where rejected}`, indexes `k` and `r` |
+//! | `writes` | write id | `{k: record key, b: the write, r: 1 where rejected, d: 1 where in doubt}`, indexes `k`, `r` and `d` |
 //! | `offers` | record key | 1 |
 //! | `quarantine` | record key | a record, and why it is there |
 
@@ -18,8 +18,11 @@ use super::{
 use gosync_proto::{Key, KeyRange, RangeSet};
 use idb::{Database, IdbError, Schema, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
+use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
-use web_sys::{IdbDatabase, IdbIndexParameters, IdbTransactionMode};
+use web_sys::{
+    IdbDatabase, IdbIndexParameters, IdbObjectStore, IdbTransaction, IdbTransactionMode,
+};
 
 const META: &str = "meta";
 const CLEAN: &str = "clean";
@@ -28,9 +31,11 @@ const OFFERS: &str = "offers";
 const QUARANTINE: &str = "quarantine";
 const ALL: &[&str] = &[META, CLEAN, WRITES, OFFERS, QUARANTINE];
 
-/// Of the writes: by the record's key, and those that were rejected.
+/// Of the writes: by the record's key, those that were rejected, and those that
+/// are in doubt.
 const BY_KEY: &str = "k";
 const REJECTED: &str = "r";
+const IN_DOUBT: &str = "d";
 
 /// No record's key is lower: where the first page lies.
 const LOWEST: &[u8] = &[0];
@@ -41,24 +46,53 @@ const SINGLE_READS: usize = 16;
 /// Pages that one request reads of a longer run.
 const PAGES_AT_ONCE: u32 = 64;
 
+/// One more than that of what is kept, which did not change with the index of
+/// the writes in doubt: a database gets an index with a new version only.
+const VERSION: u32 = SCHEMA_VERSION + 1;
+
 static SCHEMA: Schema = Schema {
-    version: SCHEMA_VERSION,
+    version: VERSION,
     upgrade,
 };
 
-// schema 2 added the reason behind each quarantined record, which reads as none
+// version 2 added the reason behind each quarantined record, which reads as none
 // where it is missing
-fn upgrade(db: &IdbDatabase, old_version: u32) -> Result<(), JsValue> {
+fn upgrade(db: &IdbDatabase, tx: &IdbTransaction, old_version: u32) -> Result<(), JsValue> {
+    let options = IdbIndexParameters::new();
     if old_version < 1 {
         for name in [META, CLEAN, OFFERS, QUARANTINE] {
             db.create_object_store(name)?;
         }
         let writes = db.create_object_store(WRITES)?;
-        let options = IdbIndexParameters::new();
         for index in [BY_KEY, REJECTED] {
             writes.create_index_with_str_and_optional_parameters(index, index, &options)?;
         }
     }
+    if old_version < 3 {
+        let writes = tx.object_store(WRITES)?;
+        writes.create_index_with_str_and_optional_parameters(IN_DOUBT, IN_DOUBT, &options)?;
+        if old_version > 0 {
+            mark_doubts(writes)?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts the writes in doubt that are there already into the new index. Goes on
+/// in the upgrade's transaction after this returned; what it throws there
+/// aborts the upgrade.
+fn mark_doubts(writes: IdbObjectStore) -> Result<(), JsValue> {
+    let request = writes.get_all()?;
+    let answered = request.clone();
+    let mark = Closure::once_into_js(move || -> Result<(), JsValue> {
+        for row in answered.result()?.unchecked_into::<js_sys::Array>().iter() {
+            if let Some(w) = write_of(&row).filter(|w| w.in_doubt) {
+                writes.put_with_key(&write_row(&w)?, &id_key(w.id))?;
+            }
+        }
+        Ok(())
+    });
+    request.set_onsuccess(Some(mark.unchecked_ref()));
     Ok(())
 }
 
@@ -120,7 +154,7 @@ impl From<IdbError> for StoreError {
             IdbError::TooNew { name, found } => StoreError::NewerSchema {
                 store: name,
                 found,
-                supported: SCHEMA_VERSION,
+                supported: VERSION,
             },
             other => StoreError::Io(other.to_string()),
         }
@@ -247,6 +281,7 @@ impl Store for IndexedDbStore {
             Ok(Counts {
                 waiting: all.saturating_sub(rejected),
                 rejected,
+                in_doubt: writes.count_by_index(IN_DOUBT).await?,
                 offers: tx.store(OFFERS)?.count().await?,
                 quarantined: tx.store(QUARANTINE)?.count().await?,
             })
@@ -392,7 +427,8 @@ async fn store(tx: &Transaction, clean: &mut CleanPages, changes: Changes) -> Re
         writes.delete(&run?)?;
     }
     for w in &changes.put_writes {
-        writes.put(&id_key(w.id), &write_row(w)?)?;
+        let row = write_row(w).map_err(|e| IdbError::from_js(&e))?;
+        writes.put(&id_key(w.id), &row)?;
     }
     let offers = tx.store(OFFERS)?;
     for key in changes.remove_offers {
@@ -631,15 +667,16 @@ fn runs(ids: &BTreeSet<WriteId>) -> Vec<Result<JsValue, IdbError>> {
         .collect()
 }
 
-fn write_row(w: &Write) -> Result<JsValue, IdbError> {
+fn write_row(w: &Write) -> Result<JsValue, JsValue> {
     let row = js_sys::Object::new();
-    let set = |name: &str, value: JsValue| {
-        js_sys::Reflect::set(&row, &name.into(), &value).map_err(|e| IdbError::from_js(&e))
-    };
+    let set = |name: &str, value: JsValue| js_sys::Reflect::set(&row, &name.into(), &value);
     set(BY_KEY, idb::bytes(w.record.key.as_bytes()))?;
     set("b", idb::bytes(&pages::encode_write(w)))?;
     if !w.is_waiting() {
         set(REJECTED, JsValue::from(1))?;
+    }
+    if w.in_doubt {
+        set(IN_DOUBT, JsValue::from(1))?;
     }
     Ok(row.into())
 }

@@ -304,6 +304,7 @@ impl Store for SqliteStore {
                 // without a condition SQLite counts by pages, not by rows
                 let sql = "SELECT (SELECT count(*) FROM writes), \
                            (SELECT count(*) FROM writes WHERE rejected IS NOT NULL), \
+                           (SELECT count(*) FROM writes WHERE in_doubt <> 0), \
                            (SELECT count(*) FROM offers), \
                            (SELECT count(*) FROM quarantine)";
                 Ok(c.prepare_cached(sql)?.query_row([], |r| {
@@ -312,8 +313,9 @@ impl Store for SqliteStore {
                     Ok(Counts {
                         waiting: n(0)?.saturating_sub(rejected),
                         rejected,
-                        offers: n(2)?,
-                        quarantined: n(3)?,
+                        in_doubt: n(2)?,
+                        offers: n(3)?,
+                        quarantined: n(4)?,
                     })
                 })?)
             })

@@ -60,10 +60,11 @@ ALTER TABLE quarantine ADD COLUMN detail TEXT;
 ";
 
 /// What may be added to a store of any version without changing what it means.
-/// Few writes are ever rejected: with this index, counting them, and so the
-/// waiting ones, takes no look at the writes.
+/// Few writes are ever rejected or in doubt: with these indexes, counting them,
+/// and so the waiting ones, takes no look at the writes.
 pub(super) const INDEXES: &str = "
 CREATE INDEX IF NOT EXISTS writes_rejected ON writes (id) WHERE rejected IS NOT NULL;
+CREATE INDEX IF NOT EXISTS writes_in_doubt ON writes (id) WHERE in_doubt <> 0;
 ";
 
 pub(super) const CLEAN: &str = "key, time, replica, tombstone, value, digest, epoch, sequence, era";
