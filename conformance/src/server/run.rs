@@ -389,3 +389,16 @@ fn case_seed(seed: u64, name: &str, wire: Wire) -> u64 {
             (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transport_that_is_named_twice_stands_for_no_other() {
+        let mut plan = Plan::new("http://127.0.0.1:9");
+        assert!(!plan.filtered());
+        plan.choice.wires = vec![Wire::Grpc, Wire::Grpc];
+        assert!(plan.filtered());
+    }
+}

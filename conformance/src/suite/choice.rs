@@ -77,6 +77,15 @@ mod tests {
     };
 
     #[test]
+    fn a_profile_that_is_named_often_stands_for_no_other() {
+        let choice = Choice {
+            profiles: vec![Profile::Core; Profile::ALL.len()],
+            ..Choice::everything(Duration::ZERO, 1)
+        };
+        assert!(choice.filtered());
+    }
+
+    #[test]
     fn a_case_is_chosen_by_profile_name_and_requirement() {
         let everything = || Choice::everything(Duration::ZERO, 1);
         assert!(everything().selects(&CASE) && !everything().filtered());
