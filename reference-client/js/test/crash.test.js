@@ -190,11 +190,15 @@ test("a store in IndexedDB survives a failure at every operation", async t => {
   }
 });
 
-/** What the present schema is called. */
+/** The present schema, and the present version of the database: with the third came an index of the writes in doubt. */
 const SCHEMA = 2;
+const VERSION = 3;
+const indexesOf = version => (version < 3 ? ["k", "r"] : ["d", "k", "r"]);
 const STORES = ["clean", "meta", "offers", "quarantine", "writes"];
 /** Of a write's row: the record begins behind its flags, two numbers and two empty texts. */
 const RECORD_AT = 25;
+/** Among these flags. */
+const IN_DOUBT = 2;
 
 /** The result of a request of IndexedDB. */
 function result(request) {
@@ -222,17 +226,23 @@ async function raw(name) {
   return { version, stores, indexes, rows };
 }
 
+/** The rows as that version has them. */
+function rowsOf(version, rows) {
+  const marked = ([key, write]) => [key, write.b[0] & IN_DOUBT ? { ...write, d: 1 } : write];
+  return version < 3 ? rows : { ...rows, writes: rows.writes.map(marked) };
+}
+
 /** Lays rows down as the client of a schema would have left them. */
 async function lay(name, version, rows) {
   const request = indexedDB.open(name, version);
   request.onupgradeneeded = () => {
     for (const name of STORES) request.result.createObjectStore(name);
-    for (const index of ["k", "r"]) request.transaction.objectStore("writes").createIndex(index, index);
+    for (const index of indexesOf(version)) request.transaction.objectStore("writes").createIndex(index, index);
   };
   const db = await result(request);
   const tx = db.transaction(STORES, "readwrite");
   for (const name of STORES) {
-    for (const [key, value] of rows[name]) tx.objectStore(name).put(value, key);
+    for (const [key, value] of rowsOf(version, rows)[name]) tx.objectStore(name).put(value, key);
   }
   await new Promise((resolve, reject) => {
     tx.oncomplete = resolve;
@@ -250,11 +260,12 @@ async function older() {
   await db.collection("notes").patch("n1", { a: "later" }).local;
   await db.close();
   const { version, stores, indexes, rows } = await raw("older");
-  assert.deepEqual([version, stores, indexes], [SCHEMA, STORES, ["k", "r"]], "schema 1 was otherwise the same");
+  assert.deepEqual([version, stores, indexes], [VERSION, STORES, indexesOf(VERSION)], "schema 1 was otherwise the same");
   const [written, ...writes] = rows.writes.map(([, write]) => write);
   const records = [written, ...writes].map(write => write.b.slice(RECORD_AT));
   const meta = JSON.parse(new TextDecoder().decode(rows.meta[0][1]));
   assert.equal(meta.schema, SCHEMA);
+  writes.at(-1).b[0] |= IN_DOUBT;
   return {
     // each put is two fields: n1.a, n1.b, n2.a, ...
     clean: [[new Uint8Array([0]), Uint8Array.from([...records[0], ...records[1]])]],
@@ -268,10 +279,11 @@ async function older() {
 /** What an application sees of it. */
 async function shown(db) {
   const [notes, pending, quarantined] = [await rows(db), await db.pending(), await db.quarantined()];
-  return { notes, pending: pending.map(({ id, key, batch }) => [id, key, batch]), quarantined };
+  const told = pending.map(({ id, key, batch, inDoubt }) => [id, key, batch, inDoubt]);
+  return { notes, pending: told, inDoubt: db.status.current.inDoubt, quarantined };
 }
 
-/** Opens stores of a schema with a failure at each operation, until there are no more. */
+/** Opens stores of a version with a failure at each operation, until there are no more. */
 async function openedEverywhere(version, freezes, rows, expected) {
   const told = [];
   for (let at = 1; ; at++) {
@@ -291,17 +303,17 @@ async function openedEverywhere(version, freezes, rows, expected) {
     const { met } = faults;
     faults.at = Infinity;
     const left = await raw(name);
-    assert.ok(left.version === version || left.version === SCHEMA, `${about}: schema ${left.version}`);
-    assert.deepEqual([left.stores, left.indexes], [STORES, ["k", "r"]], about);
+    assert.ok(left.version === version || left.version === VERSION, `${about}: version ${left.version}`);
+    assert.deepEqual([left.stores, left.indexes], [STORES, indexesOf(left.version)], about);
     // an opening numbers itself in the meta row, and touches nothing else
     for (const store of STORES.filter(store => store !== "meta")) {
-      assert.deepEqual(left.rows[store], rows[store], `${about}: ${store}`);
+      assert.deepEqual(left.rows[store], rowsOf(left.version, rows)[store], `${about}: ${store}`);
     }
     if (freezes || db === undefined) db = await opened(name);
     assert.deepEqual(await shown(db), expected, about);
     await db.collection("notes").put("later", { a: 9, b: 9 }).local;
     await db.close();
-    assert.equal((await raw(name)).version, SCHEMA, about);
+    assert.equal((await raw(name)).version, VERSION, about);
     if (met === 0) return { operations: at - 1, told: told.length };
   }
 }
@@ -314,12 +326,12 @@ test("a store that is there survives a failure at every operation of its opening
   const expected = await shown(db);
   await db.close();
   assert.deepEqual(expected.notes, [["n1", "later", 1], ["n3", 4, 4]]);
-  assert.equal(expected.quarantined.length, 1);
+  assert.deepEqual([expected.quarantined.length, expected.inDoubt], [1, 1]);
 
   const counts = {};
-  for (const version of [1, SCHEMA]) {
+  for (const version of [1, 2, VERSION]) {
     for (const freezes of [false, true]) {
-      await t.test(`schema ${version}, ${freezes ? "frozen from there on" : "aborted once"}`, async t => {
+      await t.test(`version ${version}, ${freezes ? "frozen from there on" : "aborted once"}`, async t => {
         const { operations, told } = await openedEverywhere(version, freezes, rows, expected);
         t.diagnostic(`${operations} operations, ${told} of them told`);
         assert.ok(told > 0, "no failure was told");
@@ -327,6 +339,6 @@ test("a store that is there survives a failure at every operation of its opening
       });
     }
   }
-  const steps = counts[1] - counts[SCHEMA];
-  assert.ok(steps >= 2, `the step between the schemas is not among them: ${JSON.stringify(counts)}`);
+  const steps = counts[1] - counts[VERSION];
+  assert.ok(steps >= 2, `the step between the versions is not among them: ${JSON.stringify(counts)}`);
 });
