@@ -264,6 +264,11 @@ fn one_failure<S: Subject>(run: &Run, fault: Fault, at: u64) -> Option<bool> {
                 disk.failures() > 0,
                 "{told}: step {acknowledged} failed by itself"
             );
+            // what is left of it on the disk may show after a crash, wholly or not
+            for way in [Crash::Kept, Crash::Torn(at)] {
+                let told = format!("{told}, {way:?}");
+                holds::<S>(run, acknowledged, disk.crash(way), &told);
+            }
             disk.mend();
             if S::stopped(&store) {
                 S::step(&mut store, acknowledged).expect_err(&told);
