@@ -1,7 +1,8 @@
 //! A whole replica over a store in memory: at each single operation of its
 //! store it freezes and is killed, before the operation or after it was
 //! durable, or the operation fails. Whatever was told to be durable comes to
-//! the server, and both end with the same.
+//! the server, and both end with the same. The opening after a crash is killed
+//! likewise.
 
 use futures::future::pending;
 use gosync_client::platform::{BoxFuture, Moment, NoRandomness, Runtime};
@@ -19,7 +20,7 @@ use gosync_simulation::net::{Link, Net};
 use gosync_simulation::server::{EPOCH_MS, Server};
 use gosync_simulation::storage::Keeps;
 use gosync_simulation::trace::Trace;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -65,6 +66,10 @@ impl Fused {
             disk,
             fuse: Arc::new(Mutex::new(fuse)),
         }
+    }
+
+    fn passed(&self) -> usize {
+        self.fuse.lock().unwrap().passed
     }
 
     async fn pass<T>(
@@ -348,47 +353,118 @@ impl World {
         }
     }
 
-    /// Lives once with a fuse, and once more without; returns how many
-    /// operations there were.
-    fn run(left: usize, end: End) -> usize {
-        let about = format!("{end:?} at operation {left}");
+    /// Lives once with a fuse, is opened with another one, and, where that
+    /// blew, once more without.
+    fn run(first: Fate, second: Fate) -> Lived {
+        let about = format!("{first:?}, then {second:?}");
         let world = World::new();
         let disk = MemoryStore::new();
-        let store = Fused::new(disk.clone(), left, end);
+        let store = Fused::new(disk.clone(), first.left, first.end);
         let process = world.executor.new_process();
         let life = world.clone().live(store.clone(), process);
         world.executor.spawn(process, life);
         world.wait(LONG_MS);
-        let passed = store.fuse.lock().unwrap().passed;
-        if matches!(end, End::Fails | End::FailsInDoubt) || passed <= left {
+        let passed = store.passed();
+        if matches!(first.end, End::Fails | End::FailsInDoubt) || passed <= first.left {
             // one failure does not need another opening
             assert!(world.told().finished, "{about}: it stopped");
             world.judge(&disk, &about);
         }
         world.executor.kill(process);
-        let (again, process) = (world.clone(), world.executor.new_process());
-        let store = disk.clone();
-        world.executor.spawn(process, async move {
-            let client = again.open(store, 0, process).await.unwrap();
+        let everything = Reads {
+            ranges: vec![KeyRange::all()],
+            all_writes: true,
+            offers: usize::MAX,
+            all_quarantined: true,
+            ..Reads::default()
+        };
+        let held = disk.transact(everything, |view| (Changes::default(), format!("{view:?}")));
+        let held = futures::executor::block_on(held).unwrap();
+        let left = format!("{held} {:?}", world.server.records(&world.space).unwrap());
+        let store = Fused::new(disk.clone(), second.left, second.end);
+        let process = world.open_again(&store);
+        let again = store.passed();
+        if again > second.left {
+            world.executor.kill(process);
+            world.open_again(&disk);
+        }
+        world.judge(&disk, &format!("{about}, opened again"));
+        Lived {
+            passed,
+            left,
+            again,
+        }
+    }
+
+    fn open_again<S: Store + Clone>(&self, store: &S) -> Process {
+        let (world, store, process) = (self.clone(), store.clone(), self.executor.new_process());
+        self.executor.spawn(process, async move {
+            let client = world.open(store, 0, process).await.unwrap();
             client.sync().await.unwrap();
             client.verify().await.unwrap();
             pending::<()>().await;
         });
-        world.wait(LONG_MS);
-        world.judge(&disk, &format!("{about}, opened again"));
-        passed
+        self.wait(LONG_MS);
+        process
     }
+}
+
+/// So many operations succeed, and how the next one ends.
+#[derive(Clone, Copy, Debug)]
+struct Fate {
+    left: usize,
+    end: End,
+}
+
+/// Every operation succeeds.
+const SOUND: Fate = Fate {
+    left: usize::MAX - 1,
+    end: End::FrozenBefore,
+};
+
+/// What came of a run.
+struct Lived {
+    /// Operations of the first life, and of the next opening.
+    passed: usize,
+    again: usize,
+    /// What both sides held in between.
+    left: String,
 }
 
 #[test]
 fn a_replica_survives_a_crash_and_a_failure_at_each_operation_of_its_store() {
-    let operations = World::run(usize::MAX - 1, End::FrozenBefore);
+    let operations = World::run(SOUND, SOUND).passed;
     assert!(operations > 40, "only {operations} operations");
     for end in ENDS {
-        for at in 0..operations {
-            let passed = World::run(at, end);
-            assert!(passed > at, "{end:?}: operation {at} was never met");
+        for left in 0..operations {
+            let passed = World::run(Fate { left, end }, SOUND).passed;
+            assert!(passed > left, "{end:?}: operation {left} was never met");
         }
     }
     println!("{operations} operations, {} ends each", ENDS.len());
+}
+
+#[test]
+fn a_replica_survives_another_crash_at_each_operation_of_the_opening_after_a_crash() {
+    let operations = World::run(SOUND, SOUND).passed;
+    let (mut seen, mut crashes) = (HashSet::new(), 0);
+    for end in [End::FrozenBefore, End::FrozenAfter] {
+        for left in 0..operations {
+            let first = Fate { left, end };
+            let lived = World::run(first, SOUND);
+            // crashes that leave the same end alike
+            if !seen.insert(lived.left) {
+                continue;
+            }
+            for end in [End::FrozenBefore, End::FrozenAfter] {
+                for left in 0..lived.again {
+                    let again = World::run(first, Fate { left, end }).again;
+                    assert!(again > left, "{first:?}: operation {left} was never met");
+                    crashes += 1;
+                }
+            }
+        }
+    }
+    println!("{crashes} crashes after {} unlike ones", seen.len());
+    assert!(seen.len() > 10 && crashes > 100);
 }
