@@ -41,6 +41,10 @@ impl Records {
     }
 }
 
+/// The longest that a request may be under way: its sender waits a minute for
+/// the answer, and the network may keep a copy for as long.
+const ON_ITS_WAY_MS: u64 = 120_000;
+
 #[derive(Default)]
 struct Inner {
     /// Every record that the server ever said it took.
@@ -49,6 +53,9 @@ struct Inner {
     made: Records,
     /// Writes that no device has settled yet.
     waiting: BTreeMap<(usize, WriteId), Record>,
+    /// Until when a write waited that does so no more, by its version: a request
+    /// with it may still be on its way.
+    settled_at: BTreeMap<(usize, Key, Time, ReplicaId), u64>,
     /// Pushed, and nobody can know whether the server took it: its store failed.
     unknown: Records,
     /// When the server took a tombstone first.
@@ -60,13 +67,24 @@ struct Inner {
 }
 
 impl Inner {
-    /// Whether the author of a record knows that it goes to the server although
-    /// it may have been deleted: it is a write of theirs that still waits, or
-    /// they were told that the server gets it again.
-    fn is_known_to_return(&self, store: usize, record: &Record) -> bool {
-        let mut waiting = self.waiting.iter();
+    /// Whether the author of a record knew that it goes to the server although
+    /// it may have been deleted: it was a write of theirs that waited when it
+    /// was sent, or they were told that the server gets it again.
+    fn is_known_to_return(&self, store: usize, record: &Record, now_ms: u64) -> bool {
+        let (time, replica) = version(record);
+        let settled = (store, record.key.clone(), time, replica);
+        let settled = self.settled_at.get(&settled);
         let told = self.offered.get(&(store, record.key.clone()));
-        waiting.any(|((of, _), r)| *of == store && r == record) || told == Some(&true)
+        let writes = (store, WriteId(0))..(store + 1, WriteId(0));
+        told == Some(&true)
+            || settled.is_some_and(|at| now_ms <= at + ON_ITS_WAY_MS)
+            || self.waiting.range(writes).any(|(_, r)| r == record)
+    }
+
+    fn settled(&mut self, store: usize, record: &Record, now_ms: u64) {
+        let (time, replica) = version(record);
+        let settled = (store, record.key.clone(), time, replica);
+        self.settled_at.insert(settled, now_ms);
     }
 
     /// A tombstone reached the server, if it is one.
@@ -339,7 +357,7 @@ impl Ledger {
             if outcome == wire::Outcome::Applied
                 && undone
                 && let Some(store) = store
-                && !inner.is_known_to_return(store, &record)
+                && !inner.is_known_to_return(store, &record, now_ms)
             {
                 let what = "came back after its deletion, and nobody was told";
                 self.violation(format!("{} {what}", show(Some(&record))));
@@ -398,7 +416,7 @@ impl Ledger {
 
     /// A transaction of a device's store was carried out. `store` is as it is
     /// afterwards.
-    pub fn stored(&self, device: usize, store: &MemoryStore, done: Done) {
+    pub fn stored(&self, device: usize, store: &MemoryStore, done: Done, now_ms: u64) {
         let mut inner = self.inner();
         for record in done.stored {
             inner.seen(&record);
@@ -435,6 +453,7 @@ impl Ledger {
                 None => inner.writes += 1,
                 // those that get new versions keep their order
                 Some(before) if before.version != record.version => {
+                    inner.settled(device, &before, now_ms);
                     if let Some(last) = last.filter(|l| version(l) > version(&record)) {
                         self.violation(format!(
                             "device {device} made {} older than the earlier {}",
@@ -462,6 +481,7 @@ impl Ledger {
                 continue;
             }
             if let Some(record) = inner.waiting.remove(&(device, id)) {
+                inner.settled(device, &record, now_ms);
                 let writes = gone.entry(record.key.clone()).or_default();
                 writes.push((id, record));
             }

@@ -90,7 +90,8 @@ impl Store for SimStore {
             (changes, (result, writes, done))
         };
         let (result, writes, done) = self.disk.transact(reads, watched).await?;
-        self.ledger.stored(self.device, &self.disk, done);
+        let now = self.executor.now_ms();
+        self.ledger.stored(self.device, &self.disk, done, now);
         self.linger().await;
         match doubtful && writes {
             true => Err(StoreError::InDoubt(FAILED.into())),

@@ -38,3 +38,18 @@ fn a_disk_that_fails_for_a_while_costs_nothing() {
         assert_eq!(outcome.violations, [""; 0], "{world} {seed}");
     }
 }
+
+/// Regressions: what was healed was not told where the store failed at the end of
+/// the session; and a request that was on its way while the server was wiped
+/// counted as what its author thinks now.
+#[test]
+fn whoever_brings_a_deleted_record_back_knows_it() {
+    for (world, seed) in [
+        ("two-acts", 2932),
+        ("lost-server", 4147),
+        ("lost-sqlite", 2379),
+    ] {
+        let outcome = run(find(world).unwrap(), seed, &Options::default()).unwrap();
+        assert_eq!(outcome.violations, [""; 0], "{world} {seed}");
+    }
+}

@@ -385,6 +385,12 @@ impl Engine {
                 .ops
                 .push_back(Op::RestampStrays(keys, lacking, self.meta.horizon));
         }
+        let found = Healed {
+            offered: healing.missing.len() as u64,
+            ranges: joined(healing.healed.ranges.clone()),
+            ..healing.healed
+        };
+        self.concluding = (found != Healed::default()).then_some((self.meta.era, found));
         let cursor = healing.cursor.unwrap_or(session.position.head);
         self.ops.push_back(Op::Conclude(Conclusion {
             ancestry: session.ancestry.clone(),
@@ -401,7 +407,17 @@ impl Engine {
         }));
     }
 
+    /// The store failed at the end of a session, and is open again: where that
+    /// end was durable all the same, no later session finds what was healed.
+    pub(super) fn tell_of_doubtful_end(&mut self) {
+        let ended = self.concluding.take();
+        if let Some((_, healed)) = ended.filter(|(era, _)| self.meta.era > *era) {
+            self.notify(Notice::Healed(healed));
+        }
+    }
+
     pub(super) fn concluded(&mut self, concluded: Concluded) {
+        self.concluding = None;
         if concluded.offered > 0 {
             self.sending.offered();
         }

@@ -146,6 +146,9 @@ pub struct Engine {
     renewed: bool,
     sending: Sending,
     healing: Option<Healing>,
+    /// The session that is being concluded: the era before it, and what to tell
+    /// of it should the store not say whether it was (CLIENT-042).
+    concluding: Option<(u64, Healed)>,
     bootstrap: Option<Bootstrap>,
     /// The last Snapshot was not what its server said of it.
     snapshot_refused: bool,
@@ -206,6 +209,7 @@ impl Engine {
             renewed: false,
             sending: Sending::default(),
             healing: None,
+            concluding: None,
             bootstrap: None,
             snapshot_refused: false,
             unpublished: BTreeSet::new(),
@@ -396,6 +400,7 @@ impl Engine {
             Reply::Active(loaded) => {
                 self.image = Image::new(loaded.leaves, loaded.meta.horizon);
                 self.meta = loaded.meta;
+                self.tell_of_doubtful_end();
                 if self.phase == Phase::Opening {
                     self.authenticate(false);
                 }

@@ -69,7 +69,8 @@ pub struct Healed {
     pub rounds: u32,
     /// Records that came from the server.
     pub received: u64,
-    /// Records that the server lost and gets again.
+    /// Records that the server lost and gets again. Where the store failed at
+    /// the end of the session: all that the server had nothing for.
     pub offered: u64,
     /// Records that had been deleted while the replica was away.
     pub dropped: u64,

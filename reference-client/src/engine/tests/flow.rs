@@ -218,6 +218,47 @@ fn what_a_snapshot_shows_to_be_lost_is_told_with_its_ranges() {
     assert!(!healed.ranges.iter().any(|r| r.contains(b"a")));
 }
 
+/// Two-acts, seed 2932 of the simulation: the records were offered after the
+/// store was opened again, and nobody was told.
+#[test]
+fn what_was_healed_is_told_although_the_store_did_not_say_that_it_was_kept() {
+    let mut rig = Rig::new();
+    let both = vec![record("a", 5, Some("v")), record("b", 2, Some("w"))];
+    rig.hold(both, cursor(1, 9));
+    rig.online();
+    rig.greet(Greeting {
+        features: vec![],
+        status: status(wire::Lineage::Unknown, false),
+        ..Greeting::at(position(2, 3, 0))
+    });
+    let healed = |rig: &Rig| {
+        let told = rig.notices.iter().filter_map(|n| match n {
+            Notice::Healed(h) => Some(h.clone()),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    let empty_server = |rig: &mut Rig| {
+        rig.snapshot(Snap::Start(wire::SnapshotStart {
+            position: Some(position(2, 3, 0).to_wire()),
+            held: vec![status(wire::Lineage::Unknown, false)],
+            ..wire::SnapshotStart::default()
+        }));
+        rig.snapshot(Snap::Complete(wire::SnapshotComplete::default()));
+        rig.snapshot(Snap::End(wire::StreamEnd::default()));
+    };
+    rig.end_in_doubt = true;
+    empty_server(&mut rig);
+    assert_eq!(rig.phase(), Phase::StorageError);
+    assert_eq!(healed(&rig), [], "nobody knows yet");
+    rig.end_in_doubt = false;
+    rig.wait();
+    let told = healed(&rig);
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].offered, 2);
+    assert!(told[0].ranges.iter().any(|r| r.contains(b"b")));
+}
+
 fn snapshot_start(rig: &mut Rig, sequence: u64, total: u64) {
     rig.snapshot(Snap::Start(wire::SnapshotStart {
         position: Some(position(1, sequence, 0).to_wire()),

@@ -34,6 +34,8 @@ pub struct Rig {
     pub asked: Vec<bool>,
     /// Every operation of the store fails.
     pub failing: bool,
+    /// The store does not say whether the end of a session was written: it was.
+    pub end_in_doubt: bool,
 }
 
 pub fn key(k: &str) -> Key {
@@ -149,6 +151,7 @@ impl Rig {
             cancelled: vec![],
             asked: vec![],
             failing: false,
+            end_in_doubt: false,
         }
     }
 
@@ -168,9 +171,14 @@ impl Rig {
                             replica: ME,
                             now_ms: self.now.wall_ms,
                         };
+                        let doubt = self.end_in_doubt && matches!(op, ops::Op::Conclude(_));
                         let reply = match self.failing {
                             false => block_on(ops::run(&self.store, author, op)),
                             true => Err(StoreError::Io("disk".into())),
+                        };
+                        let reply = match doubt {
+                            false => reply,
+                            true => Err(StoreError::InDoubt("disk".into())),
                         };
                         events.push_back(Event::Stored(Box::new(reply)));
                     }
