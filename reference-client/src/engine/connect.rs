@@ -436,6 +436,15 @@ impl Engine {
         self.interrupted(message);
     }
 
+    /// The records that are held are others: they are read again, and a session
+    /// begins with them.
+    pub(super) fn ranges_changed(&mut self) {
+        self.ops.clear();
+        self.bootstrap = None;
+        self.open();
+        self.interrupted("another opening of this store holds other ranges now");
+    }
+
     pub(super) fn storage_failed(&mut self, error: &StoreError) {
         self.ops.clear();
         self.halt(Phase::StorageError);

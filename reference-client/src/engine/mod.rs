@@ -391,6 +391,7 @@ impl Engine {
                 self.interrupted("another opening of this store talks to the server");
                 return;
             }
+            Err(StoreError::RangesChanged) => return self.ranges_changed(),
             Err(error) => return self.storage_failed(&error),
         };
         if !matches!(reply, Reply::Settled(..)) {

@@ -23,7 +23,9 @@ pub mod session;
 pub mod upkeep;
 
 use crate::platform::MaybeSend;
-use crate::store::{Changes, Leaf, Meta, Quarantined, Reads, Store, StoreError, View, WriteId};
+use crate::store::{
+    Changes, Leaf, Meta, NOBODY, Quarantined, Reads, Store, StoreError, View, WriteId,
+};
 use gosync_proto::{Key, Merge, Reason, ReplicaId, mutant};
 
 /// What became of a write.
@@ -89,7 +91,7 @@ impl Outcome {
 }
 
 /// Runs a decision that may change clean records, unless another opening has
-/// taken over the exchange with the server. Returns its result and the meta
+/// taken over the exchange with the server, or changed what is held. Returns its result and the meta
 /// row as it is afterwards.
 async fn fenced<S, T, F>(
     store: &S,
@@ -104,6 +106,9 @@ where
 {
     store
         .transact(reads, move |view| {
+            if view.meta.active == NOBODY {
+                return (Changes::default(), Err(StoreError::RangesChanged));
+            }
             if view.meta.active != me.0 && !mutant!(DisplacedGoesOn) {
                 return (Changes::default(), Err(StoreError::Displaced));
             }

@@ -2,7 +2,9 @@
 //! of the exchange of records.
 
 use super::{Outcome, fenced, set_aside};
-use crate::store::{Changes, HeldRange, Leaf, Meta, Quarantined, Reads, Store, StoreError, View};
+use crate::store::{
+    Changes, HeldRange, Leaf, Meta, NOBODY, Quarantined, Reads, Store, StoreError, View,
+};
 use gosync_proto::history::{Ancestry, HistoryStatus, Lineage};
 use gosync_proto::limits::Limits;
 use gosync_proto::{Key, KeyRange, RangeSet, Record, ReplicaId, SpaceId, Time, mutant};
@@ -14,7 +16,8 @@ const VERIFY_PAGE: usize = 1_000;
 
 /// Binds a store to its space and ranges, at its opening. Ranges that were
 /// held before keep their cursors; new ones begin without; records outside
-/// stay in the store, and are no longer synced.
+/// stay in the store, and are no longer synced. Who talks to the server then
+/// reads anew what is held.
 ///
 /// # Errors
 /// [`StoreError::OtherSpace`], or the store failed; nothing changed.
@@ -47,6 +50,8 @@ pub async fn bind<S: Store>(
             meta.ranges = rebind(&meta.ranges, &ranges);
             if meta.ranges != view.meta.ranges {
                 meta.snapshot = None;
+                // whoever syncs knows the records of other ranges
+                meta.active = NOBODY;
             }
             let changes = Changes {
                 meta: (meta != view.meta).then(|| meta.clone()),
@@ -118,7 +123,7 @@ pub struct Loaded {
 pub async fn activate<S: Store>(store: &S, me: ReplicaId) -> Result<Loaded, StoreError> {
     let meta = store
         .transact(Reads::meta(), move |view| {
-            let first = view.meta.active == 0 || !mutant!(FirstOpeningOnly);
+            let first = view.meta.active == NOBODY || !mutant!(FirstOpeningOnly);
             let meta = Meta {
                 active: if first { me.0 } else { view.meta.active },
                 ..view.meta.clone()

@@ -24,8 +24,8 @@ pub struct Meta {
     /// Writes with an id up to this one may have been sent: their fate is
     /// unknown until there is a verdict.
     pub attempted: u64,
-    /// The replica id of the opening that talks to the server. Another one
-    /// must not change clean records.
+    /// The replica id of the opening that talks to the server, or [`NOBODY`].
+    /// Another one must not change clean records.
     pub active: u64,
     /// The horizon that the clean records were cut at.
     pub horizon: Time,
@@ -42,6 +42,10 @@ pub struct Meta {
     /// The limits that the server last told.
     pub limits: Option<Limits>,
 }
+
+/// No opening talks to the server: none did yet, or what is held has changed
+/// since one did.
+pub const NOBODY: u64 = 0;
 
 /// One range that the replica holds.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -29,7 +29,7 @@ mod sqlite;
 #[cfg(target_arch = "wasm32")]
 pub use indexeddb::IndexedDbStore;
 pub use memory::MemoryStore;
-pub use meta::{Confirmed, HeldRange, Meta, SCHEMA_VERSION, SnapshotProgress};
+pub use meta::{Confirmed, HeldRange, Meta, NOBODY, SCHEMA_VERSION, SnapshotProgress};
 #[cfg(not(target_arch = "wasm32"))]
 pub use sqlite::SqliteStore;
 
@@ -400,6 +400,10 @@ pub enum StoreError {
     /// Another opening of the same store talks to the server now.
     #[error("another opening of this store talks to the server now")]
     Displaced,
+    /// Another opening of the same store holds other ranges now: what is held has
+    /// to be read again.
+    #[error("another opening of this store holds other ranges now")]
+    RangesChanged,
     /// The store was closed.
     #[error("the store is closed")]
     Closed,

@@ -6,9 +6,10 @@ use crate::engine::{Event, Notice, Phase, Request, TokenNews};
 use crate::replica::Fate;
 use crate::replica::edit::Edit;
 use crate::replica::session::restamp_strays;
+use crate::replica::upkeep::bind;
 use crate::store::{Changes, MemoryStore, Meta, Reads, Store as _};
 use futures::executor::block_on;
-use gosync_proto::{KeyRange, RangeSet, Reason, Record, ReplicaId, Time, wire};
+use gosync_proto::{KeyRange, RangeSet, Reason, Record, ReplicaId, SpaceId, Time, wire};
 
 const H: u64 = 1 << 40;
 
@@ -687,4 +688,31 @@ fn damage_is_healed_by_a_snapshot_where_the_server_does_not_reconcile() {
     rig.greet(core());
     assert_eq!(rig.phase(), Phase::Bootstrapping);
     assert!(matches!(rig.last_call().1, Request::Snapshot(_)));
+}
+
+/// Everything, seed 6137 of the simulation: the session knew nothing of what had
+/// been left in the store, confirmed it, and a later one took it for deleted.
+#[test]
+fn what_was_left_in_the_store_is_known_as_soon_as_another_opening_holds_its_range() {
+    let narrow = RangeSet::new(vec![KeyRange::new(b"a", Some(b"c")).unwrap()]).unwrap();
+    let mut rig = Rig::holding(narrow, MemoryStore::new());
+    let records = vec![record("b", 1, Some("v")), record("x", 2, Some("left"))];
+    rig.hold(records.clone(), cursor(1, 0));
+    rig.online();
+    rig.greet(Greeting::at(position(1, 0, 0)).equal());
+    rig.checkpoint(position(1, 0, 0));
+    assert_eq!(rig.phase(), Phase::Live);
+    assert_eq!(rig.engine.image().tree().len(), 1);
+
+    let space = SpaceId::new("test").unwrap();
+    block_on(bind(&rig.store, space, RangeSet::all())).unwrap();
+    rig.put("b", "w");
+    assert_eq!(rig.phase(), Phase::Authenticating, "a session begins anew");
+    assert_eq!(rig.engine.image().tree().len(), 2);
+    rig.event(Event::Token(TokenNews::Ready));
+    let Request::Hello(hello) = rig.last_call().1 else {
+        panic!("no Hello");
+    };
+    let ranges: usize = hello.held.iter().map(|h| h.ranges.len()).sum();
+    assert_eq!(ranges, 3, "what was held keeps its cursor");
 }
