@@ -437,12 +437,15 @@ impl Engine {
     }
 
     /// The records that are held are others: they are read again, and a session
-    /// begins with them.
+    /// begins with them. Who waits for a verification gets one of them.
     pub(super) fn ranges_changed(&mut self) {
+        let verifies = self.verifying.take().is_some() || self.ops.contains(&Op::Verify);
         self.ops.clear();
         self.bootstrap = None;
         self.open();
-        self.interrupted("another opening of this store holds other ranges now");
+        if verifies {
+            self.ops.push_back(Op::Verify);
+        }
     }
 
     pub(super) fn storage_failed(&mut self, error: &StoreError) {

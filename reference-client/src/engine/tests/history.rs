@@ -716,3 +716,39 @@ fn what_was_left_in_the_store_is_known_as_soon_as_another_opening_holds_its_rang
     let ranges: usize = hello.held.iter().map(|h| h.ranges.len()).sum();
     assert_eq!(ranges, 3, "what was held keeps its cursor");
 }
+
+/// Everything, seed 9899 of the simulation: it ended with an error.
+#[test]
+fn a_verification_begins_anew_when_another_opening_holds_other_ranges() {
+    let narrow = RangeSet::new(vec![KeyRange::new(b"a", Some(b"c")).unwrap()]).unwrap();
+    let mut rig = Rig::holding(narrow, MemoryStore::new());
+    rig.hold(vec![record("b", 1, Some("v"))], cursor(1, 0));
+    rig.online();
+    rig.greet(Greeting::at(position(1, 0, 0)).equal());
+    rig.checkpoint(position(1, 0, 0));
+    let space = SpaceId::new("test").unwrap();
+    block_on(bind(&rig.store, space, RangeSet::all())).unwrap();
+
+    rig.event(Event::Verify);
+    rig.event(Event::Token(TokenNews::Ready));
+    rig.greet(Greeting::at(position(1, 0, 0)));
+    heal(&mut rig, &[], position(1, 0, 0), same());
+    assert_eq!(
+        rig.phase(),
+        Phase::Authenticating,
+        "the session was the old ranges'"
+    );
+    let interrupted = |n: &Notice| matches!(n, Notice::Interrupted(_));
+    assert!(!rig.notices.iter().any(interrupted), "{:?}", rig.notices);
+    rig.event(Event::Token(TokenNews::Ready));
+    rig.greet(Greeting::at(position(1, 0, 0)).equal());
+    heal(
+        &mut rig,
+        &[record("b", 1, Some("v"))],
+        position(1, 0, 0),
+        same(),
+    );
+    rig.checkpoint(position(1, 0, 0));
+    let verified = |n: &Notice| matches!(n, Notice::Verified(_));
+    assert!(rig.notices.iter().any(verified), "{:?}", rig.notices);
+}
