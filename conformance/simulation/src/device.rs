@@ -2,6 +2,7 @@
 //! Knows the network only as its own link.
 
 use crate::chance::Chance;
+use crate::drive::Drive;
 use crate::executor::{Executor, Process};
 use crate::household::Household;
 use crate::ledger::Ledger;
@@ -16,7 +17,7 @@ use gosync_client::client::{Event, OpenError};
 use gosync_client::engine::Phase;
 use gosync_client::engine::{Healed, Report};
 use gosync_client::platform::{BoxFuture, Moment, NoRandomness, Runtime};
-use gosync_client::store::{Changes, HeldRange, MemoryStore, Reads, Store as _, Stored};
+use gosync_client::store::{Changes, HeldRange, Reads, Store as _, Stored};
 use gosync_client::{Client, Config};
 use gosync_proto::history::Cursor;
 use gosync_proto::{Key, KeyRange, Record, SpaceId};
@@ -206,6 +207,10 @@ impl Device {
                 self.ledger.nobody_was_told(self.home.number());
             }
             self.home.close(self.index);
+            if let Err(error) = self.home.crashed(&self.chance) {
+                let what = format!("device {} has no store after a crash: {error}", self.index);
+                self.ledger.violation(what);
+            }
         }
     }
 
@@ -213,7 +218,10 @@ impl Device {
     pub fn lose_store(&self) {
         self.note(format_args!("loses its store"));
         self.ledger.lost(self.home.number());
-        self.home.lose();
+        if let Err(error) = self.home.lose() {
+            let what = format!("device {} cannot make a store: {error}", self.index);
+            self.ledger.violation(what);
+        }
     }
 
     /// Switches syncing on or off.
@@ -271,7 +279,7 @@ impl Device {
     /// All clean records, in the order of keys.
     fn stored(&self) -> Vec<Stored> {
         let disk = self.home.disk();
-        // a store in memory never waits
+        // a drive never waits
         let page = disk.page(&KeyRange::all(), None, usize::MAX).now_or_never();
         page.and_then(Result::ok).unwrap_or_default().clean
     }
@@ -279,7 +287,7 @@ impl Device {
     /// The documents that its application sees.
     pub(crate) fn papers(&self) -> Papers {
         let disk = self.home.disk();
-        // a store in memory never waits
+        // a drive never waits
         let page = disk.page(&KeyRange::all(), None, usize::MAX).now_or_never();
         papers::shown(&page.and_then(Result::ok).unwrap_or_default())
     }
@@ -292,7 +300,7 @@ impl Device {
 
     fn follows(&self) -> Vec<(KeyRange, Cursor)> {
         let disk = self.home.disk();
-        // a store in memory never waits
+        // a drive never waits
         let meta = disk
             .transact(Reads::meta(), |view| {
                 (Default::default(), view.meta.clone())
@@ -331,11 +339,11 @@ impl Device {
             };
             (changes, ())
         });
-        // a store in memory neither waits nor fails
+        // a drive neither waits nor fails
         let _ = tampered.now_or_never();
     }
 
-    async fn live(self, process: Process, disk: MemoryStore, leads: bool) {
+    async fn live(self, process: Process, disk: Drive, leads: bool) {
         let link = self.net.link(self.index);
         let runtime = SimRuntime {
             executor: self.executor.clone(),

@@ -7,6 +7,7 @@ use crate::chance::Chance;
 pub use crate::damage::Kind;
 use crate::damage::Side as Place;
 use crate::device::Device;
+use crate::drive::Drive;
 use crate::executor::Executor;
 use crate::household::Household;
 use crate::ledger::Ledger;
@@ -107,7 +108,7 @@ impl Pair {
         let device = Device::new(
             0,
             space.clone(),
-            Household::new(0),
+            Household::new(0, Drive::memory()),
             executor.clone(),
             chance.fork(),
             net.clone(),

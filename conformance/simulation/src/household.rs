@@ -2,13 +2,15 @@
 //! do: one of them syncs, and they tell each other what they wrote. Knows
 //! neither network nor server.
 
+use crate::chance::Chance;
+use crate::drive::Drive;
 use crate::executor::Process;
 use crate::failing::Failing;
 use crate::store::SimStore;
 use futures::FutureExt as _;
 use gosync_client::Client;
 use gosync_client::client::Event;
-use gosync_client::store::{MemoryStore, Store as _, Stored};
+use gosync_client::store::{Store as _, StoreError, Stored};
 use gosync_proto::{Key, KeyRange, RangeSet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 type Opening = (Process, Option<Client<SimStore>>);
 
 struct State {
-    disk: MemoryStore,
+    disk: Drive,
     openings: BTreeMap<usize, Opening>,
     /// The opening that syncs.
     lead: Option<usize>,
@@ -35,12 +37,12 @@ pub struct Household {
 }
 
 impl Household {
-    /// An empty store.
-    pub fn new(number: usize) -> Household {
+    /// A store on that drive.
+    pub fn new(number: usize, disk: Drive) -> Household {
         Household {
             number,
             state: Arc::new(Mutex::new(State {
-                disk: MemoryStore::new(),
+                disk,
                 openings: BTreeMap::new(),
                 lead: None,
                 ranges: RangeSet::all(),
@@ -60,7 +62,7 @@ impl Household {
     }
 
     /// What it keeps.
-    pub fn disk(&self) -> MemoryStore {
+    pub fn disk(&self) -> Drive {
         self.state().disk.clone()
     }
 
@@ -70,15 +72,32 @@ impl Household {
     }
 
     /// All of it is gone. Nobody may have it open.
-    pub fn lose(&self) {
-        self.state().disk = MemoryStore::new();
+    ///
+    /// # Errors
+    /// No other store can be made.
+    pub fn lose(&self) -> Result<(), StoreError> {
+        let mut state = self.state();
+        state.disk = state.disk.another()?;
+        Ok(())
+    }
+
+    /// A tab died. When it was the last, the device died with it.
+    ///
+    /// # Errors
+    /// What is left cannot be opened.
+    pub fn crashed(&self, chance: &Chance) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if state.openings.is_empty() {
+            state.disk = state.disk.crashed(chance)?;
+        }
+        Ok(())
     }
 
     /// Spoils stored content under its digest.
     pub fn damage(&self, key: &Key) {
         let mut state = self.state();
         state.damaged.insert(key.clone());
-        // a store in memory neither waits nor fails
+        // a drive neither waits nor fails
         let _ = state.disk.damage(std::slice::from_ref(key)).now_or_never();
     }
 

@@ -3,8 +3,9 @@
 //! every write that still waits on some device. Shares no rule with the code
 //! that it judges: versions are compared as (time, replica), no more.
 
+use crate::drive::Drive;
 use futures::FutureExt as _;
-use gosync_client::store::{Changes, MemoryStore, Reads, Store as _, View, Write, WriteId};
+use gosync_client::store::{Changes, Reads, Store as _, View, Write, WriteId};
 use gosync_proto::{Content, Key, KeyRange, Record, ReplicaId, Time, wire};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -416,7 +417,7 @@ impl Ledger {
 
     /// A transaction of a device's store was carried out. `store` is as it is
     /// afterwards.
-    pub fn stored(&self, device: usize, store: &MemoryStore, done: Done, now_ms: u64) {
+    pub fn stored(&self, device: usize, store: &Drive, done: Done, now_ms: u64) {
         let mut inner = self.inner();
         for record in done.stored {
             inner.seen(&record);
@@ -556,10 +557,10 @@ impl Ledger {
     }
 }
 
-fn look(store: &MemoryStore, key: &Key) -> View {
+fn look(store: &Drive, key: &Key) -> View {
     let look = store.transact(Reads::keys([key.clone()]), |view| {
         (Default::default(), view.clone())
     });
-    // a store in memory never waits
+    // a drive never waits
     look.now_or_never().and_then(Result::ok).unwrap_or_default()
 }

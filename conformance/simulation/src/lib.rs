@@ -12,6 +12,7 @@
 //! | `shaky` | a server's store whose operations fail at times |
 //! | [`failing`] | how often a disk fails |
 //! | [`store`] | a device's store: slow, failing at times, and watched |
+//! | [`drive`] | what a device keeps its records in |
 //! | [`device`] | a client and what runs it |
 //! | [`user`] | who writes there, and what |
 //! | `papers` | documents, as a naive reader sees them |
@@ -32,6 +33,7 @@ pub mod campaign;
 pub mod chance;
 pub mod damage;
 pub mod device;
+pub mod drive;
 pub mod executor;
 pub mod failing;
 mod fate;

@@ -8,7 +8,7 @@ use gosync_simulation::campaign::{CHUNK, Summary, Way, go_on};
 use gosync_simulation::hunt::{self, Hunt, hunt_all};
 use gosync_simulation::run::{Options, Outcome, Part, run};
 use gosync_simulation::shrink::shrink;
-use gosync_simulation::world::{self, WORLDS, World};
+use gosync_simulation::world::{self, BY_NAME, WORLDS, World};
 use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -96,7 +96,7 @@ fn main() -> ExitCode {
 
 fn simulate(args: &Args) -> Result<bool> {
     if args.list {
-        for world in WORLDS {
+        for world in WORLDS.iter().chain(BY_NAME) {
             println!("{:<14} {}", world.name, world.about);
         }
         return Ok(true);

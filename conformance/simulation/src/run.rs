@@ -3,6 +3,7 @@
 
 use crate::chance::Chance;
 use crate::device::Device;
+use crate::drive::Drive;
 use crate::executor::{Executor, Spinning};
 use crate::fate::Fate;
 use crate::household::Household;
@@ -199,13 +200,17 @@ fn set_up(world: &'static World, seed: u64, options: &Options) -> anyhow::Result
     let device = |index| {
         if room == 0 {
             room = chance.between(world.tabs.min(2), world.tabs);
-            homes.push(Household::new(homes.len()));
+            let drive = match world.device_sqlite {
+                true => Drive::sqlite()?,
+                false => Drive::memory(),
+            };
+            homes.push(Household::new(homes.len(), drive));
         }
         room -= 1;
         let home = homes[homes.len() - 1].clone();
         // tabs of one store are of one space
         let (space, ledger) = &spaces[home.number() % spaces.len()];
-        Device::new(
+        anyhow::Ok(Device::new(
             index,
             space.clone(),
             home,
@@ -216,9 +221,9 @@ fn set_up(world: &'static World, seed: u64, options: &Options) -> anyhow::Result
             trace.clone(),
             habits,
             drift(faults.clock),
-        )
+        ))
     };
-    let mut devices: Vec<Device> = (0..count).map(device).collect();
+    let mut devices: Vec<Device> = (0..count).map(device).collect::<anyhow::Result<_>>()?;
     devices.retain(|d| options.part.has_device(d.index()));
     Ok(Stage {
         world,

@@ -1,14 +1,15 @@
-//! A device's store: the one in memory, slowed down, so that a device can die
+//! A device's store: its drive, slowed down, so that a device can die
 //! before an operation, or after it was durable but before anybody knew; on a
 //! disk that fails now and then; and watched by the ledger. Knows nothing of
 //! sync.
 
 use crate::chance::Chance;
+use crate::drive::Drive;
 use crate::executor::Executor;
 use crate::failing::Failing;
 use crate::ledger::{Done, Ledger};
 use gosync_client::store::{
-    Changes, Counts, Leaf, MemoryStore, Page, Reads, Store, StoreError, View, Write, WriteId,
+    Changes, Counts, Leaf, Page, Reads, Store, StoreError, View, Write, WriteId,
 };
 use gosync_proto::{Key, KeyRange};
 
@@ -16,7 +17,7 @@ use gosync_proto::{Key, KeyRange};
 #[derive(Clone)]
 pub struct SimStore {
     device: usize,
-    disk: MemoryStore,
+    disk: Drive,
     failing: Failing,
     executor: Executor,
     chance: Chance,
@@ -36,7 +37,7 @@ impl SimStore {
     /// Over what the device keeps, on a disk that fails like that.
     pub fn new(
         device: usize,
-        disk: MemoryStore,
+        disk: Drive,
         failing: Failing,
         executor: Executor,
         chance: Chance,

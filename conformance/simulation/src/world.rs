@@ -59,6 +59,8 @@ pub struct World {
     pub then: Option<Faults>,
     /// In what the server keeps its data.
     pub keeps: Keeps,
+    /// Devices keep theirs in SQLite, not in memory.
+    pub device_sqlite: bool,
     /// Servers that work on one store, at most.
     pub servers: u64,
     /// Spaces; each device is of one.
@@ -114,6 +116,7 @@ const BASE: World = World {
     },
     then: None,
     keeps: Keeps::Memory,
+    device_sqlite: false,
     servers: 1,
     spaces: 1,
     tabs: 1,
@@ -349,7 +352,39 @@ pub const WORLDS: &[World] = &[
     },
 ];
 
+/// Worlds that seeds do not take in turn: whoever names them gets them.
+pub const BY_NAME: &[World] = &[
+    World {
+        name: "device-sqlite",
+        about: "devices keep their records in SQLite, on a disk that tears at a crash what was not synced; some have tabs",
+        faults: Faults {
+            compact: 6,
+            lose_store: 2,
+            away: 8,
+            device_rot: 3,
+            ..FLAKY
+        },
+        device_sqlite: true,
+        tabs: 2,
+        minutes: 5,
+        ..BASE
+    },
+    World {
+        name: "lost-device-sqlite",
+        about: "such devices refill a server that is wiped, or goes back to a backup",
+        faults: Faults {
+            wipe: 3,
+            restore: 6,
+            away: 6,
+            ..FLAKY
+        },
+        device_sqlite: true,
+        minutes: 5,
+        ..BASE
+    },
+];
+
 /// The world of that name.
 pub fn find(name: &str) -> Option<&'static World> {
-    WORLDS.iter().find(|w| w.name == name)
+    WORLDS.iter().chain(BY_NAME).find(|w| w.name == name)
 }

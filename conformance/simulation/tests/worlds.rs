@@ -1,12 +1,12 @@
 //! Runs of every world that are part of the tests.
 
 use gosync_simulation::run::{Options, run};
-use gosync_simulation::world::{WORLDS, find};
+use gosync_simulation::world::{BY_NAME, WORLDS, find};
 
 /// A run that cannot be repeated explains nothing.
 #[test]
 fn equal_seeds_give_equal_traces() {
-    for world in WORLDS {
+    for world in WORLDS.iter().chain(BY_NAME) {
         let [first, second] = [0, 1].map(|_| run(world, 0, &Options::default()).unwrap().hash);
         assert_eq!(first, second, "{}", world.name);
     }
@@ -51,5 +51,16 @@ fn whoever_brings_a_deleted_record_back_knows_it() {
     ] {
         let outcome = run(find(world).unwrap(), seed, &Options::default()).unwrap();
         assert_eq!(outcome.violations, [""; 0], "{world} {seed}");
+    }
+}
+
+/// No campaign comes by these worlds.
+#[test]
+fn devices_that_keep_their_records_in_sqlite_converge() {
+    for world in BY_NAME {
+        for seed in 0..8 {
+            let outcome = run(world, seed, &Options::default()).unwrap();
+            assert_eq!(outcome.violations, [""; 0], "{} {seed}", world.name);
+        }
     }
 }
