@@ -439,7 +439,8 @@ impl Engine {
     /// The records that are held are others: they are read again, and a session
     /// begins with them. Who waits for a verification gets one of them.
     pub(super) fn ranges_changed(&mut self) {
-        let verifies = self.verifying.take().is_some() || self.ops.contains(&Op::Verify);
+        let wanted = self.hashing || self.ops.contains(&Op::Verify);
+        let verifies = self.verifying.take().is_some() || wanted;
         self.ops.clear();
         self.bootstrap = None;
         self.open();

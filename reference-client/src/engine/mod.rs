@@ -113,6 +113,8 @@ pub struct Engine {
     /// Store operations to come, in order; `storing`: one is under way.
     ops: VecDeque<Op>,
     storing: bool,
+    /// The one under way hashes what is stored again.
+    hashing: bool,
     /// Events that came while one was.
     deferred: VecDeque<Event>,
     /// The store's meta row as of the last operation.
@@ -189,6 +191,7 @@ impl Engine {
             effects: Vec::new(),
             ops: VecDeque::new(),
             storing: false,
+            hashing: false,
             deferred: VecDeque::new(),
             meta: Meta::default(),
             image: Image::default(),
@@ -467,6 +470,7 @@ impl Engine {
             && let Some(op) = self.ops.pop_front()
         {
             self.storing = true;
+            self.hashing = op == Op::Verify;
             self.effects.push(Effect::Store(op));
         }
     }

@@ -752,3 +752,23 @@ fn a_verification_begins_anew_when_another_opening_holds_other_ranges() {
     let verified = |n: &Notice| matches!(n, Notice::Verified(_));
     assert!(rig.notices.iter().any(verified), "{:?}", rig.notices);
 }
+
+/// Everything, seed 38105 of the simulation: it was the verification itself that
+/// met the other ranges, and nobody hashed anything.
+#[test]
+fn a_verification_that_finds_damage_in_other_ranges_than_it_knew_is_carried_out() {
+    let narrow = RangeSet::new(vec![KeyRange::new(b"a", Some(b"c")).unwrap()]).unwrap();
+    let mut rig = Rig::holding(narrow, MemoryStore::new());
+    rig.hold(vec![record("b", 1, Some("v"))], cursor(1, 0));
+    rig.online();
+    rig.greet(Greeting::at(position(1, 0, 0)).equal());
+    rig.checkpoint(position(1, 0, 0));
+    let space = SpaceId::new("test").unwrap();
+    block_on(bind(&rig.store, space, RangeSet::all())).unwrap();
+    block_on(rig.store.damage(&[key("b")])).unwrap();
+
+    rig.event(Event::Verify);
+    let damaged = |n: &Notice| matches!(n, Notice::Damaged(keys) if *keys == [key("b")]);
+    assert!(rig.notices.iter().any(damaged), "{:?}", rig.notices);
+    assert_eq!(rig.phase(), Phase::Authenticating);
+}
