@@ -140,11 +140,13 @@ pub async fn run(side: Side, command: &str, format: Format, seed: u64, mutant: M
         }
     };
     let breaks: Vec<&str> = mutant.breaks.iter().map(String::as_str).collect();
-    // what both sides compute breaks rules of either
-    let breaks: Vec<&str> = breaks
-        .into_iter()
-        .filter(|id| side.is_bound_by(id))
-        .collect();
+    // what both sides compute breaks rules of either; where it breaks only rules
+    // of the other side, a check of this one that cites them will do
+    let bound = breaks.iter().filter(|id| side.is_bound_by(id));
+    let breaks = match bound.copied().collect::<Vec<_>>() {
+        bound if bound.is_empty() => breaks,
+        bound => bound,
+    };
     let (fate, failed) = match result {
         Err(problem) => (Fate::Inconclusive(problem), BTreeSet::new()),
         Ok(run) => {
