@@ -54,6 +54,17 @@ fn whoever_brings_a_deleted_record_back_knows_it() {
     }
 }
 
+/// Regressions: an older tombstone came to where a record was damaged on the
+/// server, which then asked for the record no more; once the tombstone was
+/// compacted, the replicas that had the record took it for deleted.
+#[test]
+fn what_was_damaged_is_not_lost_where_an_older_deletion_came_to_its_place() {
+    for seed in [37637, 40913] {
+        let outcome = run(find("everything").unwrap(), seed, &Options::default()).unwrap();
+        assert_eq!(outcome.violations, [""; 0], "{seed}");
+    }
+}
+
 /// No campaign comes by these worlds.
 #[test]
 fn devices_that_keep_their_records_in_sqlite_converge() {

@@ -55,6 +55,7 @@ macro_rules! server {
             // ---- damage ----
             Server DamageServed "damage-served" ["MODEL-022", "MODEL-024"] "Stored content is not checked against its digest.";
             Server DamageNotWanted "damage-not-wanted" ["MODEL-026"] "Damaged content is not asked back.";
+            Server OlderHeals "older-heals" ["MODEL-029"] "Damaged content is forgotten as soon as an older record stands in its place.";
 
             // ---- streams of the server ----
             Server WatchIgnoresHistory "watch-ignores-history" ["WATCH-001", "WATCH-033"] "A watch goes on whatever became of the history.";

@@ -111,7 +111,7 @@ pub fn verify(store: &dyn Store, space: &SpaceId) -> Result<SpaceReport> {
 /// Returns how many records were set aside.
 ///
 /// Nothing is deleted: what was set aside stays in the store for the operator
-/// until a replica sends the record again.
+/// until a replica sends the record again, or a newer one.
 ///
 /// # Errors
 /// What the store says; then nothing was changed.

@@ -276,15 +276,21 @@ impl Batch {
             let old = |a: &Applied| a.record.version.time < before.horizon;
             applied.retain(|a| !(a.record.is_tombstone() && old(a)));
         }
-        let stored = tx.commit(&applied, tag, now_ms);
-        if !mutant!(FailureAcknowledged) {
-            stored?;
-        }
+        // before what is stored, so that what was there is still known where
+        // something older stands now
         let damage = tx.take_damage();
         let healed_or_hidden = !damage.is_empty();
         if healed_or_hidden {
             super::report_damage(&self.space, &damage);
             tx.quarantine(&damage, now_ms)?;
+            for a in &mut applied {
+                let gone = |k: &Kept| damage.iter().any(|d| d.sequence == k.sequence);
+                a.replaces = a.replaces.take().filter(|k| !gone(k));
+            }
+        }
+        let stored = tx.commit(&applied, tag, now_ms);
+        if !mutant!(FailureAcknowledged) {
+            stored?;
         }
         if mutant!(VerdictsBackwards) {
             verdicts.reverse();

@@ -86,6 +86,7 @@ every_store! {
     damaged_content_is_never_returned
     quarantine_takes_what_is_damaged_and_nothing_else
     a_record_pushed_over_quarantine_ends_it
+    quarantine_outlasts_an_older_record
     compaction_takes_old_tombstones_below_the_horizon_only
     a_retired_space_stays_known_and_empty
     a_new_epoch_remembers_how_far_the_old_one_came
@@ -496,6 +497,37 @@ fn a_record_pushed_over_quarantine_ends_it(s: Subject) {
     let mut tx = s.store.read(&id).unwrap();
     assert!(tx.quarantined(&KeyRange::all(), 9).unwrap().is_empty());
     assert_eq!(tx.get(&key("a")).unwrap().unwrap().sequence, 2);
+}
+
+fn quarantine_outlasts_an_older_record(s: Subject) {
+    let id = space("a");
+    let set_aside = |sequence| {
+        s.rot(&id, &key("a"));
+        let damage = vec![Damage {
+            key: b"a".to_vec(),
+            sequence,
+        }];
+        let moved = s.store.write(&id, move |tx| tx.quarantine(&damage, 9));
+        assert_eq!(moved.unwrap(), 1);
+    };
+    let wanted = || {
+        let mut tx = s.store.read(&id).unwrap();
+        tx.quarantined(&KeyRange::all(), 9).unwrap()
+    };
+    store_all(&*s.store, &id, vec![put("a", 5, "1")], 1, 1);
+    set_aside(1);
+    store_all(&*s.store, &id, vec![put("a", 4, "0")], 2, 1);
+    let stands = state(&*s.store, &id);
+    assert_eq!((stands.records, stands.bytes, stands.damaged), (1, 2, 1));
+    assert_eq!(wanted(), [b"a"]);
+    // nor is it forgotten when the older one is damaged in its turn
+    set_aside(2);
+    store_all(&*s.store, &id, vec![put("a", 4, "0")], 3, 1);
+    assert_eq!(wanted(), [b"a"]);
+    assert_eq!(state(&*s.store, &id).damaged, 1);
+    store_all(&*s.store, &id, vec![put("a", 5, "1")], 4, 1);
+    assert!(wanted().is_empty());
+    assert_eq!(state(&*s.store, &id).damaged, 0);
 }
 
 fn compaction_takes_old_tombstones_below_the_horizon_only(s: Subject) {

@@ -3,7 +3,7 @@
 
 use super::{
     Applied, Compaction, Damage, Kept, KeyDigest, ReadTx, Result, SpaceState, SpaceStatus, Store,
-    StoreError, Stored, Work, WriteTx, intact,
+    StoreError, Stored, Work, WriteTx, answers_for, intact,
 };
 use gosync_proto::history::{Ancestry, Cursor, Epoch, Point};
 use gosync_proto::{Content, Key, KeyRange, RangeSet, Record, SpaceId, Time, Version, mutant};
@@ -529,7 +529,9 @@ impl WriteTx for Session<&mut Space> {
                 value: bytes::Bytes::copy_from_slice(record.content.value()),
             };
             self.set_row(record.key.clone(), Some(row));
-            if self.space.quarantine.contains_key(&record.key) {
+            let newest = self.space.state.newest_time;
+            let aside = self.space.quarantine.get(&record.key);
+            if aside.is_some_and(|row| answers_for(record.version, row.version, newest)) {
                 self.set_quarantine(record.key.clone(), None);
             }
         }
@@ -564,7 +566,11 @@ impl WriteTx for Session<&mut Space> {
             }
             let size = row.kept(&key).size;
             self.set_row(key.clone(), None);
-            self.set_quarantine(key, Some(row));
+            let newest = self.space.state.newest_time;
+            let aside = self.space.quarantine.get(&key);
+            if aside.is_none_or(|kept| answers_for(row.version, kept.version, newest)) {
+                self.set_quarantine(key, Some(row));
+            }
             let state = &mut self.space.state;
             state.records -= 1;
             state.bytes = state.bytes.saturating_sub(size);

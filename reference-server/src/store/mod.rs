@@ -228,6 +228,14 @@ pub struct Damage {
     pub sequence: u64,
 }
 
+/// Whether a record of this version answers the question what became of
+/// damaged content that was kept with the version `damaged`: an older one does
+/// not, it stood there before. A version above `newest`, the newest that was
+/// committed, was never written and is damaged itself: then any does.
+fn answers_for(version: Version, damaged: Version, newest: Time) -> bool {
+    version >= damaged || damaged.time > newest || mutant!(OlderHeals)
+}
+
 /// Checks the parts of a record as a database returned them: lengths, flags,
 /// and the digest over all of it. The one place where stores decide what is
 /// damaged.
@@ -366,12 +374,14 @@ pub struct Compaction {
 pub trait WriteTx: ReadTx {
     /// Stores the records in order as one commit: consecutive sequences, and
     /// `tag` at their end. Creates the space if need be. No key may occur
-    /// twice; `records` may be empty, then nothing happens. Returns the end of
-    /// the commit.
+    /// twice; `records` may be empty, then nothing happens. What is in
+    /// quarantine under their keys leaves it, unless it is newer. Returns the
+    /// end of the commit.
     fn commit(&mut self, records: &[Applied], tag: u64, now_ms: u64) -> Result<Cursor>;
 
     /// Moves what is indeed damaged under these keys into quarantine and
-    /// returns how many that were. Intact records are left alone.
+    /// returns how many that were. Intact records are left alone. Of two under
+    /// one key the newer stays there.
     fn quarantine(&mut self, damage: &[Damage], now_ms: u64) -> Result<usize>;
 
     /// The lowest and the highest version time of the tombstones below `below`

@@ -63,6 +63,16 @@ pub const CASES: &[Case<Cx>] = &[
                 "the older record is APPLIED: damaged content counts as absent",
             ),
             positive("there", &["PUSH-018"], "and stands"),
+            positive(
+                "still-wanted",
+                &["MODEL-029"],
+                "the key is wanted all the same: the newer one is still missed",
+            ),
+            positive(
+                "settled",
+                &["MODEL-026"],
+                "it no longer is once a record as new as that is there",
+            ),
         ],
         run: |cx| Box::pin(older_taken(cx)),
     },
@@ -227,6 +237,11 @@ fn ascending(ranges: &[v1::Range]) -> bool {
         .all(|w| w[0].end.as_ref().is_some_and(|end| *end <= w[1].start))
 }
 
+/// Whether what was spoilt is in one of them.
+fn is_k2(ranges: &[v1::Range]) -> bool {
+    ranges.iter().any(|r| contains(r, b"k2"))
+}
+
 async fn damaged(cx: Cx) -> Result<(), Stop> {
     let mut space = Space::fresh(&cx);
     space.seed(&five()).await?;
@@ -244,7 +259,6 @@ async fn damaged(cx: Cx) -> Result<(), Stop> {
     let seen = seen?;
     let others: Vec<Record> = others.into_values().collect();
     cx.equal("not-served", others.clone(), seen.records());
-    let is_k2 = |ranges: &[v1::Range]| ranges.iter().any(|r| contains(r, b"k2"));
     cx.check(
         "wanted",
         is_k2(&seen.start.wanted) && ascending(&seen.start.wanted),
@@ -304,6 +318,20 @@ async fn older_taken(cx: Cx) -> Result<(), Stop> {
     cx.equal("taken", Some((Applied, "")), verdict(&answer, 0));
     space.records.insert(older.key.clone(), older);
     space.verify("there").await;
+    let request = space.snapshot_request(vec![everything()]);
+    let wanted = cx.snapshot(&request).await?.start.wanted;
+    cx.check(
+        "still-wanted",
+        is_k2(&wanted),
+        "a range with k2",
+        format!("{wanted:?}"),
+    );
+    let lost = five().into_iter().filter(|r| r.key == b"k2");
+    let answer = space.push(&lost.collect::<Vec<_>>()).await.good()?;
+    cx.equal("settled", Some((Applied, "")), verdict(&answer, 0));
+    let request = space.snapshot_request(vec![everything()]);
+    let wanted = cx.snapshot(&request).await?.start.wanted;
+    cx.equal("settled", vec![], wanted);
     Ok(())
 }
 

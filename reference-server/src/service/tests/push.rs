@@ -248,7 +248,7 @@ fn a_full_space_refuses_growth_only() {
 }
 
 #[test]
-fn damaged_content_never_wins_and_is_healed_by_any_push_of_its_key() {
+fn damaged_content_never_wins_and_is_asked_back_until_something_as_new_is_there() {
     for make in [contract::memory, contract::sqlite] {
         let w = world_on(make(), Limits::default());
         let key = |k: &str| Key::new(k.as_bytes()).unwrap();
@@ -267,18 +267,26 @@ fn damaged_content_never_wins_and_is_healed_by_any_push_of_its_key() {
         ]);
         assert_eq!(outcomes(&response), [Applied, Applied, Rejected]);
         let mut tx = w.subject.store.read(&space()).unwrap();
-        assert_eq!(
-            tx.quarantined(&KeyRange::all(), 9).unwrap(),
-            Vec::<Vec<u8>>::new()
-        );
+        assert_eq!(tx.quarantined(&KeyRange::all(), 9).unwrap(), [b"older"]);
         let older = tx.get(&key("older")).unwrap().unwrap();
         assert_eq!(older.record.content.value(), b"w");
-        assert_eq!(tx.state().unwrap().damaged, 0);
+        assert_eq!(tx.state().unwrap().damaged, 1);
         drop(tx);
         // what nobody pushed over is set aside when it is met, and wanted
         w.push(vec![put("far", 4, "too old to win, were it intact")]);
         let mut tx = w.subject.store.read(&space()).unwrap();
         assert!(tx.get(&key("far")).unwrap().is_some());
+        let aside = tx.quarantined(&KeyRange::all(), 9).unwrap();
+        assert_eq!(aside, [&b"far"[..], b"older"]);
+        assert_eq!(
+            (tx.state().unwrap().records, tx.state().unwrap().bytes),
+            (3, 44)
+        );
+        drop(tx);
+        w.push(vec![put("older", 5, "v"), put("far", 6, "w")]);
+        let mut tx = w.subject.store.read(&space()).unwrap();
+        assert_eq!(tx.quarantined(&KeyRange::all(), 9).unwrap().len(), 0);
+        assert_eq!(tx.state().unwrap().damaged, 0);
     }
 }
 

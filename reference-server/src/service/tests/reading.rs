@@ -237,6 +237,30 @@ fn parts(
     (start, records, complete)
 }
 
+/// Everything, seeds 37637 and 40913 of the simulation: the tombstone came from
+/// a device that had left it in a range which it did not hold for a while. Where
+/// it was compacted, the replica that had the record took it for deleted, and
+/// nobody had it any more.
+#[test]
+fn damage_is_asked_back_although_an_older_tombstone_came_and_was_compacted() {
+    for make in [contract::memory, contract::sqlite] {
+        let w = world_on(make(), Limits::default());
+        w.push(vec![put("a", 5, "1"), put("b", 9, "2")]);
+        w.subject.rot(&space(), &Key::new(*b"a").unwrap());
+        let pushed = w.push(vec![tombstone("a", 4)]);
+        assert_eq!(outcomes(&pushed), [Outcome::Applied]);
+        w.compact_until(8);
+        let (events, _) = w.snapshot(wire::SnapshotRequest {
+            held: all_from(None),
+            ..Default::default()
+        });
+        let (start, records, _) = parts(&events);
+        assert_eq!(keys(&records), ["b"]);
+        assert!(start.held[0].behind_compaction);
+        assert_eq!(start.wanted, [range("a", "a\0")]);
+    }
+}
+
 #[test]
 fn damage_met_by_a_snapshot_ends_it_and_the_resumed_one_lists_it() {
     let w = world();

@@ -156,7 +156,7 @@ fn kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
     })
 }
 
-fn version(time: i64, replica: i64) -> Version {
+pub(super) fn version(time: i64, replica: i64) -> Version {
     Version {
         time: Time(time as u64),
         replica: ReplicaId(replica as u64),

@@ -81,7 +81,7 @@ CREATE INDEX records_by_key ON records (space, key, flags, time, replica, size, 
 CREATE INDEX tombstones ON records (space, time, arrived_ms) WHERE flags = 1;
 
 -- Content that no longer matched its digest, kept for the operator. A record
--- pushed under the key takes its row away.
+-- pushed under the key takes its row away, unless it is older.
 CREATE TABLE damaged (
   space       INTEGER NOT NULL,
   key         BLOB NOT NULL,

@@ -2,10 +2,12 @@
 //! thread only, inside the transaction that its group of callers shares.
 
 use super::error::failed;
-use super::read::{Session, read_row, row_id};
-use crate::store::{Applied, Compaction, Damage, Result, SpaceStatus, StoreError, WriteTx};
+use super::read::{Session, read_row, row_id, version};
+use crate::store::{
+    Applied, Compaction, Damage, Result, SpaceStatus, StoreError, WriteTx, answers_for,
+};
 use gosync_proto::history::{Cursor, Epoch, Point};
-use gosync_proto::{Time, mutant};
+use gosync_proto::{Time, Version, mutant};
 use rusqlite::{Connection, OptionalExtension, Statement};
 
 impl Session<&Connection> {
@@ -117,11 +119,15 @@ impl WriteTx for Session<&Connection> {
             state.bytes += size;
             state.newest_time = state.newest_time.max(record.version.time);
             if state.damaged > 0 {
-                let healed = conn
-                    .prepare_cached("DELETE FROM damaged WHERE space = ?1 AND key = ?2")
-                    .and_then(|mut s| s.execute((space, record.key.as_bytes())))
-                    .map_err(failed)?;
-                state.damaged = state.damaged.saturating_sub(healed as u64);
+                let key = record.key.as_bytes();
+                let aside = set_aside(conn, space, key)?;
+                let newest = state.newest_time;
+                if aside.is_some_and(|v| answers_for(record.version, v, newest)) {
+                    conn.prepare_cached("DELETE FROM damaged WHERE space = ?1 AND key = ?2")
+                        .and_then(|mut s| s.execute((space, key)))
+                        .map_err(failed)?;
+                    state.damaged = state.damaged.saturating_sub(1);
+                }
             }
         }
         conn.prepare_cached(
@@ -156,22 +162,28 @@ impl WriteTx for Session<&Connection> {
                      FROM records WHERE id = ?1",
                 )
                 .and_then(|mut s| {
-                    s.query_row([row], |r| Ok((read_row(r)?.is_err(), r.get::<_, i64>(7)?)))
-                        .optional()
+                    s.query_row([row], |r| {
+                        let kept = version(r.get(3)?, r.get(4)?);
+                        Ok((read_row(r)?.is_err(), kept, r.get::<_, i64>(7)?))
+                    })
+                    .optional()
                 })
                 .map_err(failed)?;
-            let Some((true, size)) = standing else {
+            let Some((true, kept, size)) = standing else {
                 continue;
             };
-            self.conn
-                .execute(
-                    "INSERT OR REPLACE INTO damaged
-                       (space, key, sequence, found_ms, flags, time, replica, digest, value)
-                     SELECT space, key, sequence, ?2, flags, time, replica, digest, value
-                     FROM records WHERE id = ?1",
-                    (row, now_ms as i64),
-                )
-                .map_err(failed)?;
+            let aside = set_aside(self.conn, space, &found.key)?;
+            if aside.is_none_or(|v| answers_for(kept, v, self.state.newest_time)) {
+                self.conn
+                    .execute(
+                        "INSERT OR REPLACE INTO damaged
+                           (space, key, sequence, found_ms, flags, time, replica, digest, value)
+                         SELECT space, key, sequence, ?2, flags, time, replica, digest, value
+                         FROM records WHERE id = ?1",
+                        (row, now_ms as i64),
+                    )
+                    .map_err(failed)?;
+            }
             let mut delete = self.conn.prepare_cached(DELETE).map_err(failed)?;
             delete_row(&mut delete, row)?;
             let state = &mut self.state;
@@ -308,6 +320,16 @@ impl WriteTx for Session<&Connection> {
 /// A bound on times as the database compares them: no clock reads more.
 fn latest(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
+}
+
+/// The version of what is in quarantine under a key.
+fn set_aside(conn: &Connection, space: i64, key: &[u8]) -> Result<Option<Version>> {
+    conn.prepare_cached("SELECT time, replica FROM damaged WHERE space = ?1 AND key = ?2")
+        .and_then(|mut s| {
+            s.query_row((space, key), |r| Ok(version(r.get(0)?, r.get(1)?)))
+                .optional()
+        })
+        .map_err(failed)
 }
 
 const DELETE: &str = "DELETE FROM records WHERE id = ?1";
