@@ -37,6 +37,18 @@ impl Side {
         };
         requirement(id).is_some_and(|r| !r.text.starts_with(other))
     }
+
+    /// Of what a mutant breaks, the rules by whose checks it is to be caught on
+    /// this side. What both sides compute breaks rules of either; where it
+    /// breaks only such as bind the other side, a check that cites them will do.
+    fn rules(self, breaks: &[String]) -> Vec<&str> {
+        let all = breaks.iter().map(String::as_str);
+        let bound: Vec<&str> = all.clone().filter(|id| self.is_bound_by(id)).collect();
+        match bound.is_empty() {
+            true => all.collect(),
+            false => bound,
+        }
+    }
 }
 
 /// What became of a mutant.
@@ -139,14 +151,7 @@ pub async fn run(side: Side, command: &str, format: Format, seed: u64, mutant: M
             client::run(&plan, |_| {}).await
         }
     };
-    let breaks: Vec<&str> = mutant.breaks.iter().map(String::as_str).collect();
-    // what both sides compute breaks rules of either; where it breaks only rules
-    // of the other side, a check of this one that cites them will do
-    let bound = breaks.iter().filter(|id| side.is_bound_by(id));
-    let breaks = match bound.copied().collect::<Vec<_>>() {
-        bound if bound.is_empty() => breaks,
-        bound => bound,
-    };
+    let breaks = side.rules(&mutant.breaks);
     let (fate, failed) = match result {
         Err(problem) => (Fate::Inconclusive(problem), BTreeSet::new()),
         Ok(run) => {
@@ -214,7 +219,10 @@ fn failures(run: &RunResult) -> Vec<Failure> {
         failures.extend(violations.map(|text| {
             let id = text.strip_prefix('[').and_then(|t| t.split_once(']'));
             Failure {
-                name: format!("{} monitor {}", case.name, id.map_or("", |i| i.0)),
+                name: match id {
+                    Some((id, _)) => format!("{} monitor {id}", case.name),
+                    None => format!("{} monitor", case.name),
+                },
                 cites: id.into_iter().map(|i| i.0.to_owned()).collect(),
             }
         }));
@@ -259,6 +267,19 @@ mod tests {
             fate,
             failed: BTreeSet::new(),
         }
+    }
+
+    /// Regression: `largest-value-refused` and `unwritten-space-stops` break what
+    /// binds servers only, and could not be caught on the client's side.
+    #[test]
+    fn a_mutant_that_breaks_only_the_other_sides_rules_is_caught_by_the_checks_that_cite_them() {
+        let broken = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+        let foreign = broken(&["LIMIT-002"]);
+        assert_eq!(Side::Client.rules(&foreign), ["LIMIT-002"]);
+        let mixed = broken(&["LIMIT-002", "LIMIT-008"]);
+        assert_eq!(Side::Client.rules(&mixed), ["LIMIT-008"]);
+        assert_eq!(Side::Server.rules(&mixed), ["LIMIT-002"]);
+        assert_eq!(Side::Client.rules(&[]), [""; 0]);
     }
 
     #[test]

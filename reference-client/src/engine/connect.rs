@@ -443,6 +443,7 @@ impl Engine {
         let verifies = self.verifying.take().is_some() || wanted;
         self.ops.clear();
         self.bootstrap = None;
+        self.concluding = None;
         self.open();
         if verifies {
             self.ops.push_back(Op::Verify);

@@ -389,6 +389,7 @@ impl Engine {
             Err(StoreError::Displaced) => {
                 // the other opening syncs now; this one may be switched on
                 // again
+                self.concluding = None;
                 self.online = false;
                 self.halt(Phase::Offline);
                 self.interrupted("another opening of this store talks to the server");

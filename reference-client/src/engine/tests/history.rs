@@ -690,22 +690,32 @@ fn damage_is_healed_by_a_snapshot_where_the_server_does_not_reconcile() {
     assert!(matches!(rig.last_call().1, Request::Snapshot(_)));
 }
 
+/// Live, with these records in its store, and those of `a` to `c` held.
+fn follows_a_to_c(stored: Vec<Record>) -> Rig {
+    let narrow = RangeSet::new(vec![KeyRange::new(b"a", Some(b"c")).unwrap()]).unwrap();
+    let mut rig = Rig::holding(narrow, MemoryStore::new());
+    rig.hold(stored, cursor(1, 0));
+    rig.online();
+    rig.greet(Greeting::at(position(1, 0, 0)).equal());
+    rig.checkpoint(position(1, 0, 0));
+    rig
+}
+
+fn another_opening_holds_everything(rig: &Rig) {
+    let space = SpaceId::new("test").unwrap();
+    block_on(bind(&rig.store, space, RangeSet::all())).unwrap();
+}
+
 /// Everything, seed 6137 of the simulation: the session knew nothing of what had
 /// been left in the store, confirmed it, and a later one took it for deleted.
 #[test]
 fn what_was_left_in_the_store_is_known_as_soon_as_another_opening_holds_its_range() {
-    let narrow = RangeSet::new(vec![KeyRange::new(b"a", Some(b"c")).unwrap()]).unwrap();
-    let mut rig = Rig::holding(narrow, MemoryStore::new());
-    let records = vec![record("b", 1, Some("v")), record("x", 2, Some("left"))];
-    rig.hold(records.clone(), cursor(1, 0));
-    rig.online();
-    rig.greet(Greeting::at(position(1, 0, 0)).equal());
-    rig.checkpoint(position(1, 0, 0));
+    let left = record("x", 2, Some("left"));
+    let mut rig = follows_a_to_c(vec![record("b", 1, Some("v")), left]);
     assert_eq!(rig.phase(), Phase::Live);
     assert_eq!(rig.engine.image().tree().len(), 1);
 
-    let space = SpaceId::new("test").unwrap();
-    block_on(bind(&rig.store, space, RangeSet::all())).unwrap();
+    another_opening_holds_everything(&rig);
     rig.put("b", "w");
     assert_eq!(rig.phase(), Phase::Authenticating, "a session begins anew");
     assert_eq!(rig.engine.image().tree().len(), 2);
@@ -720,14 +730,8 @@ fn what_was_left_in_the_store_is_known_as_soon_as_another_opening_holds_its_rang
 /// Everything, seed 9899 of the simulation: it ended with an error.
 #[test]
 fn a_verification_begins_anew_when_another_opening_holds_other_ranges() {
-    let narrow = RangeSet::new(vec![KeyRange::new(b"a", Some(b"c")).unwrap()]).unwrap();
-    let mut rig = Rig::holding(narrow, MemoryStore::new());
-    rig.hold(vec![record("b", 1, Some("v"))], cursor(1, 0));
-    rig.online();
-    rig.greet(Greeting::at(position(1, 0, 0)).equal());
-    rig.checkpoint(position(1, 0, 0));
-    let space = SpaceId::new("test").unwrap();
-    block_on(bind(&rig.store, space, RangeSet::all())).unwrap();
+    let mut rig = follows_a_to_c(vec![record("b", 1, Some("v"))]);
+    another_opening_holds_everything(&rig);
 
     rig.event(Event::Verify);
     rig.event(Event::Token(TokenNews::Ready));
@@ -757,14 +761,8 @@ fn a_verification_begins_anew_when_another_opening_holds_other_ranges() {
 /// met the other ranges, and nobody hashed anything.
 #[test]
 fn a_verification_that_finds_damage_in_other_ranges_than_it_knew_is_carried_out() {
-    let narrow = RangeSet::new(vec![KeyRange::new(b"a", Some(b"c")).unwrap()]).unwrap();
-    let mut rig = Rig::holding(narrow, MemoryStore::new());
-    rig.hold(vec![record("b", 1, Some("v"))], cursor(1, 0));
-    rig.online();
-    rig.greet(Greeting::at(position(1, 0, 0)).equal());
-    rig.checkpoint(position(1, 0, 0));
-    let space = SpaceId::new("test").unwrap();
-    block_on(bind(&rig.store, space, RangeSet::all())).unwrap();
+    let mut rig = follows_a_to_c(vec![record("b", 1, Some("v"))]);
+    another_opening_holds_everything(&rig);
     block_on(rig.store.damage(&[key("b")])).unwrap();
 
     rig.event(Event::Verify);
