@@ -25,8 +25,9 @@ const HEAD: &str = "# Mutants
 
 The reference server and the reference client, made wrong on purpose, one rule at a time, and the check of the suite
 that catches each: `cargo xtask mutants --write` makes this. Each requirement that a mutant breaks has to be cited by a
-check that fails, as far as it binds that side; the mutant that changes nothing must survive. The list stands in
-[`proto/src/mutant/`](../proto/src/mutant), with those that nothing outside can show, and why.
+check that fails, as far as it binds that side; where all of them bind the other side only, each of them. The mutant that
+changes nothing must survive. The list stands in [`proto/src/mutant/`](../proto/src/mutant), with those that nothing
+outside can show, and why.
 ";
 
 /// Runs the command: all of them.

@@ -41,3 +41,25 @@ pub fn become_one(name: &str, side: Side) -> Result<()> {
     set_process(find(name).map(|e| e.mutant));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gosync_conformance::mutants::{self, Table};
+
+    /// What `cargo xtask mutants --write` wrote last.
+    const COMMITTED: &str = include_str!("../../MUTANTS.md");
+
+    #[test]
+    fn the_committed_tables_are_of_these_mutants_and_leave_no_rule_unguarded() {
+        for (side, of) in [
+            (mutants::Side::Server, Side::Server),
+            (mutants::Side::Client, Side::Client),
+        ] {
+            let table = Table::read(side, COMMITTED);
+            assert_eq!(table.complaints(&list(of)), [""; 0], "{side:?}");
+            let missing = table.missing(side);
+            assert!(missing.is_empty(), "{side:?}: {missing:?}");
+        }
+    }
+}

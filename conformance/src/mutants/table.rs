@@ -55,6 +55,17 @@ impl Line {
             failed: list(failed).into_iter().collect(),
         })
     }
+
+    /// As [`Row::good`].
+    fn good(&self) -> bool {
+        match self.breaks.is_empty() {
+            true => self.fate == Fate::Survived.to_string(),
+            false => {
+                let mut names = self.failed.iter();
+                names.any(|by| self.fate == Fate::Caught(by.clone()).to_string())
+            }
+        }
+    }
 }
 
 /// The table of one side.
@@ -92,13 +103,31 @@ impl Table {
         Table { lines }
     }
 
+    /// What this is not, as the table of these mutants: a sentence for each that
+    /// has no row, or one of another mutant of its name; for each row of none;
+    /// and for each whose fate is not what it must be.
+    pub fn complaints(&self, listed: &[Mutant]) -> Vec<String> {
+        let row = |m: &Mutant| self.lines.iter().find(|l| l.name == m.name);
+        let of_list = listed.iter().filter_map(|m| match row(m) {
+            None => Some(format!("{} has no row", m.name)),
+            Some(l) if (&l.about, &l.breaks) != (&m.about, &m.breaks) => {
+                Some(format!("{} was another one when it ran", m.name))
+            }
+            Some(l) if !l.good() => Some(format!("{}: {}", l.name, l.fate)),
+            Some(_) => None,
+        });
+        let is_listed = |l: &Line| listed.iter().any(|m| m.name == l.name);
+        let gone = self.lines.iter().filter(|l| !is_listed(l));
+        let gone = gone.map(|l| format!("{} is no more", l.name));
+        of_list.chain(gone).collect()
+    }
+
     /// The file with this table in it: in the side's part, or as all of it.
     pub fn write_into(&self, side: Side, text: &str) -> String {
         match section(side, text) {
             Some((start, end)) => {
-                let more = if end < text.len() { "\n" } else { "" };
                 let table = self.markdown(side);
-                format!("{}\n{table}{more}{}", &text[..start], &text[end..])
+                format!("{}\n{table}{}", &text[..start], &text[end..])
             }
             None => self.markdown(side),
         }
@@ -305,6 +334,36 @@ mod tests {
     }
 
     #[test]
+    fn a_table_of_other_mutants_or_of_one_that_got_away_is_told() {
+        let rows = [
+            row("a", &["PUSH-010"], &["push/one applied", "push/one there"]),
+            row("b", &["PUSH-001"], &["push/empty accepted"]),
+        ];
+        let mut all = listed(&rows);
+        let table = Table::default().with(&all, &rows);
+        let table = Table::read(Side::Server, &table.markdown(Side::Server));
+        assert_eq!(table.complaints(&all), [""; 0]);
+        assert_eq!(table.complaints(&all[1..]), ["a is no more"]);
+        all[1].breaks.push("PUSH-002".into());
+        assert_eq!(table.complaints(&all), ["b was another one when it ran"]);
+        all[1].name = "c".into();
+        let without = ["c has no row", "b is no more"];
+        assert_eq!(table.complaints(&all), without);
+        for (fate, told) in [
+            (Fate::Survived, "a: survived"),
+            (
+                Fate::CaughtInPart("push/one there".into(), vec!["PUSH-010".into()]),
+                "a: caught by push/one there; no check that fails cites PUSH-010",
+            ),
+        ] {
+            let mut bad = rows[0].clone();
+            bad.fate = fate;
+            let bad = Table::default().with(&listed(&rows[..1]), &[bad]);
+            assert_eq!(bad.complaints(&listed(&rows[..1])), [told]);
+        }
+    }
+
+    #[test]
     fn a_part_of_the_mutants_goes_into_the_table_of_all() {
         let text = "# Mutants\n\nWords.\n\n## Server\n\nold\n\n## Client\n\n| `c` | C. | A-001 | caught by x y | x y |\n";
         let rows = [
@@ -327,5 +386,6 @@ mod tests {
         assert_eq!(Table::read(Side::Client, &text), client);
         assert!(text.starts_with("# Mutants\n\nWords.\n\n## Server\n\n| mutant"));
         assert!(text.contains("\n\n## Client\n\n"));
+        assert!(!text.contains("\n\n\n"));
     }
 }
