@@ -218,12 +218,13 @@ impl<C: Deref<Target = Connection>> ReadTx for Session<C> {
     }
 
     fn ancestry(&mut self) -> Result<Ancestry> {
+        // as an outer join it would be compiled anew for each space that asks
         let mut statement = self
             .conn
             .prepare_cached(
-                "SELECT e.epoch, coalesce(p.sequence, 0)
-                 FROM epochs e LEFT JOIN restore_points p ON p.ordinal = e.ordinal AND p.space = ?1
-                 ORDER BY e.ordinal",
+                "SELECT epoch, coalesce((SELECT sequence FROM restore_points
+                                         WHERE space = ?1 AND ordinal = epochs.ordinal), 0)
+                 FROM epochs ORDER BY ordinal",
             )
             .map_err(failed)?;
         let mut points = statement
