@@ -14,7 +14,7 @@ use gosync_conformance::mutants::{Share, Side, list as list_mutants};
 use gosync_conformance::net::Wire;
 use gosync_conformance::process::Format;
 use gosync_conformance::report::{self, Form};
-use gosync_conformance::server::{self, SpacePrefix};
+use gosync_conformance::server::{self, SpacePrefix, TokenFile};
 use gosync_conformance::suite::{
     Case, CaseResult, Choice, Declaration, Profile, RunResult, Verdict, glob,
 };
@@ -24,7 +24,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use values::Token;
 
 /// Also of a run that is to be strict and is not.
 const NOT_CONFORMANT: u8 = 1;
@@ -271,7 +270,7 @@ struct ServerOptions {
     /// A file with a bearer token that may write spaces beginning with the
     /// space prefix. For --url.
     #[arg(long, value_name = "FILE", value_parser = values::token)]
-    token_file: Option<Token>,
+    token_file: Option<TokenFile>,
     /// How the ids of the spaces that are used begin.
     #[arg(long, default_value_t)]
     space_prefix: SpacePrefix,
@@ -502,7 +501,7 @@ async fn server_mode(options: ServerOptions) -> Outcome {
         exec: options.exec,
         format,
         mutant: options.mutant.unwrap_or_default(),
-        token: options.token_file.map(|t| t.0),
+        token: options.token_file,
         space_prefix: options.space_prefix,
         choice,
     };

@@ -4,6 +4,7 @@
 
 use gosync_conformance::net::Endpoint;
 use gosync_conformance::process;
+use gosync_conformance::server::TokenFile;
 use gosync_conformance::suite;
 use std::fs;
 use std::net::SocketAddr;
@@ -49,16 +50,15 @@ pub fn requirement(id: &str) -> Result<String, String> {
     }
 }
 
-/// A bearer token, which stands in a header.
-#[derive(Clone)]
-pub struct Token(pub String);
-
 /// `--token-file`. No error shows anything of what the file holds.
-pub fn token(file: &str) -> Result<Token, String> {
+pub fn token(file: &str) -> Result<TokenFile, String> {
     let text = fs::read_to_string(file).map_err(|e| format!("it cannot be read: {e}"))?;
     match text.trim() {
         "" => Err("the file is empty; it is to hold one bearer token".into()),
-        token if token.bytes().all(|b| b.is_ascii_graphic()) => Ok(Token(token.to_owned())),
+        token if token.bytes().all(|b| b.is_ascii_graphic()) => Ok(TokenFile {
+            token: token.to_owned(),
+            path: file.to_owned(),
+        }),
         _ => Err(
             "no header can carry what it holds; it is to hold one bearer token, of printable \
              ASCII characters without spaces or line breaks"

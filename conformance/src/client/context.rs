@@ -8,7 +8,7 @@ use crate::oracle::{Merge, Record, merge};
 use crate::peer::{Peer, Seen};
 use crate::schema::driver::{self as wire, driver_request::Command};
 use crate::schema::v1;
-use crate::suite::{Exchange, Message, Recorder, Stop};
+use crate::suite::{Exchange, Message, Recorder, Stop, unique};
 use prost::Message as _;
 use std::fmt::{Debug, Display};
 use std::sync::Arc;
@@ -339,14 +339,6 @@ impl Cx {
             end: call.end.clone(),
         }
     }
-}
-
-/// Differs from run to run: a store of an earlier one with the same seed must
-/// not be opened again.
-fn unique() -> u128 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |d| d.as_nanos())
 }
 
 /// No client hammers: more than 60 calls within any second are too many,

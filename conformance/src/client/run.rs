@@ -10,9 +10,13 @@ use crate::peer::{Peer, Settings};
 use crate::schema::driver::Transport;
 use crate::suite::{
     Case, CaseResult, Choice, Need, Provenance, RunResult, Stop, Verdict, mutant_option,
+    patience_option,
 };
 use futures::StreamExt;
 use std::time::{Duration, Instant};
+
+/// Patience with one command, unless it is chosen.
+pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What to run against whom.
 #[derive(Clone, Debug)]
@@ -31,8 +35,15 @@ impl Plan {
         Plan {
             launch,
             mutant: String::new(),
-            choice: Choice::everything(Duration::from_secs(20), 4),
+            choice: Choice::everything(DEFAULT_PATIENCE, 4),
         }
+    }
+
+    /// Whether fewer cases run than there are, or over fewer transports than the
+    /// client speaks.
+    fn filtered(&self, speaks: &[Wire]) -> bool {
+        let left_out = |wire| !self.choice.wires.contains(wire);
+        self.choice.filtered() || speaks.iter().any(left_out)
     }
 }
 
@@ -48,20 +59,15 @@ pub async fn run(
     let probe = Driver::start(&plan.launch, &plan.mutant).await?;
     let offers = probe.offers();
     let subject = format!("{} {}", probe.info().name, probe.info().version);
-    let speaks: Vec<Transport> = probe.info().transports().collect();
+    let speaks = probe.info().transports().filter_map(|t| match t {
+        Transport::Grpc => Some(Wire::Grpc),
+        Transport::GrpcWeb => Some(Wire::GrpcWeb),
+        Transport::Unspecified => None,
+    });
+    let speaks: Vec<Wire> = speaks.collect();
     probe.kill().await;
-    let wires: Vec<Wire> = plan
-        .choice
-        .wires
-        .iter()
-        .copied()
-        .filter(|w| {
-            speaks.contains(&match w {
-                Wire::Grpc => Transport::Grpc,
-                Wire::GrpcWeb => Transport::GrpcWeb,
-            })
-        })
-        .collect();
+    let mut wires = plan.choice.wires.clone();
+    wires.retain(|w| speaks.contains(w));
     if wires.is_empty() {
         return Err("the client speaks none of the transports that are to be tried".into());
     }
@@ -92,9 +98,11 @@ pub async fn run(
         provenance: Provenance::own(),
         mode: "client".into(),
         subject,
-        target: plan.launch.options() + &mutant_option(&plan.mutant),
+        target: plan.launch.options()
+            + &mutant_option(&plan.mutant)
+            + &patience_option(plan.choice.patience, DEFAULT_PATIENCE),
         seed: plan.choice.seed,
-        filtered: plan.choice.filtered(),
+        filtered: plan.filtered(&speaks),
         cases: results.into_iter().map(|(_, r)| r).collect(),
         took: began.elapsed(),
     })
@@ -178,4 +186,23 @@ async fn run_case(case: &'static Case<Cx>, wire: Wire, plan: &Plan, offers: &[Ne
     }
     result.took = began.elapsed();
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Format;
+
+    /// Regression: a client that speaks both earned a badge over one.
+    #[test]
+    fn a_run_over_fewer_transports_than_the_client_speaks_is_no_whole_run() {
+        let mut plan = Plan::new(Launch::Exec {
+            command: "driver".into(),
+            format: Format::Protobuf,
+        });
+        assert!(!plan.filtered(&[Wire::Grpc, Wire::GrpcWeb]));
+        plan.choice.wires = vec![Wire::GrpcWeb];
+        assert!(plan.filtered(&[Wire::Grpc, Wire::GrpcWeb]));
+        assert!(!plan.filtered(&[Wire::GrpcWeb]), "it speaks no other");
+    }
 }

@@ -4,7 +4,7 @@ use super::target::{Target, TokenKind};
 use crate::net::{self, Call, Reply, Status, Stream, Wire};
 use crate::oracle::{Record, status_of};
 use crate::schema::v1;
-use crate::suite::{Exchange, Monitor, Recorder, Stop};
+use crate::suite::{Exchange, Monitor, Recorder, Stop, unique};
 use prost::Message;
 use std::fmt::{Debug, Display};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -190,10 +190,11 @@ impl Cx {
         self.random() % bound.max(1)
     }
 
-    /// The id of a space that nobody has used.
+    /// The id of a space that nobody has used, in an earlier run with the same
+    /// seed neither.
     pub fn fresh_space(&self) -> String {
         let prefix = &self.inner.target.tokens.space_prefix;
-        format!("{prefix}{:016x}", self.random())
+        format!("{prefix}{:016x}", self.random() ^ unique() as u64)
     }
 
     /// Emits a check.

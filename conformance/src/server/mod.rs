@@ -11,6 +11,6 @@ mod target;
 
 pub use adapter::Adapter;
 pub use context::{Answer, Cx, Options, SnapshotSeen, WatchSeen};
-pub use run::{Plan, reach, run};
+pub use run::{Plan, TokenFile, reach, run};
 pub use space::{Space, everything, held, key_range, time};
 pub use target::{SpacePrefix, Target, TokenKind, Tokens};

@@ -11,6 +11,7 @@ use crate::schema::driver as wire;
 use crate::schema::v1;
 use crate::suite::{
     Case, CaseResult, Choice, Need, Provenance, RunResult, Stop, Verdict, mutant_option, option,
+    patience_option,
 };
 use futures::StreamExt;
 use futures::future::{join, join_all};
@@ -20,6 +21,25 @@ use std::time::{Duration, Instant};
 
 /// How many servers there are besides the first, for cases that touch theirs.
 const MORE_SERVERS: usize = 2;
+
+/// Patience with one call, unless it is chosen.
+pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A bearer token, and where it is from: the command that runs a case again names
+/// the file.
+#[derive(Clone)]
+pub struct TokenFile {
+    /// What stands in a header.
+    pub token: String,
+    /// As it was given.
+    pub path: String,
+}
+
+impl std::fmt::Debug for TokenFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a token from {:?}", self.path)
+    }
+}
 
 /// What to run against whom.
 #[derive(Clone, Debug)]
@@ -33,7 +53,7 @@ pub struct Plan {
     /// Run this mutant of the adapter's.
     pub mutant: String,
     /// For a server at a URL.
-    pub token: Option<String>,
+    pub token: Option<TokenFile>,
     /// Spaces begin so.
     pub space_prefix: SpacePrefix,
     /// Which cases run, and how.
@@ -50,7 +70,7 @@ impl Plan {
             mutant: String::new(),
             token: None,
             space_prefix: SpacePrefix::default(),
-            choice: Choice::everything(Duration::from_secs(10), 8),
+            choice: Choice::everything(DEFAULT_PATIENCE, 8),
         }
     }
 
@@ -83,7 +103,7 @@ pub async fn reach(plan: &Plan) -> Result<(), String> {
         ..v1::HelloRequest::default()
     };
     let mut call = Call::new("Hello", &hello.encode_to_vec(), patience);
-    let token = plan.token.iter();
+    let token = plan.token.iter().map(|t| &t.token);
     call.metadata
         .extend(token.map(|t| ("authorization".to_owned(), format!("Bearer {t}"))));
     let calls = plan.choice.wires.iter().map(async |wire| {
@@ -180,15 +200,22 @@ pub async fn run(
     })
 }
 
-/// The options that name the server.
+/// The options that name the server, and how it is to be spoken to.
 fn target_options(plan: &Plan) -> String {
-    match (&plan.exec, &plan.url) {
+    let mut options = match (&plan.exec, &plan.url) {
         (Some(command), _) => {
             let format = plan.format.option();
             option("--exec", command) + format + &mutant_option(&plan.mutant)
         }
         (None, url) => option("--url", url.as_deref().unwrap_or_default()),
+    };
+    if let Some(file) = &plan.token {
+        options = options + " " + &option("--token-file", &file.path);
     }
+    if plan.space_prefix != SpacePrefix::default() {
+        options = options + " " + &option("--space-prefix", &plan.space_prefix.to_string());
+    }
+    options + &patience_option(plan.choice.patience, DEFAULT_PATIENCE)
 }
 
 /// Cases that stop, move or compact the server would disturb others.
@@ -214,7 +241,7 @@ async fn connect(plan: &Plan) -> Result<Target, String> {
         ..wire::StartServer::default()
     };
     let mut tokens = Tokens {
-        full: plan.token.clone(),
+        full: plan.token.as_ref().map(|t| t.token.clone()),
         space_prefix: plan.space_prefix.clone(),
     };
     let mut offers = Vec::new();

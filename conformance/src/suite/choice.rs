@@ -4,6 +4,14 @@ use super::{Case, Declaration, Profile, glob};
 use crate::net::Wire;
 use std::time::Duration;
 
+/// Differs from run to run, whatever the seed: what an earlier run left behind is
+/// not to be met again.
+pub fn unique() -> u128 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_nanos())
+}
+
 /// What a run chooses among all cases.
 #[derive(Clone, Debug)]
 pub struct Choice {

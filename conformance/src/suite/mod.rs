@@ -10,14 +10,16 @@ mod requirements;
 mod result;
 
 pub use case::{Case, Check, Declaration, Future, Kind, Need, Profile, Stop, negative, positive};
-pub use choice::Choice;
+pub use choice::{Choice, unique};
 pub use exchange::{Exchange, Message};
 pub use monitor::Monitor;
 pub use recorder::Recorder;
 pub use requirements::{
     Requirement, fingerprint, only_advice, requirement, requirements, text_hash,
 };
-pub use result::{CaseResult, CheckResult, Provenance, RunResult, Verdict, mutant_option, option};
+pub use result::{
+    CaseResult, CheckResult, Provenance, RunResult, Verdict, mutant_option, option, patience_option,
+};
 
 /// Whether a name matches a pattern in which `*` stands for anything.
 pub fn glob(pattern: &str, name: &str) -> bool {

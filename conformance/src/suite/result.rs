@@ -204,9 +204,26 @@ pub fn mutant_option(mutant: &str) -> String {
     }
 }
 
+/// The option that chooses the patience; nothing for the usual one.
+pub fn patience_option(patience: Duration, usual: Duration) -> String {
+    match patience == usual {
+        true => String::new(),
+        false => format!(" --timeout {}", patience.as_millis()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::option;
+    use super::{option, patience_option};
+    use std::time::Duration;
+
+    #[test]
+    fn patience_is_told_where_it_is_not_the_usual_one() {
+        let usual = Duration::from_secs(10);
+        assert_eq!(patience_option(usual, usual), "");
+        let more = Duration::from_millis(2_500);
+        assert_eq!(patience_option(more, usual), " --timeout 2500");
+    }
 
     #[test]
     fn an_option_is_one_word_for_a_shell() {
