@@ -73,7 +73,7 @@ const IMPURE: &[&str] = &[
 ];
 
 /// What people install or link: it never asks for the deliberate errors of `gosync_proto::mutant`, so that a build of it
-/// has none. (A build of several members at once has what any of them asks for: that is for tests.)
+/// has none. A build of several members at once has what any of them asks for: with `--workspace` that is for tests.
 const INSTALLED: &[&str] = &["gosync-proto", "gosync-server", "gosync-client"];
 
 /// Checks the whole table.
@@ -82,10 +82,15 @@ pub fn check() -> Result<()> {
     let mut problems = graph.violations(NEVER);
     problems.extend(graph.undecided(MAY));
     problems.extend(graph.enabled_stubs());
-    problems.extend(impure(&tree("gosync-proto", "{p}")?));
+    problems.extend(impure(&tree(&["--package", "gosync-proto"], "{p}")?));
     for member in INSTALLED {
-        problems.extend(mutants(member, &tree(member, "{p} {f}")?));
+        let tree = tree(&["--package", member], "{p} {f}")?;
+        problems.extend(mutants(member, &tree));
     }
+    problems.extend(mutants(
+        "a build without --workspace",
+        &tree(&[], "{p} {f}")?,
+    ));
     super::none("forbidden dependencies", &problems)
 }
 
@@ -97,16 +102,15 @@ fn metadata() -> Result<String> {
     )
 }
 
-/// What a member brings along by itself. Asked for alone: in the whole workspace, features that others switch on would
-/// count against it.
-fn tree(member: &str, format: &str) -> Result<String> {
+/// What the members bring along that `which` chooses, the default ones if none. One is asked for alone: in the whole
+/// workspace, features that others switch on would count against it.
+fn tree(which: &[&str], format: &str) -> Result<String> {
     process::output(
         Command::new(workspace::cargo())
             .current_dir(workspace::root())
+            .arg("tree")
+            .args(which)
             .args([
-                "tree",
-                "--package",
-                member,
                 "--edges",
                 "normal,build",
                 "--target",
@@ -254,7 +258,7 @@ fn impure(tree: &str) -> Vec<String> {
     found.map(|name| format!("gosync-proto must not depend on {name} (see `cargo tree -p gosync-proto -i {name}`)")).collect()
 }
 
-/// Whether a build of `member` alone has deliberate errors, from its tree with features.
+/// Whether a build has deliberate errors, from its tree with features.
 fn mutants(member: &str, tree: &str) -> Option<String> {
     let asked = tree.lines().any(|line| {
         let mut words = line.split_whitespace();
