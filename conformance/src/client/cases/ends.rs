@@ -1,11 +1,11 @@
 //! How streams end: a Snapshot of which all has come, an end that names a delay,
 //! a grant that is withdrawn.
 
-use super::tools::{bend, calls, granted, until};
+use super::tools::{bend, calls, granted, nothing_more, until};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::oracle::Record;
-use crate::peer::{Action, Seen};
+use crate::peer::{Action, Script, Seen};
 use crate::schema::v1;
 use crate::suite::{Case, Need, Profile, Stop, positive};
 use prost::Message;
@@ -123,11 +123,15 @@ async fn goes_on_after_its_end(cx: Cx) -> Result<(), Stop> {
             false => vec![message],
         }
     }));
-    cx.server(|p| p.script(|s| s.next("Snapshot", action)))
-        .await;
+    let script = |s: &mut Script| {
+        s.next("Snapshot", action);
+        nothing_more(s);
+    };
+    cx.server(|p| p.script(script)).await;
     let replica = cx.open("a").await?;
     let _ = replica.try_sync(Duration::from_millis(700)).await?;
     let shown = super::streams::keys(&replica).await?;
+    cx.server(|p| p.script(Script::clear)).await;
     sync_patiently(&replica, &cx).await?;
     let later = super::streams::keys(&replica).await?;
     let planted = [shown, later].concat();

@@ -1,12 +1,12 @@
 //! What a replica tells of itself with its pushes, and what it makes of odd
 //! answers to them.
 
-use super::tools::{cursors, head, reply, server_loses, until};
+use super::tools::{bend, cursors, head, nothing_more, reply, server_loses, until};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::client::context::pushed;
 use crate::oracle::{Record, contains};
-use crate::peer::{Action, Refusal, Seen};
+use crate::peer::{Action, Refusal, Script, Seen};
 use crate::schema::v1;
 use crate::suite::{Case, Need, Profile, Stop, positive};
 use prost::Message;
@@ -86,6 +86,18 @@ pub const CASES: &[Case<Cx>] = &[
             ),
         ],
         run: |cx| Box::pin(status_not_in_order(cx)),
+    },
+    Case {
+        name: "push/verdicts-alone",
+        profile: Profile::Core,
+        needs: &[],
+        about: "A Push is answered; after that Watch brings nothing, and Reconcile is refused.",
+        checks: &[positive(
+            "settled",
+            &["PUSH-027"],
+            "what is APPLIED is not pending any more, and not refused",
+        )],
+        run: |cx| Box::pin(verdicts_alone(cx)),
     },
     Case {
         name: "push/odd-verdicts",
@@ -269,7 +281,7 @@ async fn newest_commit(cx: Cx) -> Result<(), Stop> {
     replica.put("mine", "v").await?;
     let _ = replica.try_sync(Duration::from_millis(900)).await?;
     let acknowledged = head(&cx).await;
-    cx.server(|p| p.script(crate::peer::Script::clear)).await;
+    cx.server(|p| p.script(Script::clear)).await;
     let before = cx.seen().await.len();
     sync_patiently(&replica, &cx).await?;
     let seen = cx.seen().await;
@@ -322,7 +334,7 @@ async fn newest_commit_forgotten(cx: Cx) -> Result<(), Stop> {
     let before = cx.seen().await.len();
     cx.server(|p| {
         let epoch = p.service.random();
-        p.script(crate::peer::Script::clear);
+        p.script(Script::clear);
         p.service.with_space(&space, |s| {
             // with the records, so that the replica has nothing to offer: a new
             // write would be a new commit to remember
@@ -356,7 +368,36 @@ async fn newest_commit_forgotten(cx: Cx) -> Result<(), Stop> {
     Ok(())
 }
 
+async fn verdicts_alone(cx: Cx) -> Result<(), Stop> {
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, &cx).await?;
+    cx.server_down().await;
+    replica.put("k", "one").await?;
+    replica.put("l", "two").await?;
+    cx.server(|p| p.script(nothing_more)).await;
+    cx.server_up().await?;
+    let _ = replica.try_sync(Duration::from_millis(2_000)).await?;
+    let sent = pushed(&cx.seen().await).len();
+    let pending = replica.contents().await?.pending.len();
+    cx.check(
+        "settled",
+        sent >= 2 && pending == 0,
+        "two that were sent, and are not pending",
+        format!("{sent} sent, {pending} pending"),
+    );
+    Ok(())
+}
+
 async fn status_not_in_order(cx: Cx) -> Result<(), Stop> {
+    // the verdict alone tells of the write, not a Watch
+    let watch = bend(|_, message: &mut v1::WatchResponse| {
+        if let Some(v1::watch_response::Event::Changes(changes)) = &mut message.event
+            && changes.records.iter().any(|r| r.key == b"mine")
+        {
+            message.event = None;
+        }
+    });
+    cx.server(|p| p.script(|s| s.next("Watch", watch))).await;
     cx.server_writes(&others(5)).await;
     let replica = cx.open("a").await?;
     replica.watch().await?;

@@ -4,7 +4,7 @@
 use super::{others, sync_patiently};
 use crate::client::Replica;
 use crate::client::context::Cx;
-use crate::peer::{Action, Seen};
+use crate::peer::{Action, Refusal, Script, Seen};
 use crate::schema::v1;
 use crate::suite::Stop;
 use prost::Message;
@@ -99,6 +99,14 @@ pub fn bend_changes(change: impl Fn(&mut v1::Changes) + Send + Sync + 'static) -
             change(changes);
         }
     })
+}
+
+/// From now on nothing corrects what a replica holds: Watch is silent, and
+/// Reconcile is refused.
+pub fn nothing_more(script: &mut Script) {
+    let busy = Refusal::new("UNAVAILABLE", "busy");
+    script.always("Watch", Action::Silent);
+    script.always("Reconcile", Action::Refuse(busy));
 }
 
 /// Looks again and again at what the server has seen, until it is enough or

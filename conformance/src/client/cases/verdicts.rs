@@ -127,9 +127,9 @@ pub const CASES: &[Case<Cx>] = &[
         name: "writes/discarded",
         profile: Profile::Core,
         needs: &[Need::Discard],
-        about: "The user gives a rejected write up.",
+        about: "The user gives a write up that the server has not taken yet.",
         checks: &[
-            positive("pending", &["CLIENT-050"], "before, it is told"),
+            positive("pending", &["CLIENT-010"], "before, it is told as pending"),
             positive(
                 "gone",
                 &["CLIENT-011"],
