@@ -131,7 +131,7 @@ fn take_bound(lower: &[u8], bytes: &mut &[u8]) -> Result<Vec<u8>, String> {
     let mut counts = [usize::from(head >> 4), usize::from(head & 15)];
     for count in &mut counts {
         if *count == 15 {
-            *count += take_varint(bytes)? as usize;
+            *count = count.saturating_add(take_varint(bytes)? as usize);
         }
     }
     let [drop, add] = counts;
@@ -353,7 +353,7 @@ pub fn take(
     let mut lacks = false;
     while !runs.is_empty() {
         let n = take_varint(&mut runs)? as usize;
-        if lacking.len() + n > items {
+        if n > items - lacking.len() {
             return Err("lacking counts more items than were told".into());
         }
         lacking.extend(std::iter::repeat_n(lacks, n));

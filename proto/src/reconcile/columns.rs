@@ -245,7 +245,9 @@ pub(super) fn get_bound(column: &mut &[u8], lower: &[u8]) -> Result<Arc<[u8]>, F
             return Ok(usize::from(n));
         }
         let rest = get_varint("bounds", column)?;
-        Ok(15 + usize::try_from(rest).unwrap_or(usize::MAX - 15))
+        Ok(usize::try_from(rest)
+            .unwrap_or(usize::MAX)
+            .saturating_add(15))
     };
     let (drop, add) = (number(head >> 4)?, number(head & 15)?);
     let Some(kept) = lower.len().checked_sub(drop) else {
@@ -460,6 +462,21 @@ impl Asking {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Regression: the count wrapped, which gave one bound a second encoding, and
+    /// was a panic where overflows are looked for.
+    #[test]
+    fn a_count_of_a_bound_does_not_wrap() {
+        for rest in [u64::MAX, u64::MAX - 14, u64::from(u32::MAX)] {
+            for head in [0x0f, 0xf0] {
+                let mut bound = vec![head];
+                put_varint(&mut bound, rest);
+                bound.extend_from_slice(b"twenty bytes of a key");
+                let read = get_bound(&mut bound.as_slice(), b"");
+                assert!(read.is_err(), "{head:02x} {rest:x}");
+            }
+        }
+    }
 
     /// Computed by the generator of the vectors.
     #[test]
