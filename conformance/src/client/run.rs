@@ -10,7 +10,7 @@ use crate::peer::{Peer, Settings};
 use crate::schema::driver::Transport;
 use crate::suite::{
     Case, CaseResult, Choice, Need, Provenance, RunResult, Stop, Verdict, mutant_option,
-    patience_option,
+    patience_option, to_its_end,
 };
 use futures::StreamExt;
 use std::time::{Duration, Instant};
@@ -169,10 +169,7 @@ async fn run_case(case: &'static Case<Cx>, wire: Wire, plan: &Plan, offers: &[Ne
         plan.choice.patience,
     );
     let limit = (plan.choice.patience * 8).max(LONGEST);
-    let end = match tokio::time::timeout(limit, (case.run)(cx.clone())).await {
-        Ok(end) => end,
-        Err(_) => Err(Stop::Peer(format!("the case did not end within {limit:?}"))),
-    };
+    let end = to_its_end((case.run)(cx.clone()), limit).await;
     cx.close().await;
     result.checks = cx.recorder().judge(case.checks, &end);
     result.violations = cx.recorder().violations();

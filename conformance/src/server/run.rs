@@ -11,7 +11,7 @@ use crate::schema::driver as wire;
 use crate::schema::v1;
 use crate::suite::{
     Case, CaseResult, Choice, Need, Provenance, RunResult, Stop, Verdict, mutant_option, option,
-    patience_option,
+    patience_option, to_its_end,
 };
 use futures::StreamExt;
 use futures::future::{join, join_all};
@@ -386,13 +386,7 @@ async fn run_case(
     }
     let patience = target.patience;
     let cx = Cx::new(target, wire, case_seed(seed, case.name, wire));
-    let end = match tokio::time::timeout(patience * 12, (case.run)(cx.clone())).await {
-        Ok(end) => end,
-        Err(_) => Err(Stop::Peer(format!(
-            "the case did not end within {:?}",
-            patience * 12
-        ))),
-    };
+    let end = to_its_end((case.run)(cx.clone()), patience * 12).await;
     cx.close().await;
     result.checks = cx.recorder().judge(case.checks, &end);
     result.violations = cx.recorder().violations();

@@ -15,6 +15,29 @@ pub enum Stop {
     Suite(String),
 }
 
+/// Runs a case to its end, or until `limit` has passed. A case that panics is the
+/// suite's own fault, and ends no other.
+///
+/// # Errors
+/// What the case says, or why it was ended.
+pub async fn to_its_end(
+    case: impl std::future::Future<Output = Result<(), Stop>>,
+    limit: std::time::Duration,
+) -> Result<(), Stop> {
+    use futures::FutureExt as _;
+    let case = std::panic::AssertUnwindSafe(case).catch_unwind();
+    match tokio::time::timeout(limit, case).await {
+        Ok(Ok(end)) => end,
+        Ok(Err(panic)) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or(panic.downcast_ref::<&str>().copied());
+            let text = text.unwrap_or("without a word");
+            Err(Stop::Suite(format!("the suite panicked: {text}")))
+        }
+        Err(_) => Err(Stop::Peer(format!("the case did not end within {limit:?}"))),
+    }
+}
+
 /// The part of the specification that a case belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Profile {
@@ -247,4 +270,29 @@ pub struct Declaration {
     pub needs: &'static [Need],
     /// What it finds out.
     pub checks: &'static [Check],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: one case that panicked ended the run, without a report and with
+    /// an exit code that means nothing.
+    #[tokio::test]
+    async fn a_case_that_panics_is_the_suites_fault_and_no_verdict() {
+        let limit = std::time::Duration::from_secs(60);
+        let panics = async {
+            let number: u8 = "no number".parse().unwrap();
+            assert_eq!(number, 0);
+            Ok(())
+        };
+        let end = to_its_end(panics, limit).await;
+        assert!(
+            matches!(&end, Err(Stop::Suite(why)) if why.contains("InvalidDigit")),
+            "{end:?}"
+        );
+        assert!(to_its_end(async { Ok(()) }, limit).await.is_ok());
+        let never = to_its_end(std::future::pending(), std::time::Duration::ZERO).await;
+        assert!(matches!(never, Err(Stop::Peer(_))));
+    }
 }

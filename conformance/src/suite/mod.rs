@@ -9,7 +9,9 @@ mod recorder;
 mod requirements;
 mod result;
 
-pub use case::{Case, Check, Declaration, Future, Kind, Need, Profile, Stop, negative, positive};
+pub use case::{
+    Case, Check, Declaration, Future, Kind, Need, Profile, Stop, negative, positive, to_its_end,
+};
 pub use choice::{Choice, unique};
 pub use exchange::{Exchange, Message};
 pub use monitor::Monitor;
