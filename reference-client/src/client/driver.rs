@@ -21,7 +21,7 @@ use std::future::Future;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 /// What a client asks of its driver.
 #[derive(Debug)]
@@ -64,6 +64,33 @@ pub(super) struct Driver<S, T, R> {
     recount: bool,
     /// When they are counted next, if they changed.
     recount_at_ms: u64,
+    /// Who is asked first what is new.
+    turn: Source,
+}
+
+/// Where news comes from. Each is asked first in its turn: on a slow machine
+/// one of them always has some, and the others would never be heard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Source {
+    Commands,
+    Call,
+    Token,
+    Timer,
+    Stream,
+}
+
+impl Source {
+    const COUNT: usize = 5;
+
+    fn next(self) -> Source {
+        match self {
+            Source::Commands => Source::Call,
+            Source::Call => Source::Token,
+            Source::Token => Source::Timer,
+            Source::Timer => Source::Stream,
+            Source::Stream => Source::Commands,
+        }
+    }
 }
 
 /// How long a change of the counts may wait to be told. Counting takes a look
@@ -114,6 +141,7 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
             verifications: Vec::new(),
             recount: false,
             recount_at_ms: 0,
+            turn: Source::Commands,
         }
     }
 
@@ -144,14 +172,12 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
         let count_at = self.recount.then_some(self.recount_at_ms);
         let mut count = count_at.map(sleep_until);
         poll_fn(|cx| {
-            // the stream comes last: a flood of messages delays nothing else
-            match self.commands.poll_next_unpin(cx) {
-                Poll::Ready(Some(command)) => return Poll::Ready(Input::Command(command)),
-                Poll::Ready(None) => return Poll::Ready(Input::Abandoned),
-                Poll::Pending => {}
-            }
-            if let Poll::Ready(event) = self.poll_network(cx, timer.as_mut()) {
-                return Poll::Ready(Input::Event(event));
+            for _ in 0..Source::COUNT {
+                let source = self.turn;
+                self.turn = source.next();
+                if let Poll::Ready(input) = self.poll_source(source, cx, timer.as_mut()) {
+                    return Poll::Ready(input);
+                }
             }
             if let Some(count) = &mut count
                 && count.as_mut().poll(cx).is_ready()
@@ -163,11 +189,29 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
         .await
     }
 
-    fn poll_network(
+    fn poll_source(
         &mut self,
+        source: Source,
         cx: &mut Context<'_>,
         timer: Option<&mut BoxFuture<'static, ()>>,
-    ) -> Poll<Event> {
+    ) -> Poll<Input> {
+        let event = match source {
+            Source::Commands => {
+                let command = ready!(self.commands.poll_next_unpin(cx));
+                return Poll::Ready(command.map_or(Input::Abandoned, Input::Command));
+            }
+            Source::Call => self.poll_call(cx),
+            Source::Token => self.poll_token(cx),
+            Source::Timer => match timer {
+                Some(timer) => timer.as_mut().poll(cx).map(|()| Event::Tick),
+                None => Poll::Pending,
+            },
+            Source::Stream => self.poll_stream(cx),
+        };
+        event.map(Input::Event)
+    }
+
+    fn poll_call(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         if let Some((id, call)) = &mut self.call
             && call.poll_unpin(cx).is_ready()
             && let Some(answer) = Pin::new(call).take_output()
@@ -176,36 +220,35 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
             self.call = None;
             return Poll::Ready(Event::Answered(id, Box::new(answer)));
         }
-        if let Some(asking) = &mut self.authenticating
-            && let Poll::Ready(token) = asking.as_mut().poll(cx)
-        {
-            self.authenticating = None;
-            let news = match token {
-                Ok(token) => {
-                    self.token = Some(token);
-                    TokenNews::Ready
-                }
-                Err(AuthError::SignIn) => TokenNews::SignIn,
-                Err(AuthError::Unavailable(why)) => TokenNews::Unavailable(why),
-            };
-            return Poll::Ready(Event::Token(news));
-        }
-        if let Some(timer) = timer
-            && timer.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Event::Tick);
-        }
-        if let Some((id, messages)) = &mut self.stream
-            && let Poll::Ready(message) = messages.as_mut().poll_next(cx)
-        {
-            let id = *id;
-            let message = message.unwrap_or(Streamed::Ended);
-            if matches!(message, Streamed::Ended | Streamed::Failed(_)) {
-                self.stream = None;
-            }
-            return Poll::Ready(Event::Streamed(id, Box::new(message)));
-        }
         Poll::Pending
+    }
+
+    fn poll_token(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let Some(asking) = &mut self.authenticating else {
+            return Poll::Pending;
+        };
+        let token = ready!(asking.as_mut().poll(cx));
+        self.authenticating = None;
+        Poll::Ready(Event::Token(match token {
+            Ok(token) => {
+                self.token = Some(token);
+                TokenNews::Ready
+            }
+            Err(AuthError::SignIn) => TokenNews::SignIn,
+            Err(AuthError::Unavailable(why)) => TokenNews::Unavailable(why),
+        }))
+    }
+
+    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let Some((id, messages)) = &mut self.stream else {
+            return Poll::Pending;
+        };
+        let id = *id;
+        let message = ready!(messages.as_mut().poll_next(cx)).unwrap_or(Streamed::Ended);
+        if matches!(message, Streamed::Ended | Streamed::Failed(_)) {
+            self.stream = None;
+        }
+        Poll::Ready(Event::Streamed(id, Box::new(message)))
     }
 
     async fn obey(&mut self, command: Command) {
@@ -473,4 +516,110 @@ where
         messages
     });
     Box::pin(opened)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::status::Status;
+    use crate::engine::Settings;
+    use crate::platform::Moment;
+    use crate::store::{Counts, MemoryStore};
+    use crate::transport::Answers;
+    use futures::executor::block_on;
+    use gosync_proto::{SpaceId, wire};
+
+    struct NoNetwork;
+
+    fn refused<M>() -> Result<M, CallError> {
+        Err(CallError::misbehaved("there is no network"))
+    }
+
+    impl Transport for NoNetwork {
+        async fn hello(
+            &self,
+            _: &CallMetadata,
+            _: wire::HelloRequest,
+        ) -> Result<wire::HelloResponse, CallError> {
+            refused()
+        }
+        async fn push(
+            &self,
+            _: &CallMetadata,
+            _: wire::PushRequest,
+        ) -> Result<wire::PushResponse, CallError> {
+            refused()
+        }
+        async fn reconcile(
+            &self,
+            _: &CallMetadata,
+            _: wire::ReconcileRequest,
+        ) -> Result<wire::ReconcileResponse, CallError> {
+            refused()
+        }
+        async fn watch(
+            &self,
+            _: &CallMetadata,
+            _: wire::WatchRequest,
+        ) -> Result<Answers<wire::WatchResponse>, CallError> {
+            refused()
+        }
+        async fn snapshot(
+            &self,
+            _: &CallMetadata,
+            _: wire::SnapshotRequest,
+        ) -> Result<Answers<wire::SnapshotResponse>, CallError> {
+            refused()
+        }
+    }
+
+    #[derive(Clone)]
+    struct Stopped;
+
+    impl Runtime for Stopped {
+        fn moment(&self) -> Moment {
+            Moment {
+                mono_ms: 0,
+                wall_ms: 0,
+                entropy: 0,
+            }
+        }
+        fn sleep(&self, _: u64) -> BoxFuture<'static, ()> {
+            Box::pin(std::future::pending())
+        }
+        fn spawn(&self, _: BoxFuture<'static, ()>) {}
+    }
+
+    /// A tab that wrote faster than it could push never heard of others: there was always a write or an answer that
+    /// came first.
+    #[test]
+    fn whoever_goes_on_writing_hears_of_others_all_the_same() {
+        let (send, commands) = mpsc::unbounded();
+        let settings = Settings {
+            space: SpaceId::new("s").unwrap(),
+            me: ReplicaId(1),
+            client: String::new(),
+        };
+        let mut driver = Driver::new(
+            Arc::new(MemoryStore::new()),
+            NoNetwork,
+            Stopped,
+            Engine::new(settings),
+            ReplicaId(1),
+            Arc::new(Feed::new(Status::initial(Counts::default(), None))),
+            None,
+            commands,
+        );
+        let news = || Streamed::Watch(wire::WatchResponse::default());
+        let mut heard = 0;
+        for _ in 0..100 {
+            send.unbounded_send(Command::Wrote).unwrap();
+            send.unbounded_send(Command::Wrote).unwrap();
+            driver.call = Some((CallId(1), MaybeDone::Future(Box::pin(async { refused() }))));
+            driver.stream = Some((CallId(2), Box::pin(stream::repeat_with(news))));
+            let input = block_on(driver.next_input());
+            heard += usize::from(matches!(input, Input::Event(Event::Streamed(..))));
+        }
+        assert!(heard >= 20, "{heard} of 100");
+    }
 }
