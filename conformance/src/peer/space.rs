@@ -33,6 +33,8 @@ pub struct Space {
     pub compacted_through: u64,
     /// The highest clock reading stored with a commit.
     pub clock: u64,
+    /// Keys that it refuses to take, each with the reason.
+    pub refuses: BTreeMap<Vec<u8>, &'static str>,
     /// Which rules it breaks.
     pub quirks: BTreeSet<Quirk>,
 }
@@ -58,6 +60,7 @@ impl Space {
             horizon: 0,
             compacted_through: 0,
             clock: 0,
+            refuses: BTreeMap::new(),
             quirks: BTreeSet::new(),
         }
     }
@@ -264,6 +267,9 @@ impl Space {
         let size = record.value.len() as u64;
         if size > limits.max_value_bytes && !self.quirk(Quirk::AnyValueSize) {
             return Err(reject("LIMIT_EXCEEDED", "max_value_bytes"));
+        }
+        if let Some(reason) = self.refuses.get(&record.key) {
+            return Err(reject(reason, "not this key"));
         }
         if !may_write(&record.key) {
             return Err(reject("NO_ACCESS", "no grant to write this key"));

@@ -193,6 +193,7 @@ macro_rules! client {
             Client GapsAsked "gaps-asked" ["RECON-006"] "A session asks about what lies between two held ranges as well.";
             Client AfterKeyAhead "after-key-ahead" ["SNAP-015"] "A snapshot is resumed above the last key.";
             Client OtherTermsResumed "other-terms-resumed" ["SNAP-016"] "A snapshot is resumed in another history.";
+            Client JoinedRefusedTogether "joined-refused-together" ["PUSH-041"] "Batches that shared an aborted Push count as refused, all of them.";
             Client BatchReversed "batch-reversed" ["CLIENT-013"] "The records of a batch are pushed from last to first.";
             Client HalfIsListed "half-is-listed" ["RECON-007"] "Every second record of a part is told.";
 

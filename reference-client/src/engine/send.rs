@@ -14,6 +14,12 @@ use gosync_proto::limits::Limits;
 use gosync_proto::reason::Action;
 use gosync_proto::{Reason, Record, Time, mutant, wire};
 
+/// Whether the verdict lets a batch pass (PUSH-022).
+fn is_merged(outcome: wire::Outcome) -> bool {
+    use wire::Outcome as O;
+    matches!(outcome, O::Applied | O::Unchanged | O::Superseded)
+}
+
 /// What is being sent.
 #[derive(Debug)]
 pub(super) struct Sending {
@@ -35,6 +41,9 @@ pub(super) struct Sending {
     /// The most records of a parcel: lowered when a call is refused for its
     /// size.
     cap: usize,
+    /// Batches up to this write are sent one by one: together, they were
+    /// refused.
+    alone_to: Option<WriteId>,
     /// The last answer led to new versions, and to nothing else.
     restamped: bool,
     /// A long session follows: only writes that need no reconciliation first,
@@ -67,6 +76,7 @@ impl Default for Sending {
             more: true,
             offers: true,
             cap: usize::MAX,
+            alone_to: None,
             restamped: false,
             early: None,
             until: None,
@@ -105,6 +115,7 @@ impl Sending {
             limits,
             at_most: self.cap,
             not_below: self.early,
+            alone_to: self.alone_to,
         }
     }
 
@@ -250,7 +261,17 @@ impl Engine {
         let Some(parcel) = self.sending.parcel.take() else {
             return self.fail(CallError::misbehaved("an answer to no push"));
         };
+        let refuses = (response.verdicts.iter()).any(|v| !is_merged(v.outcome()));
         match self.read_answer(&parcel, response) {
+            Ok((answer, statuses))
+                if parcel.joined && refuses && !mutant!(JoinedRefusedTogether) =>
+            {
+                self.server_clock(answer.server_now_ms);
+                if !self.goes_on(&answer, &statuses) {
+                    return self.start_over();
+                }
+                self.push_one_by_one(&parcel);
+            }
             Err(error) if mutant!(FailedPushRejects) => {
                 self.sending.settling = true;
                 self.ops.push_back(Op::Refuse(parcel, None, error.message));
@@ -288,6 +309,15 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Of batches that were sent together, one had all of them refused: which,
+    /// each of them tells alone (PUSH-041).
+    fn push_one_by_one(&mut self, parcel: &Parcel) {
+        self.sending.forget_next();
+        self.sending.alone_to = parcel.last_write();
+        self.sending.more = true;
+        self.push_next();
     }
 
     /// Whether the history is what it was when the session began: in order, or,
@@ -476,6 +506,9 @@ impl Engine {
             return self.fail(error);
         }
         let sought = !mutant!(FaultNotSought) && !mutant!(FailedPushRejects);
+        if parcel.joined && sought {
+            return self.push_one_by_one(&parcel);
+        }
         if parcel.items.len() > 1 && !parcel.atomic && sought {
             // one of them is the reason: find out which
             self.sending.cap = parcel.items.len() / 2;

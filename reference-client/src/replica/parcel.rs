@@ -5,15 +5,17 @@ use super::fenced;
 use crate::store::{Changes, Meta, Reads, Store, StoreError, View, Write, WriteId};
 use gosync_proto::limits::Limits;
 use gosync_proto::{Digest, Key, Record, ReplicaId, Time, mutant};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Records for one Push.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Parcel {
     /// In the order in which they are sent.
     pub items: Vec<Item>,
-    /// They are one batch: all or none.
+    /// They are one batch, or several: all or none.
     pub atomic: bool,
+    /// They are several batches, of which one may have the others refused.
+    pub joined: bool,
     /// Clean records that were to be offered and are damaged: to be removed.
     pub damaged: Vec<Key>,
     /// Other writes wait behind these, for want of room or because a batch is
@@ -75,6 +77,9 @@ pub struct Room {
     /// Only writes, up to the first below this time: that one needs a
     /// reconciliation first, and nothing overtakes it.
     pub not_below: Option<Time>,
+    /// Batches up to this write are sent one by one: together, they were
+    /// refused.
+    pub alone_to: Option<WriteId>,
 }
 
 impl Room {
@@ -136,7 +141,12 @@ const PAGE: usize = 1_024;
 #[derive(Clone, PartialEq, Debug)]
 pub struct Run {
     items: Vec<Item>,
+    /// The batch of the last item; a run of single writes has none.
     batch: Option<WriteId>,
+    /// So many of the items are whole batches before that one.
+    whole: usize,
+    /// The keys of a run of batches.
+    keys: HashSet<Key>,
     bytes: u64,
     behind: Option<WriteId>,
     room: Room,
@@ -153,6 +163,8 @@ impl Run {
         let mut run = Run {
             items: Vec::new(),
             batch: None,
+            whole: 0,
+            keys: HashSet::new(),
             bytes: 0,
             behind,
             room,
@@ -182,24 +194,59 @@ impl Run {
         if (self.room.not_below).is_some_and(|least| write.record.version.time < least) {
             if self.batch.is_some() && self.batch == write.batch {
                 // it goes as a whole, or not yet
-                self.items.clear();
+                self.items.truncate(self.whole);
             }
             return false;
         }
-        let first = self.items.is_empty();
-        if first {
+        if self.items.is_empty() {
             self.batch = write.batch;
         }
-        let value = write.record.content.value();
-        self.bytes += Limits::encoded_bound(&write.record.key, value.len()) as u64;
-        // a batch is sent whole: it was made within the limits
-        let fits = self.batch.is_some()
-            || (self.bytes <= room(&self.room.limits) && self.items.len() <= self.room.records());
-        if write.batch != self.batch || !(first || fits) {
+        let belongs = write.batch == self.batch || self.begins_another(&write);
+        if !belongs || !self.fits(&write) {
             return false;
+        }
+        if write.batch.is_some() {
+            self.keys.insert(write.record.key.clone());
         }
         self.items.push(Item::new(write.record, Some(write.id)));
         true
+    }
+
+    /// Whether the write is the first of a batch that is sent with the one
+    /// before it: an application that makes hundreds of small batches does not
+    /// wait for an answer to each.
+    fn begins_another(&mut self, write: &Write) -> bool {
+        let alone = self.items.first().and_then(|i| i.write) <= self.room.alone_to;
+        if self.batch.is_none() || write.batch.is_none() || alone {
+            return false;
+        }
+        self.whole = self.items.len();
+        self.batch = write.batch;
+        true
+    }
+
+    /// Whether the write has room; if not, the batch that it belongs to waits
+    /// as a whole.
+    fn fits(&mut self, write: &Write) -> bool {
+        let value = write.record.content.value();
+        self.bytes += Limits::encoded_bound(&write.record.key, value.len()) as u64;
+        let records = self.items.len();
+        let small = self.bytes <= room(&self.room.limits);
+        match (self.batch, self.whole) {
+            // `singles` looks more closely
+            (None, _) => records == 0 || small && records <= self.room.records(),
+            // a batch is sent whole: it was made within the limits
+            (Some(_), 0) => true,
+            (Some(_), whole) => {
+                let fits = small
+                    && records < self.room.records()
+                    && !self.keys.contains(&write.record.key);
+                if !fits {
+                    self.items.truncate(whole);
+                }
+                fits
+            }
+        }
     }
 
     /// What is wanted behind the last write of the run, if something waits.
@@ -225,6 +272,7 @@ impl Run {
                 // what is left of a batch after its other writes were
                 // superseded may be a single record
                 atomic: self.items.len() > 1 && !mutant!(BatchTornApart),
+                joined: self.whole > 0 && self.whole < self.items.len(),
                 items: self.items,
                 more,
                 newest,
@@ -416,6 +464,7 @@ pub(super) mod tests {
             limits: Limits::default(),
             at_most,
             not_below: None,
+            alone_to: None,
         };
         let parcel = block_on(take(store, ME, room, None)).unwrap();
         let first = parcel.items.first();
@@ -428,7 +477,46 @@ pub(super) mod tests {
         let batch = keys("b", PAGE * 2 + 5);
         let store = written(&[&batch, &keys("c", 3)]);
         let parcel = (batch.len(), true, b"b00000".to_vec());
-        assert_eq!(taken(&store, usize::MAX), parcel);
+        assert_eq!(taken(&store, batch.len() + 2), parcel);
+    }
+
+    /// Each waited for the answer to the one before it: an application whose
+    /// documents are batches wrote them faster than they were pushed.
+    #[test]
+    fn batches_share_a_parcel_each_of_them_whole() {
+        let store = written(&[&keys("a", 2), &keys("b", 3), &keys("c", 2), &keys("d", 1)]);
+        let all = (7, true, b"a00000".to_vec());
+        assert_eq!(taken(&store, usize::MAX), all);
+        let two = (5, true, b"a00000".to_vec());
+        assert_eq!(taken(&store, 6), two);
+        let one = (2, true, b"a00000".to_vec());
+        assert_eq!(taken(&store, 4), one);
+    }
+
+    #[test]
+    fn batches_with_a_key_in_common_share_no_parcel() {
+        let again = [keys("c", 1), keys("a", 2)].concat();
+        let store = written(&[&keys("a", 2), &keys("b", 2), &again]);
+        assert_eq!(taken(&store, usize::MAX).0, 4);
+    }
+
+    #[test]
+    fn batches_that_were_refused_together_are_taken_one_by_one() {
+        let store = written(&[&keys("a", 2), &keys("b", 2), &keys("c", 2), &keys("d", 2)]);
+        let last_of_b = block_on(store.writes(None, 4)).unwrap()[3].id;
+        let room = Room {
+            limits: Limits::default(),
+            at_most: usize::MAX,
+            not_below: None,
+            alone_to: Some(last_of_b),
+        };
+        let take = |behind| block_on(take(&store, ME, room, behind)).unwrap();
+        let first = take(None);
+        assert_eq!((first.items.len(), first.joined), (2, false));
+        let second = take(first.last_write());
+        assert_eq!((second.items.len(), second.joined), (2, false));
+        let rest = take(second.last_write());
+        assert_eq!((rest.items.len(), rest.joined, rest.more), (4, true, false));
     }
 
     #[test]
@@ -453,6 +541,7 @@ pub(super) mod tests {
             limits: Limits::default(),
             at_most: usize::MAX,
             not_below: None,
+            alone_to: Some(WriteId(u64::MAX)),
         };
         let take = |behind| block_on(take(&store, ME, room, behind));
         let first = take(None).unwrap();
@@ -473,6 +562,7 @@ pub(super) mod tests {
             limits: Limits::default(),
             at_most: usize::MAX,
             not_below: None,
+            alone_to: Some(WriteId(u64::MAX)),
         };
         let first = block_on(take(&store, ME, room, None)).unwrap();
         let second = Wanted {
@@ -507,6 +597,7 @@ pub(super) mod tests {
                 limits: Limits::default(),
                 at_most: usize::MAX,
                 not_below: Some(not_below),
+                alone_to: None,
             };
             let parcel = block_on(take(&store, ME, room, None)).unwrap();
             parcel.items.len()
@@ -535,6 +626,7 @@ pub(super) mod tests {
             limits: Limits::default(),
             at_most: usize::MAX,
             not_below: Some(Time(2)),
+            alone_to: None,
         };
         assert!(
             block_on(take(&store, ME, room, None))

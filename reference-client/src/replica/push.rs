@@ -363,6 +363,7 @@ mod tests {
             limits: Limits::default(),
             at_most: usize::MAX,
             not_below: None,
+            alone_to: None,
         }
     }
 

@@ -35,6 +35,22 @@ pub const CASES: &[Case<Cx>] = &[
         run: |cx| Box::pin(batch(cx)),
     },
     Case {
+        name: "writes/batches-one-refused",
+        profile: Profile::Core,
+        needs: &[Need::Batches],
+        about: "Five batches wait for the server, which refuses one record of the third.",
+        checks: &[
+            positive("others", &["PUSH-024"], "the other four arrive"),
+            negative(
+                "refused",
+                "others",
+                &["PUSH-041"],
+                "the writes of the third are rejected, and no others",
+            ),
+        ],
+        run: |cx| Box::pin(batches_one_refused(cx)),
+    },
+    Case {
         name: "writes/batch-too-large",
         profile: Profile::Hardened,
         needs: &[Need::Batches],
@@ -193,6 +209,39 @@ async fn batch(cx: Cx) -> Result<(), Stop> {
         format!("{orders:?}"),
     );
     same_as_server(&cx, "done", &replica).await
+}
+
+async fn batches_one_refused(cx: Cx) -> Result<(), Stop> {
+    let space = cx.space().to_owned();
+    cx.server(|p| {
+        p.service.with_space(&space, |s| {
+            s.refuses.insert(b"c2".to_vec(), "QUOTA_EXCEEDED")
+        })
+    })
+    .await;
+    let replica = cx.open("a").await?;
+    replica.set_online(false).await?;
+    let names = ["a", "b", "c", "d", "e"];
+    for name in names {
+        let keys = [1, 2, 3].map(|i| format!("{name}{i}"));
+        replica.batch(&keys.map(|k| (k, "v"))).await?;
+    }
+    replica.set_online(true).await?;
+    sync_patiently(&replica, &cx).await?;
+    let there: Vec<String> = (cx.server_records().await.iter())
+        .map(|r| r.key.escape_ascii().to_string())
+        .collect();
+    let wanted: Vec<String> = (names.iter().filter(|n| **n != "c"))
+        .flat_map(|name| [1, 2, 3].map(|i| format!("{name}{i}")))
+        .collect();
+    cx.equal("others", wanted, there);
+    let pending = replica.contents().await?.pending;
+    let rejected: Vec<(String, bool)> = (pending.iter())
+        .map(|p| (p.key.escape_ascii().to_string(), !p.rejected.is_empty()))
+        .collect();
+    let third = ["c1", "c2", "c3"].map(|k| (k.to_owned(), true));
+    cx.equal("refused", third.to_vec(), rejected);
+    Ok(())
 }
 
 async fn batch_too_large(cx: Cx) -> Result<(), Stop> {

@@ -794,3 +794,35 @@ fn a_live_replica_is_verified_again_soon_after_a_change() {
     assert!(!rig.verified());
     assert_eq!(rig.phase(), Phase::Live);
 }
+
+/// A batch is refused for what is in it, never for its company.
+#[test]
+fn batches_that_are_refused_together_are_each_judged_alone() {
+    let mut rig = Rig::new();
+    for name in ["a", "b", "c", "d"] {
+        let edit = |n: u8| Edit::Put(key(&format!("{name}{n}")), "v".into());
+        rig.write(vec![edit(1), edit(2)]);
+    }
+    rig.live_with_pending();
+    let sent = |rig: &Rig| -> Vec<String> {
+        let records = rig.pushed().records.iter();
+        let text = |key: &[u8]| String::from_utf8(key.to_vec()).unwrap();
+        records.map(|r| text(&r.key)).collect()
+    };
+    assert_eq!(sent(&rig).len(), 8);
+    assert!(rig.pushed().atomic);
+    let mut verdicts = vec![rejected(Reason::BatchAborted); 8];
+    verdicts[3] = rejected(Reason::QuotaExceeded);
+    rig.judge(position(1, 0, 0), verdicts);
+    assert_eq!(sent(&rig), ["a1", "a2"]);
+    rig.judge(position(1, 2, 0), vec![held(1), held(2)]);
+    assert_eq!(sent(&rig), ["b1", "b2"]);
+    let verdicts = [Reason::BatchAborted, Reason::QuotaExceeded].map(rejected);
+    rig.judge(position(1, 2, 0), verdicts.to_vec());
+    assert_eq!(sent(&rig), ["c1", "c2"]);
+    rig.judge(position(1, 4, 0), vec![held(3), held(4)]);
+    assert_eq!(sent(&rig), ["d1", "d2"]);
+    rig.judge(position(1, 6, 0), vec![held(5), held(6)]);
+    let left: Vec<_> = rig.writes().into_iter().map(|w| w.record.key).collect();
+    assert_eq!(left, [key("b1"), key("b2")]);
+}
