@@ -541,7 +541,17 @@ impl Ledger {
                 continue;
             }
             let gone = |r: &Record| r.is_tombstone() && r.version.time < horizon;
-            if newest.as_ref().is_some_and(gone) && found.is_none() {
+            let perhaps = self.inner().unknown.newest(&key).cloned();
+            let mut last = newest.as_ref();
+            // a deletion that was stored, though nobody was told, and compacted
+            // before anybody looked
+            if let Some(r) = &perhaps
+                && gone(r)
+                && last.is_none_or(|n| newer(r, n))
+            {
+                last = perhaps.as_ref();
+            }
+            if last.is_some_and(gone) && found.is_none() {
                 continue;
             }
             let deleted = newest.as_ref().is_some_and(Record::is_tombstone);

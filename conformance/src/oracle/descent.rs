@@ -230,6 +230,10 @@ pub fn asked(request: &v1::ReconcileRequest) -> Result<Vec<Asked>, String> {
                 return Err("more parts than columns".into());
             }
             0 | 1 if n == 0 => return Err("a run of no parts".into()),
+            // many runs may not add up to more than one of them may be
+            0 | 1 if kinds.len() + n > request.bounds.len() + 1 => {
+                return Err("more parts than bounds".into());
+            }
             0 => kinds.extend(std::iter::repeat_n((Ask::Skip, 0), n)),
             1 => kinds.extend(std::iter::repeat_n((Ask::Fingerprint, 1), n)),
             2 => kinds.push((Ask::Items, n)),
@@ -390,5 +394,19 @@ mod tests {
     #[test]
     fn a_varint_that_is_not_in_its_shortest_form_is_refused() {
         assert!(take_varint(&mut [0x80, 0].as_slice()).is_err());
+    }
+
+    /// Each run was bounded, their sum was not: a request of a megabyte made the
+    /// suite's server take gigabytes.
+    #[test]
+    fn runs_that_add_up_to_more_parts_than_there_are_bounds_are_refused() {
+        let mut run = Vec::new();
+        varint(100 << 2, &mut run);
+        let request = v1::ReconcileRequest {
+            parts: run.repeat(1_000),
+            bounds: vec![0x01; 200],
+            ..v1::ReconcileRequest::default()
+        };
+        assert_eq!(asked(&request), Err("more parts than bounds".into()));
     }
 }

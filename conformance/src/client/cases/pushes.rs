@@ -455,7 +455,7 @@ async fn odd_verdicts(cx: Cx) -> Result<(), Stop> {
             winner: winner.map(|w| w.to_wire()),
             ..v1::Verdict::default()
         };
-        let newer = record.version.map_or(0, |v| v.time) + 1;
+        let newer = record.version.map_or(1, |v| v.time.saturating_add(1));
         *verdict = match record.key.as_slice() {
             b"a-skewed" => refused(v1::Reason::ClockSkew),
             b"b-none" => superseded(None),

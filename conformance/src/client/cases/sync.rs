@@ -374,7 +374,7 @@ async fn crash_before_verdict(cx: Cx) -> Result<(), Stop> {
         .first()
         .map(|(_, r)| r.clone())
         .ok_or_else(|| Stop::Peer("the write was never sent".into()))?;
-    let newer = Record::put("k", mine.time + 1, 77, "theirs");
+    let newer = Record::put("k", mine.time.saturating_add(1), 77, "theirs");
     cx.server_writes(std::slice::from_ref(&newer)).await;
     let replica = cx.open("a").await?;
     sync_patiently(&replica, &cx).await?;

@@ -123,8 +123,8 @@ async fn far_future(cx: Cx) -> Result<(), Stop> {
     let at = |key: &str, ms: u64| Record::put(key, ms << 16, 1, "v");
     let records = [
         at("now", now),
-        at("within", now + skew.saturating_sub(500)),
-        at("beyond", now + skew + 60_000),
+        at("within", now.saturating_add(skew.saturating_sub(500))),
+        at("beyond", now.saturating_add(skew).saturating_add(60_000)),
         Record::put("end", u64::MAX, 1, "v"),
     ];
     let answer = space.push(&records).await.good()?;
@@ -171,11 +171,23 @@ async fn records_do_not_move_it(cx: Cx) -> Result<(), Stop> {
     let mut space = Space::fresh(&cx);
     let now = server_time(&space).await?;
     let skew = cx.limits().max_clock_skew_ms;
-    let near = Record::put("k", (now + skew.saturating_sub(500)) << 16, 1, "v");
+    let near = Record::put(
+        "k",
+        now.saturating_add(skew.saturating_sub(500)) << 16,
+        1,
+        "v",
+    );
     let answer = space.push(std::slice::from_ref(&near)).await.good()?;
     cx.equal("near-bound", Some((Applied, "")), verdict(&answer, 0));
     space.expect(&near);
-    let further = Record::put("k", (now + 2 * skew - 1_000) << 16, 1, "v");
+    let further = Record::put(
+        "k",
+        now.saturating_add(skew.saturating_mul(2))
+            .saturating_sub(1_000)
+            << 16,
+        1,
+        "v",
+    );
     let answer = space.push(&[further]).await.good()?;
     let got = verdict(&answer, 0);
     let state = space.as_expected().await;

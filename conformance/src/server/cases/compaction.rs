@@ -441,7 +441,7 @@ async fn ahead_of_clock(cx: Cx) -> Result<(), Stop> {
     let made = cx.with_limits(&wide, |cx| async move {
         let mut own = Space::fresh(&cx);
         let hello = cx.hello(&own.hello_request(vec![])).await.good()?;
-        let at = (hello.server_time_ms + minutes(8)) << 16;
+        let at = hello.server_time_ms.saturating_add(minutes(8)) << 16;
         own.seed(&[
             Record::put("k", at, 5, "v"),
             Record::tombstone("gone", at - 1, 5),

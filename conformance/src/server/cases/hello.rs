@@ -502,7 +502,7 @@ async fn status(cx: Cx) -> Result<(), Stop> {
             ..head
         }),
         Some(v1::Cursor {
-            sequence: head.sequence + 1000,
+            sequence: head.sequence.saturating_add(1000),
             ..head
         }),
     ];
@@ -549,7 +549,7 @@ async fn newest_commit(cx: Cx) -> Result<(), Stop> {
     let good = cx.hello(&ask(head)).await.good()?;
     cx.equal("good", Some(v1::Lineage::Same), lineage(good));
     let bad = v1::Cursor {
-        sequence: head.sequence + 5,
+        sequence: head.sequence.saturating_add(5),
         tag: 99,
         ..head
     };
@@ -585,7 +585,10 @@ async fn equal(cx: Cx) -> Result<(), Stop> {
     let answer = cx.hello(&ask(horizon, fingerprints.clone())).await.good()?;
     cx.equal("compared", vec![true, true, true], answer.equal.clone());
     cx.equal("empty-range", Some(true), answer.equal.get(2).copied());
-    let answer = cx.hello(&ask(horizon + 7, fingerprints)).await.good()?;
+    let answer = cx
+        .hello(&ask(horizon.saturating_add(7), fingerprints))
+        .await
+        .good()?;
     cx.equal("other-horizon", Vec::<bool>::new(), answer.equal);
     let answer = cx.hello(&ask(horizon, vec![])).await.good()?;
     cx.equal("none-sent", Vec::<bool>::new(), answer.equal);

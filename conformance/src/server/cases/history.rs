@@ -212,7 +212,11 @@ async fn restart(cx: Cx, kill: bool) -> Result<(), Stop> {
         (epoch, status.lineage(), status.mapped_sequence),
     );
     let next = space.seed(&[Record::put("next", time(9), 1, "v")]).await?;
-    cx.equal("goes-on", cursor.sequence + 1, position(&next)?.sequence);
+    cx.equal(
+        "goes-on",
+        cursor.sequence.saturating_add(1),
+        position(&next)?.sequence,
+    );
     Ok(())
 }
 
@@ -389,7 +393,7 @@ async fn ahead(cx: Cx) -> Result<(), Stop> {
     let mut space = Space::fresh(&cx);
     let head = position(&space.seed(&[Record::put("k", time(1), 1, "v")]).await?)?;
     let beyond = v1::Cursor {
-        sequence: head.sequence + 1_000,
+        sequence: head.sequence.saturating_add(1_000),
         ..head
     };
     let scope = || vec![held(vec![everything()], Some(beyond))];

@@ -533,7 +533,7 @@ async fn horizon(cx: Cx) -> Result<(), Stop> {
         "an answer",
         answer.reply.summary(),
     );
-    request.horizon = h + 1;
+    request.horizon = h.saturating_add(1);
     let reply = cx
         .unary::<_, v1::ReconcileResponse>("Reconcile", &request, &Options::default())
         .await
