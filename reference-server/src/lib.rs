@@ -15,6 +15,10 @@
 //! | [`space`] | what is kept in memory of a space in use: its fingerprint tree, its change feed |
 //! | [`service`] | the five calls as functions of (access, request, time, store); no network |
 //! | [`maintenance`] | compaction and verification, on any store, beside a running server |
+//!
+//! There is no room for administration inside a running server, and no port
+//! for it: each command opens the store beside it, as SQLite allows, so that
+//! nobody who reaches the server can ask for more than the five calls.
 
 pub mod auth;
 pub mod cli;

@@ -5,6 +5,10 @@
 //! A tree is never trusted to be current: each use opens a state of the store,
 //! and the tree first reads what was committed since. So it is right also when
 //! several servers write to one database.
+//!
+//! It has a node for each record, and no buckets that are read again on demand:
+//! what is equal is compared without reading records, and all trees together
+//! stay within `tree_memory_bytes`.
 
 use crate::store::{Applied, ReadTx, Result, SpaceState, Store};
 use gosync_proto::history::Cursor;

@@ -150,3 +150,21 @@ fn chromium() -> Result<()> {
             .args(["run", "test:browser"]),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It named a step that was none.
+    #[test]
+    fn the_readme_names_steps_that_there_are() {
+        let readme = std::fs::read_to_string(workspace::root().join("README.md")).unwrap();
+        let named: Vec<&str> = (readme.split("--only ").skip(1))
+            .filter_map(|rest| rest.split_whitespace().next())
+            .collect();
+        assert!(!named.is_empty());
+        for name in named {
+            assert!(STEPS.iter().any(|step| step.name == name), "{name}");
+        }
+    }
+}

@@ -5,6 +5,7 @@
 
 use crate::drive::Drive;
 use futures::FutureExt as _;
+use gosync_client::replica::Fate;
 use gosync_client::store::{Changes, Reads, Store as _, View, Write, WriteId};
 use gosync_proto::{Content, Key, KeyRange, Record, ReplicaId, Time, wire};
 use sha2::{Digest as _, Sha256};
@@ -50,10 +51,14 @@ const ON_ITS_WAY_MS: u64 = 120_000;
 struct Inner {
     /// Every record that the server ever said it took.
     taken: Records,
+    /// What it had said before all began anew.
+    past: Records,
     /// Every record that anybody ever made.
     made: Records,
     /// Writes that no device has settled yet.
     waiting: BTreeMap<(usize, WriteId), Record>,
+    /// With what each write was made, or waited last.
+    writes_made: BTreeMap<(usize, WriteId), Record>,
     /// Until when a write waited that does so no more, by its version: a request
     /// with it may still be on its way.
     settled_at: BTreeMap<(usize, Key, Time, ReplicaId), u64>,
@@ -232,7 +237,8 @@ impl Ledger {
     /// What came before counts no more: all agree on these.
     pub fn begin_anew(&self, records: &BTreeMap<Key, Record>) {
         let mut inner = self.inner();
-        inner.taken = Records::default();
+        let before = std::mem::take(&mut inner.taken);
+        inner.past = before;
         for record in records.values() {
             inner.taken.insert(record.clone());
         }
@@ -253,6 +259,36 @@ impl Ledger {
         earlier.first().cloned()
     }
 
+    /// An application was told that these writes are durable.
+    pub fn told(&self, store: usize, ids: &[WriteId]) {
+        let inner = self.inner();
+        let missing = |id: &&WriteId| !inner.writes_made.contains_key(&(store, **id));
+        if let Some(id) = ids.iter().find(missing) {
+            self.violation(format!(
+                "the application of store {store} was told that write {id} is durable, and it is not"
+            ));
+        }
+    }
+
+    /// An application was told what the server made of writes.
+    pub fn told_fate(&self, store: usize, ids: &[WriteId], fate: &Fate) {
+        let inner = self.inner();
+        let made = ids.iter().map(|id| inner.writes_made.get(&(store, *id)));
+        let mut made = made.flatten();
+        if *fate == Fate::Applied && !made.any(|r| inner.taken.contains(r) || inner.past.contains(r)) {
+            self.violation(format!(
+                "the application of store {store} was told that the server holds writes {ids:?}, and it took none of them"
+            ));
+        }
+    }
+
+    /// The server holds these, each with its sequence: it took them, whatever it
+    /// said then.
+    pub fn saw(&self, records: &[(Record, u64)]) {
+        let mut inner = self.inner();
+        records.iter().for_each(|(record, _)| inner.seen(record));
+    }
+
     /// A compaction, which may remove what was deleted before `until_ms`, left
     /// `after` of `before`, each with its sequence and in the order of keys.
     pub fn compacted(
@@ -262,8 +298,7 @@ impl Ledger {
         horizon: Time,
         until_ms: u64,
     ) {
-        let mut inner = self.inner();
-        before.iter().for_each(|(record, _)| inner.seen(record));
+        let inner = self.inner();
         let newest = inner.taken.0.values();
         let newest = newest.filter_map(|v| Some(v.last_key_value()?.0.0)).max();
         if newest.is_some_and(|newest| horizon > newest) {
@@ -380,6 +415,7 @@ impl Ledger {
         let mut inner = self.inner();
         inner.waiting.retain(|(d, _), _| *d != device);
         inner.offered.retain(|(d, _), _| *d != device);
+        inner.writes_made.retain(|(d, _), _| *d != device);
     }
 
     /// How many writes wait on devices.
@@ -443,6 +479,7 @@ impl Ledger {
         } in put
         {
             inner.made.insert(record.clone());
+            inner.writes_made.insert((device, id), record.clone());
             if let Some(over) = done.over.get(&id).filter(|over| !newer(&record, over)) {
                 self.violation(format!(
                     "device {device} made {}, which is not newer than what it replaces, {}",
@@ -541,17 +578,7 @@ impl Ledger {
                 continue;
             }
             let gone = |r: &Record| r.is_tombstone() && r.version.time < horizon;
-            let perhaps = self.inner().unknown.newest(&key).cloned();
-            let mut last = newest.as_ref();
-            // a deletion that was stored, though nobody was told, and compacted
-            // before anybody looked
-            if let Some(r) = &perhaps
-                && gone(r)
-                && last.is_none_or(|n| newer(r, n))
-            {
-                last = perhaps.as_ref();
-            }
-            if last.is_some_and(gone) && found.is_none() {
+            if newest.as_ref().is_some_and(gone) && found.is_none() {
                 continue;
             }
             let deleted = newest.as_ref().is_some_and(Record::is_tombstone);

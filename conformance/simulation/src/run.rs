@@ -374,16 +374,14 @@ impl Stage {
         ledger: &Ledger,
         retention_ms: u64,
     ) -> Result<(), StoreError> {
-        // damage that was met goes too, and a wrong clock says nothing
-        let faults = &self.world.faults;
-        let before = match faults.server_rot + faults.server_clock {
-            0 => Some(self.server.committed_records(space)?),
-            _ => None,
-        };
+        let before = self.server.committed_records(space)?;
+        ledger.saw(&before);
         let done = self.server.compact(space, retention_ms)?;
         self.note(format_args!("{done:?}"));
         let until_ms = self.executor.now_ms().saturating_sub(retention_ms);
-        if let Some(before) = before {
+        // damage that was met goes too, and a wrong clock says nothing
+        let faults = &self.world.faults;
+        if faults.server_rot + faults.server_clock == 0 {
             let after = self.server.committed_records(space)?;
             ledger.compacted(&before, &after, done.to, until_ms);
         }

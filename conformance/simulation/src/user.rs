@@ -9,9 +9,13 @@ use crate::ledger::Ledger;
 use crate::store::{SimStore, is_simulated};
 use crate::trace::Trace;
 use gosync_client::Client;
-use gosync_client::client::WriteHandle;
+use futures::FutureExt as _;
+use gosync_client::client::{Closed, WriteHandle};
 use gosync_client::documents::{DocumentEdit, DocumentError, DocumentId, Documents};
+use gosync_client::platform::BoxFuture;
+use gosync_client::replica::Fate;
 use gosync_client::replica::edit::{Edit, WriteError};
+use gosync_client::store::WriteId;
 use gosync_proto::{Key, RangeSet};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -30,6 +34,9 @@ pub struct Habits {
     /// Edits of documents that several people edit, of a thousand writes.
     pub documents: u64,
 }
+
+/// What the server makes of a write, once that is known here.
+type Verdict = BoxFuture<'static, Result<Fate, Closed>>;
 
 /// Clones are the same user.
 #[derive(Clone)]
@@ -79,9 +86,20 @@ impl User {
     /// Sits there for good.
     pub(crate) async fn use_it(self, home: Household, client: Client<SimStore>) {
         let documents = Documents::new(client.clone());
+        let mut awaited: Vec<(Vec<WriteId>, Verdict)> = Vec::new();
         loop {
             let pause = self.chance.skewed(self.habits.pause_ms);
             self.executor.sleep(pause + 1).await;
+            // looked at from time to time, so that listening changes no run
+            awaited.retain_mut(|(ids, verdict)| match verdict.now_or_never() {
+                None => true,
+                Some(fate) => {
+                    if let Ok(fate) = fate {
+                        self.ledger.told_fate(home.number(), ids, &fate);
+                    }
+                    false
+                }
+            });
             if !self.writing.load(Ordering::Relaxed) {
                 continue;
             }
@@ -91,7 +109,12 @@ impl User {
                 false => self.edit_keys(&client, &ranges).await,
             };
             match written {
-                Ok(Some(handle)) => self.tell(handle.keys()),
+                Ok(Some(handle)) => {
+                    self.tell(handle.keys());
+                    self.ledger.told(home.number(), handle.ids());
+                    let ids = handle.ids().to_vec();
+                    awaited.push((ids, Box::pin(handle.server())));
+                }
                 Ok(None) => {}
                 Err(
                     DocumentError::Write(WriteError::Store(error)) | DocumentError::Store(error),

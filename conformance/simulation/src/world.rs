@@ -326,7 +326,7 @@ pub const WORLDS: &[World] = &[
     },
     World {
         name: "everything",
-        about: "all of it at once; deletions that nobody remembers may return",
+        about: "most of it at once; deletions that nobody remembers may return",
         faults: Faults {
             compact: 6,
             wipe: 1,
@@ -356,16 +356,14 @@ pub const WORLDS: &[World] = &[
 pub const BY_NAME: &[World] = &[
     World {
         name: "device-sqlite",
-        about: "devices keep their records in SQLite, on a disk that tears at a crash what was not synced; some have tabs",
+        about: "devices keep their records in SQLite, on a disk that tears at a crash what was not synced",
         faults: Faults {
             compact: 6,
             lose_store: 2,
             away: 8,
-            device_rot: 3,
             ..FLAKY
         },
         device_sqlite: true,
-        tabs: 2,
         minutes: 5,
         ..BASE
     },
@@ -380,6 +378,32 @@ pub const BY_NAME: &[World] = &[
         },
         device_sqlite: true,
         minutes: 5,
+        ..BASE
+    },
+    World {
+        name: "crowd",
+        about: "up to twelve replicas of one space, all of it at once, clocks of everybody up to 30 days off",
+        faults: Faults {
+            compact: 6,
+            wipe: 1,
+            restore: 3,
+            away: 8,
+            half_open: 3,
+            lose_store: 2,
+            clock: 4,
+            clock_ms: 30 * 24 * 3_600_000,
+            server_clock: 2,
+            server_rot: 3,
+            device_rot: 3,
+            reuse: 2,
+            ..FLAKY
+        },
+        keeps: Keeps::File,
+        servers: 3,
+        partial: true,
+        leaves_keys: true,
+        devices: 12,
+        forgiving: true,
         ..BASE
     },
 ];

@@ -177,6 +177,9 @@ async fn run_case(case: &'static Case<Cx>, wire: Wire, plan: &Plan, offers: &[Ne
     if let Err(Stop::Peer(why) | Stop::Suite(why)) = end {
         result.reason = why;
     }
+    if result.conclusion() != Verdict::Passed && cx.recorder().exchanges().is_empty() {
+        result.silence();
+    }
     result.verdict = result.conclusion();
     if result.verdict != Verdict::Passed {
         result.exchanges = cx.recorder().exchanges();

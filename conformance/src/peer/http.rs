@@ -485,8 +485,8 @@ async fn send_all(
         index += 1;
         for message in messages {
             turn.note(|s| s.answers.push(message.clone()));
-            let frame = Frame::data(framing::encode(flags, &message));
-            if sender.send(Ok(frame)).await.is_err() {
+            let bytes = framing::encode(flags, &message);
+            if deliver(bytes, action, sender).await.is_err() {
                 return format!("the caller went away after {sent} messages");
             }
             sent += 1;
@@ -495,13 +495,43 @@ async fn send_all(
     if matches!(action, Action::NoTrailers) {
         return "ended without trailers".into();
     }
-    let trailers = Status::ok().to_headers();
-    let last = match turn.wire {
-        Wire::Grpc => Frame::trailers(header_map(&trailers)),
-        Wire::GrpcWeb => Frame::data(framing::encode_trailers(&trailers)),
+    let mut trailers = Status::ok().to_headers();
+    if matches!(action, Action::OddTrailers) {
+        trailers.insert(0, ("x-proxy".into(), "passed: here".into()));
+        trailers.push(("x-checksum-bin".into(), "AAEC".into()));
+    }
+    let _ = match (turn.wire, action) {
+        (Wire::Grpc, _) => {
+            let last = Frame::trailers(header_map(&trailers));
+            sender.send(Ok(last)).await
+        }
+        (Wire::GrpcWeb, Action::OddTrailers) => {
+            let line = |(name, value): &(String, String)| format!("{name}:  {value} \r\n");
+            let text: String = trailers.iter().map(line).collect();
+            let bytes = framing::encode(framing::TRAILERS, text.as_bytes());
+            deliver(bytes, action, sender).await
+        }
+        (Wire::GrpcWeb, _) => deliver(framing::encode_trailers(&trailers), action, sender).await,
     };
-    let _ = sender.send(Ok(last)).await;
     format!("OK after {sent} messages")
+}
+
+/// Hands bytes to the connection: at once, or in pieces.
+async fn deliver(
+    bytes: Bytes,
+    action: &Action,
+    sender: &mpsc::Sender<Out>,
+) -> Result<(), mpsc::error::SendError<Out>> {
+    if !matches!(action, Action::Drip) {
+        return sender.send(Ok(Frame::data(bytes))).await;
+    }
+    for piece in bytes.chunks(3) {
+        let piece = Bytes::copy_from_slice(piece);
+        sender.send(Ok(Frame::data(piece))).await?;
+        // so that it is a piece on the wire as well
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(())
 }
 
 /// No caller has to read more of one message than this.

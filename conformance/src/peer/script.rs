@@ -47,6 +47,12 @@ pub enum Action {
     HalfFrameAfter(usize),
     /// Ends the call without trailers after all messages.
     NoTrailers,
+    /// Sends everything in pieces of a few bytes, so that frames, lengths and
+    /// trailers are torn apart.
+    Drip,
+    /// Sends trailers that say the same in another way: names in capitals where
+    /// that is allowed, blanks, other fields, in another order.
+    OddTrailers,
     /// Sends each message twice.
     Twice,
     /// Sets an unknown flag on each frame.
@@ -75,6 +81,8 @@ impl fmt::Debug for Action {
             Action::EndAfter(n) => write!(f, "end after {n} messages"),
             Action::HalfFrameAfter(n) => write!(f, "half a frame after {n} messages"),
             Action::NoTrailers => f.write_str("no trailers"),
+            Action::Drip => f.write_str("everything in pieces of a few bytes"),
+            Action::OddTrailers => f.write_str("odd trailers"),
             Action::Twice => f.write_str("every message twice"),
             Action::OddFlag => f.write_str("odd frame flags"),
             Action::Rewrite(_) | Action::Reply(_) => f.write_str("rewritten messages"),

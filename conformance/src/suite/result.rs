@@ -111,6 +111,17 @@ pub struct CaseResult {
 }
 
 impl CaseResult {
+    /// The client never called, and the case did not pass: of one that does
+    /// nothing, what it does not do says nothing.
+    pub fn silence(&mut self) {
+        for check in &mut self.checks {
+            if check.verdict == Verdict::Passed {
+                check.verdict = Verdict::Inconclusive;
+                check.got = format!("{} (worth nothing: the client made no call)", check.got);
+            }
+        }
+    }
+
     /// What checks and monitors come to. Without a check nothing can be said.
     pub fn conclusion(&self) -> Verdict {
         if !self.violations.is_empty() {

@@ -10,6 +10,8 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
 
+const run = promisify(execFile);
+
 /** No step of a test may take longer. */
 export const PATIENCE_MS = 30_000;
 
@@ -94,15 +96,20 @@ export class Server {
     for (const suffix of ["", "-wal", "-shm"]) await rm(this.database + suffix, { force: true });
   }
 
+  /** What another command of the program says of its database, also while it runs. */
+  async ask(command, ...args) {
+    return (await run(variable("GOSYNC_SERVER"), [command, "--db", `sqlite:${this.database}`, ...args])).stdout;
+  }
+
   /** A new token for the space `test`, in the file `tokens`. */
   async mint(name, access = "write") {
     const args = ["token", "mint", "--tokens", this.tokens, "--name", name, "--space", "test", "--access", access];
-    return (await promisify(execFile)(variable("GOSYNC_SERVER"), args)).stdout.trim();
+    return (await run(variable("GOSYNC_SERVER"), args)).stdout.trim();
   }
 
   /** Takes the tokens of that name back. */
   async revoke(name) {
-    await promisify(execFile)(variable("GOSYNC_SERVER"), ["token", "revoke", "--tokens", this.tokens, "--name", name]);
+    await run(variable("GOSYNC_SERVER"), ["token", "revoke", "--tokens", this.tokens, "--name", name]);
   }
 }
 

@@ -8,6 +8,7 @@ mod comments;
 mod deps;
 pub mod docs;
 mod layout;
+mod pure;
 mod wasm;
 
 use anyhow::{Result, bail};
@@ -25,6 +26,11 @@ const CHECKS: &[Step] = &[
         name: "deps",
         about: "crates depend only on what the architecture allows",
         run: deps::check,
+    },
+    Step {
+        name: "pure",
+        about: "the rules and the engine use no clock, thread, file or network",
+        run: pure::check,
     },
     Step {
         name: "comments",

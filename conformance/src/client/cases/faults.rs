@@ -5,7 +5,7 @@ use super::{others, same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::net::Wire;
 use crate::oracle::Record;
-use crate::peer::Action;
+use crate::peer::{Action, Refusal};
 use crate::schema::v1;
 use crate::suite::{Case, Profile, Stop, positive};
 use prost::Message;
@@ -83,6 +83,50 @@ pub const CASES: &[Case<Cx>] = &[
         run: |cx| Box::pin(half_frame(cx)),
     },
     Case {
+        name: "faults/dripping",
+        profile: Profile::Core,
+        needs: &[],
+        about: "Every answer comes in pieces of three bytes.",
+        checks: &[positive(
+            "complete",
+            &["TRANS-004"],
+            "the replica sends and takes everything all the same",
+        )],
+        run: |cx| Box::pin(async move { every_call_deviates(&cx, Action::Drip).await }),
+    },
+    Case {
+        name: "faults/odd-trailers",
+        profile: Profile::Core,
+        needs: &[],
+        about: "Trailers carry fields that nobody knows; over gRPC-web with blanks around their values.",
+        checks: &[positive(
+            "complete",
+            &["TRANS-005"],
+            "an answer is whole with such trailers",
+        )],
+        run: |cx| Box::pin(async move { every_call_deviates(&cx, Action::OddTrailers).await }),
+    },
+    Case {
+        name: "faults/passing-errors",
+        profile: Profile::Core,
+        needs: &[],
+        about: "Pushes fail once with each reason that passes by itself, Watch with those that end a stream.",
+        checks: &[
+            positive(
+                "arrive",
+                &["ERR-009", "CLIENT-031"],
+                "each write is sent again, and arrives",
+            ),
+            positive(
+                "none-rejected",
+                &["PUSH-032"],
+                "none is shown as rejected meanwhile",
+            ),
+            positive("goes-on", &["CLIENT-032"], "what others write comes"),
+        ],
+        run: |cx| Box::pin(passing_errors(cx)),
+    },
+    Case {
         name: "faults/snapshot-out-of-order",
         profile: Profile::Hardened,
         needs: &[],
@@ -153,6 +197,65 @@ async fn every_call_fails_once(cx: &Cx, action: Action) -> Result<(), Stop> {
     replica.put("mine", "again").await?;
     sync_patiently(&replica, cx).await?;
     same_as_server(cx, "retried", &replica).await
+}
+
+async fn every_call_deviates(cx: &Cx, action: Action) -> Result<(), Stop> {
+    cx.server(|p| {
+        p.script(|s| {
+            for method in ["Hello", "Push", "Watch", "Reconcile", "Snapshot"] {
+                s.always(method, action.clone());
+            }
+        });
+    })
+    .await;
+    cx.server_writes(&others(12)).await;
+    let replica = cx.open("a").await?;
+    replica.put("mine", "v").await?;
+    sync_patiently(&replica, cx).await?;
+    cx.server_writes(&[Record::put("k001", time(5_000), 77, "changed")])
+        .await;
+    sync_patiently(&replica, cx).await?;
+    same_as_server(cx, "complete", &replica).await
+}
+
+async fn passing_errors(cx: Cx) -> Result<(), Stop> {
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, &cx).await?;
+    let mut rejected = Vec::new();
+    for (i, reason) in [
+        "RATE_LIMITED",
+        "UNAVAILABLE",
+        "STORAGE",
+        "INTERNAL",
+        "LAGGING",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let refusal = Refusal::new(reason, "once");
+        cx.server(|p| p.script(|s| s.next("Push", Action::Refuse(refusal))))
+            .await;
+        replica.put(format!("mine-{i}"), reason).await?;
+        // the first try fails; what is shown then is what counts
+        replica.try_sync(cx.patience()).await?;
+        let pending = replica.contents().await?.pending;
+        rejected.extend(pending.into_iter().filter(|w| !w.rejected.is_empty()));
+    }
+    for reason in ["STREAM_EXPIRED", "SLOW_READER", "STORAGE", "INTERNAL"] {
+        let refusal = Refusal::new(reason, "once");
+        cx.server(|p| p.script(|s| s.next("Watch", Action::Refuse(refusal))))
+            .await;
+    }
+    cx.server_writes(&others(5)).await;
+    for _ in 0..3 {
+        sync_patiently(&replica, &cx).await?;
+    }
+    same_as_server(&cx, "goes-on", &replica).await?;
+    let mine = cx.server_records().await;
+    let mine = mine.iter().filter(|r| r.key.starts_with(b"mine")).count();
+    cx.equal("arrive", 5, mine);
+    cx.equal("none-rejected", Vec::new(), rejected);
+    Ok(())
 }
 
 async fn snapshot_broken_off(cx: Cx) -> Result<(), Stop> {

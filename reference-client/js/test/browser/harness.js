@@ -113,7 +113,15 @@ export class Page {
 
   /** Waits until the status pill says so: online, offline, … */
   async is(state) {
-    await this.tab.locator(`#status[data-state=${state}]`).waitFor();
+    const colour = state === "online" ? "🟢" : "🔴";
+    await this.tab.locator(`#status[data-state=${state}] #state:text("${colour}")`).waitFor();
+  }
+
+  /** Waits until some writes are pending and shown, and tells how many. */
+  async waiting() {
+    const pill = this.tab.locator("#pending");
+    await pill.waitFor();
+    return Number.parseInt(await pill.textContent());
   }
 
   /** Waits until this many writes are pending. */
