@@ -275,7 +275,9 @@ impl Ledger {
         let inner = self.inner();
         let made = ids.iter().map(|id| inner.writes_made.get(&(store, *id)));
         let mut made = made.flatten();
-        if *fate == Fate::Applied && !made.any(|r| inner.taken.contains(r) || inner.past.contains(r)) {
+        if *fate == Fate::Applied
+            && !made.any(|r| inner.taken.contains(r) || inner.past.contains(r))
+        {
             self.violation(format!(
                 "the application of store {store} was told that the server holds writes {ids:?}, and it took none of them"
             ));

@@ -75,8 +75,8 @@ macro_rules! mutants {
 
 both! {}
 
-/// Those that no client and no server can see at the protocol, and why: they
-/// are the simulation's.
+/// Those that no client and no server can see at the protocol, and why: what
+/// shows elsewhere is the simulation's.
 #[cfg(feature = "mutants")]
 pub const UNSEEN: &[(Mutant, &str)] = &[
     (

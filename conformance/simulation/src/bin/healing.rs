@@ -35,18 +35,85 @@ struct Args {
 }
 
 const AMOUNTS: [u64; 3] = [1, 100, 10_000];
+/// What befalls so many records.
+#[derive(Clone, Copy)]
+struct Damage {
+    /// Both, in turn, if none.
+    side: Option<Side>,
+    /// Every kind, in turn, if none.
+    kind: Option<Kind>,
+    /// They lie side by side, not here and there.
+    neighbours: bool,
+    records: u64,
+}
+
+impl Damage {
+    const fn scattered(side: Side, kind: Kind, records: u64) -> Damage {
+        Damage {
+            side: Some(side),
+            kind: Some(kind),
+            neighbours: false,
+            records,
+        }
+    }
+
+    /// All rows of the table.
+    fn all() -> Vec<Damage> {
+        let mut all = Vec::new();
+        for side in [Side::Server, Side::Device] {
+            for kind in Kind::ALL {
+                all.extend(AMOUNTS.map(|records| Damage::scattered(side, kind, records)));
+            }
+        }
+        for neighbours in [false, true] {
+            all.extend(AMOUNTS[1..].iter().map(|records| Damage {
+                side: None,
+                kind: None,
+                neighbours,
+                records: *records,
+            }));
+        }
+        all
+    }
+
+    /// What befalls the nth of them, and where.
+    fn of(&self, n: usize) -> (Side, Kind) {
+        let side = [Side::Server, Side::Device][n / Kind::ALL.len() % 2];
+        let kind = Kind::ALL[n % Kind::ALL.len()];
+        (self.side.unwrap_or(side), self.kind.unwrap_or(kind))
+    }
+
+    fn place(&self) -> String {
+        self.side
+            .map_or("both".into(), |side| format!("{side:?}").to_lowercase())
+    }
+
+    fn about(&self) -> String {
+        let about = self.kind.map_or("every kind", Kind::about);
+        let near = if self.neighbours { ", neighbours" } else { "" };
+        format!("{about}{near}")
+    }
+}
+
 /// What `--check` repeats of it: filling both sides takes far longer than healing so few.
-const CHECKED: [(Side, Kind, u64); 4] = [
-    (Side::Server, Kind::Drop, 100),
-    (Side::Server, Kind::RollBack, 100),
-    (Side::Device, Kind::Corrupt, 100),
-    (Side::Device, Kind::Add, 100),
+const CHECKED: [Damage; 5] = [
+    Damage::scattered(Side::Server, Kind::Drop, 100),
+    Damage::scattered(Side::Server, Kind::RollBack, 100),
+    Damage::scattered(Side::Device, Kind::Corrupt, 100),
+    Damage::scattered(Side::Device, Kind::Add, 100),
+    Damage {
+        side: None,
+        kind: None,
+        neighbours: true,
+        records: 100,
+    },
 ];
 
 const TEXT: &str = "# What healing costs
 
 Written by `cargo xtask bench heal -- --write`. A server and a device hold the same {records} records with values of {bytes} bytes, \
-under the default limits. Then records here and there are damaged on one side, behind the back of everything that would note it. \
+under the default limits. Then records here and there are damaged on one side, or by turns on both and in every way, also side by \
+side, behind the back of everything that would note it. \
 Spoilt content is found by whoever reads it: the device is asked to verify, the server's operator scrubs; the rest shows in \
 fingerprints as soon as the two meet again. The simulation's own network carries the real messages in virtual time, so the figures \
 are the same in every run.
@@ -69,21 +136,17 @@ fn main() -> Result<()> {
          |---|---|--:|--:|--:|--:|--:|--:|--:|---|\n",
     );
     let mut results = Vec::new();
-    for side in [Side::Server, Side::Device] {
-        for kind in Kind::ALL {
-            let about = kind.about();
-            for amount in AMOUNTS.into_iter().filter(|a| a * 2 <= args.records) {
-                let (cost, damaged_bytes) = heal(&args, side, kind, amount)?;
-                let row = row(side, kind, amount, &cost, damaged_bytes);
-                println!("{row}");
-                writeln!(table, "{row}")?;
-                results.push(json!({
-                    "side": format!("{side:?}").to_lowercase(), "damage": about, "records": amount,
-                    "sessions": cost.sessions, "rounds": cost.rounds, "calls": cost.calls,
-                    "bytes": cost.bytes, "moved": cost.moved, "equal": true,
-                }));
-            }
-        }
+    let all = Damage::all().into_iter();
+    for damage in all.filter(|d| d.records * 2 <= args.records) {
+        let (cost, damaged_bytes) = heal(&args, damage)?;
+        let row = row(damage, &cost, damaged_bytes);
+        println!("{row}");
+        writeln!(table, "{row}")?;
+        results.push(json!({
+            "side": damage.place(), "damage": damage.about(), "records": damage.records,
+            "sessions": cost.sessions, "rounds": cost.rounds, "calls": cost.calls,
+            "bytes": cost.bytes, "moved": cost.moved, "equal": true,
+        }));
     }
     if let Some(file) = &args.json {
         let text = serde_json::to_string_pretty(&results)? + "\n";
@@ -100,11 +163,12 @@ fn main() -> Result<()> {
 }
 
 /// One row of the table, for two sides that came to be equal.
-fn row(side: Side, kind: Kind, amount: u64, cost: &Cost, damaged_bytes: u64) -> String {
-    let about = kind.about();
+fn row(damage: Damage, cost: &Cost, damaged_bytes: u64) -> String {
     format!(
-        "| {} | {about} | {amount} | {} | {} | {} | {} | {} | {} | yes |",
-        format!("{side:?}").to_lowercase(),
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | yes |",
+        damage.place(),
+        damage.about(),
+        damage.records,
         cost.sessions,
         cost.rounds,
         cost.calls,
@@ -118,9 +182,9 @@ fn row(side: Side, kind: Kind, amount: u64, cost: &Cost, damaged_bytes: u64) -> 
 fn check(args: &Args, file: &Path) -> Result<()> {
     let text =
         std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    for (side, kind, amount) in CHECKED {
-        let (cost, damaged_bytes) = heal(args, side, kind, amount)?;
-        let row = row(side, kind, amount, &cost, damaged_bytes);
+    for damage in CHECKED {
+        let (cost, damaged_bytes) = heal(args, damage)?;
+        let row = row(damage, &cost, damaged_bytes);
         println!("{row}");
         ensure!(
             text.lines()
@@ -140,25 +204,32 @@ fn without_bytes(row: &str) -> Vec<&str> {
     kept.map(|(_, column)| column).collect()
 }
 
-/// Fills both sides, damages so many records of one, and lets the two meet; also tells how much was damaged.
-fn heal(args: &Args, side: Side, kind: Kind, amount: u64) -> Result<(Cost, u64)> {
+/// Fills both sides, damages so many records, and lets the two meet; also tells how much was damaged.
+fn heal(args: &Args, damage: Damage) -> Result<(Cost, u64)> {
     let mut pair = filled(args)?;
     let keys: Vec<Key> = pair.records().keys().cloned().collect();
     let chance = Chance::new(2);
-    let mut damage = BTreeSet::new();
-    while (damage.len() as u64) < amount {
-        let key = chance.pick(&keys).context("there are no records")?;
-        damage.insert(match kind {
-            Kind::Add => Key::new([key.as_bytes(), b"+"].concat())?,
-            _ => key.clone(),
-        });
+    let count = usize::try_from(damage.records)?;
+    let mut chosen = BTreeSet::new();
+    if damage.neighbours {
+        let first = (keys.len() - count) / 3;
+        chosen.extend(keys[first..first + count].iter().cloned());
+    }
+    while chosen.len() < count {
+        chosen.insert(chance.pick(&keys).context("there are no records")?.clone());
     }
     pair.part()?;
-    for key in &damage {
-        pair.damage(side, kind, key)?;
+    let mut damaged = Vec::new();
+    for (n, mut key) in chosen.into_iter().enumerate() {
+        let (side, kind) = damage.of(n);
+        if matches!(kind, Kind::Add) {
+            key = Key::new([key.as_bytes(), b"+"].concat())?;
+        }
+        pair.damage(side, kind, &key)?;
+        damaged.push(key);
     }
     let expected = pair.expected();
-    let damaged = damage.iter().filter_map(|key| expected.get(key));
+    let damaged = damaged.iter().filter_map(|key| expected.get(key));
     let damaged_bytes = damaged.map(|r| Record::size(r) as u64).sum();
     Ok((pair.meet()?, damaged_bytes))
 }
