@@ -382,17 +382,15 @@ pub const BY_NAME: &[World] = &[
     },
     World {
         name: "crowd",
-        about: "up to twelve replicas of one space, all of it at once, clocks of everybody up to 30 days off",
+        about: "up to twelve replicas of one space, most of it at once, clocks of devices up to 30 days off",
         faults: Faults {
             compact: 6,
             wipe: 1,
             restore: 3,
             away: 8,
             half_open: 3,
-            lose_store: 2,
             clock: 4,
             clock_ms: 30 * 24 * 3_600_000,
-            server_clock: 2,
             server_rot: 3,
             device_rot: 3,
             reuse: 2,

@@ -31,7 +31,7 @@ use gosync_proto::{Key, Merge, Reason, ReplicaId, mutant};
 /// What became of a write.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fate {
-    /// The server holds it.
+    /// The server holds it, or it deletes what the server does not hold.
     Applied,
     /// A later version of the key won; the write changed nothing.
     Superseded,
