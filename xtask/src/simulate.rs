@@ -38,10 +38,10 @@ const SOON: &[&str] = &[
     "young-tombstones-compacted",
 ];
 
-/// The seeds that are part of the tests, 16 of each world run twice; then mutants that must be noticed.
+/// The seeds that are part of the tests, 5 of each world run twice; then mutants that must be noticed.
 pub fn test() -> Result<()> {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    simulation(&words("--seeds 2000 --twice 7"))?;
+    simulation(&words("--seeds 2000 --twice 19"))?;
     let mut hunt = words("--seeds 100");
     for name in SOON {
         hunt.extend(["--mutant".to_owned(), (*name).to_owned()]);

@@ -82,6 +82,7 @@ impl Driver {
                 Can::Verify => Some(Need::Verify),
                 Can::Unspecified => None,
             })
+            .chain(Need::claimed(&self.info.profiles))
             .collect()
     }
 

@@ -62,7 +62,7 @@ impl Adapter {
                 Can::FailWrites => Some(Need::FailWrites),
                 Can::Unspecified => None,
             })
-            .chain(claimed(&self.info.profiles))
+            .chain(Need::claimed(&self.info.profiles))
             .collect()
     }
 
@@ -128,28 +128,4 @@ async fn ask(child: &mut Child, command: Command) -> Result<Answer, String> {
     response
         .result
         .ok_or_else(|| "the adapter's answer has no result".to_owned())
-}
-
-/// What the cases of these profiles need of the server.
-fn claimed(profiles: &[String]) -> impl Iterator<Item = Need> {
-    profiles.iter().filter_map(|p| match p.as_str() {
-        "heal" => Some(Need::Reconcile),
-        "live" => Some(Need::Live),
-        _ => None,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Regression: a server that claimed `live` and did not answer FEATURE_LIVE
-    /// was reported as one that the cases of `live` are not for.
-    #[test]
-    fn what_a_server_claims_is_judged_whatever_its_hello_answers() {
-        let claims = ["core", "heal", "live", "hardened"].map(str::to_owned);
-        let needs: Vec<Need> = claimed(&claims).collect();
-        assert_eq!(needs, [Need::Reconcile, Need::Live]);
-        assert_eq!(claimed(&claims[..1]).count(), 0);
-    }
 }

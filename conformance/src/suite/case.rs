@@ -141,6 +141,17 @@ pub enum Need {
 }
 
 impl Need {
+    /// What the cases of these profiles need of whoever claims them: that is
+    /// judged, whatever else it says that it can do.
+    pub fn claimed(profiles: &[String]) -> impl Iterator<Item = Need> {
+        profiles.iter().filter_map(|p| match p.as_str() {
+            "heal" => Some(Need::Reconcile),
+            "live" => Some(Need::Live),
+            "documents" => Some(Need::Documents),
+            _ => None,
+        })
+    }
+
     /// As reports name it.
     pub fn name(self) -> &'static str {
         match self {
@@ -294,5 +305,16 @@ mod tests {
         assert!(to_its_end(async { Ok(()) }, limit).await.is_ok());
         let never = to_its_end(std::future::pending(), std::time::Duration::ZERO).await;
         assert!(matches!(never, Err(Stop::Peer(_))));
+    }
+
+    /// Regression: a server that claimed `live` and did not answer FEATURE_LIVE,
+    /// and a client that claimed `documents` without the capability, were
+    /// reported as ones that those cases are not for.
+    #[test]
+    fn what_is_claimed_is_judged() {
+        let claims = ["core", "heal", "live", "documents", "hardened"].map(str::to_owned);
+        let needs: Vec<Need> = Need::claimed(&claims).collect();
+        assert_eq!(needs, [Need::Reconcile, Need::Live, Need::Documents]);
+        assert_eq!(Need::claimed(&claims[..1]).count(), 0);
     }
 }

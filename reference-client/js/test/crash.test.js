@@ -1,11 +1,12 @@
 // Every operation of IndexedDB aborted once, opening and upgrading included, and a process that freezes at each: what
-// was told to be saved is there, and the rest wholly or not at all. Likewise the opening of a store that is there, of
-// the present schema and of an older one.
+// was told to be saved is there, and the rest wholly or not at all. Likewise while it syncs with a server; and the
+// opening of a store that is there, of the present schema and of an older one.
 
 import "fake-indexeddb/auto";
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { GoSyncError, init, open } from "../dist/index.js";
+import { Server } from "./server.js";
 
 // Nothing listens on this port.
 const url = "http://127.0.0.1:9";
@@ -114,27 +115,43 @@ const LIFE = [
   [db => db.collection("notes").put("n1", { a: 5, b: 5 }).local, [["n1", 5, 5], ["n3", 4, 4]]],
 ];
 
-async function opened(name) {
-  return within("open", open({ name, url, space: "crash", persist: false }));
+async function opened(name, { at = url, space = "crash" } = {}) {
+  return within("open", open({ name, url: at, space, persist: false }));
 }
+
+/** What a user does who has a server, whose space already holds n0, and what is there once all has synced. */
+const SYNCED_LIFE = [
+  [db => db.collection("notes").put("n1", { a: 1, b: 1 }).local, [["n0", 0, 0], ["n1", 1, 1]]],
+  [db => db.sync(), [["n0", 0, 0], ["n1", 1, 1]]],
+  [
+    db =>
+      db.batch(batch => {
+        batch.collection("notes").patch("n1", { a: 3, b: 3 });
+        batch.collection("notes").delete("n0");
+        batch.collection("notes").put("n2", { a: 2, b: 2 });
+      }).local,
+    [["n1", 3, 3], ["n2", 2, 2]],
+  ],
+  [db => db.sync(), [["n1", 3, 3], ["n2", 2, 2]]],
+];
 
 /** Lives with the failure that is set; returns what may be there in the end: the content before and after the step
  * that was under way, if there was one. */
-async function live(name, contents) {
+async function live(name, contents, life = LIFE, place = {}) {
   let db;
   let step = 0;
   try {
-    db = await opened(name);
-    for (; step < LIFE.length; step++) await within(`step ${step}`, LIFE[step][0](db));
+    db = await opened(name, place);
+    for (; step < life.length; step++) await within(`step ${step}`, life[step][0](db));
     return [contents[step]];
   } catch (error) {
     assert.ok(error instanceof GoSyncError, `step ${step}: ${error}`);
     if (!faults.freezes) {
       // one failure is told once, and leaves nothing of the step; then all works again
       faults.at = Infinity;
-      db ??= await opened(name);
-      assert.deepEqual(await rows(db), contents[step], `step ${step} failed and left something`);
-      for (; step < LIFE.length; step++) await within(`step ${step}`, LIFE[step][0](db));
+      db ??= await opened(name, place);
+      if (life === LIFE) assert.deepEqual(await rows(db), contents[step], `step ${step} failed and left something`);
+      for (; step < life.length; step++) await within(`step ${step}`, life[step][0](db));
     }
     return [contents[step], contents[step + 1] ?? contents[step]];
   } finally {
@@ -186,6 +203,54 @@ test("a store in IndexedDB survives a failure at every operation", async t => {
       t.diagnostic(`${operations} operations, ${told} of them told`);
       assert.ok(operations > 60, `only ${operations} operations`);
       assert.ok(told > 10, `only ${told} were told`);
+    });
+  }
+});
+
+/** The rows of a device that has nothing but what the server holds. */
+async function heldBy(place, name) {
+  const db = await opened(name, place);
+  await within("sync", db.sync());
+  const held = await rows(db);
+  await db.close();
+  return held;
+}
+
+test("a store that syncs survives a failure at every operation, and loses nothing between itself and the server", async t => {
+  await init();
+  const server = await Server.create(t);
+  const contents = [[["n0", 0, 0]], ...SYNCED_LIFE.map(([, after]) => after)];
+  for (const freezes of [false, true]) {
+    await t.test(freezes ? "frozen from there on" : "aborted once", async t => {
+      let missed = 0;
+      let at = 0;
+      while (missed < 3) {
+        const name = `synced-${freezes}-${++at}`;
+        const place = { at: server.url, space: name };
+        faults.at = Infinity;
+        const before = await opened(`${name}-before`, place);
+        await before.collection("notes").put("n0", { a: 0, b: 0 }).local;
+        await within("sync", before.sync());
+        await before.close();
+
+        Object.assign(faults, { passed: 0, at, freezes, met: 0 });
+        const may = await live(name, contents, SYNCED_LIFE, place);
+        missed = faults.met === 0 ? missed + 1 : 0;
+        faults.at = Infinity;
+        const db = await opened(name, place);
+        await within("sync", db.sync());
+        const held = await rows(db);
+        assert.ok(
+          may.some(content => JSON.stringify(content) === JSON.stringify(held)),
+          `operation ${at}: ${JSON.stringify(held)} is none of ${JSON.stringify(may)}`,
+        );
+        const { equal } = await within("verify", db.verify());
+        assert.ok(equal, `operation ${at}: not equal`);
+        await db.close();
+        assert.deepEqual(await heldBy(place, `${name}-after`), held, `operation ${at}`);
+      }
+      t.diagnostic(`${at - missed} operations`);
+      assert.ok(at - missed > 60, `only ${at - missed} operations`);
     });
   }
 });
