@@ -1,7 +1,5 @@
 //! Runs of every world that are part of the tests.
 
-use gosync_proto::mutant;
-use gosync_simulation::hunt::{Hunt, hunt};
 use gosync_simulation::run::{Options, run};
 use gosync_simulation::world::{BY_NAME, WORLDS, find};
 
@@ -84,13 +82,4 @@ fn devices_that_keep_their_records_in_sqlite_converge() {
 fn a_deletion_is_believed_although_its_push_and_its_compaction_ended_in_errors() {
     let outcome = run(find("everything").unwrap(), 269, &Options::default()).unwrap();
     assert_eq!(outcome.violations, [""; 0]);
-}
-
-/// An application is told that its write is durable before it is; no world with
-/// devices in memory has that.
-#[test]
-fn a_write_that_is_told_before_it_is_durable_is_noticed() {
-    let entry = mutant::find("committed-later").unwrap();
-    let found = hunt(entry, &[find("device-sqlite").unwrap()], 20).unwrap();
-    assert!(matches!(found, Hunt::Found { .. }), "{found:?}");
 }

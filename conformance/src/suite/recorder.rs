@@ -151,6 +151,18 @@ impl Recorder {
                 result
             })
             .collect();
+        // a check that is emitted at each of several steps has not passed them all
+        // where the case stopped at a later one
+        if let Err(stop) = end
+            && results.iter().all(|r| r.verdict == Verdict::Passed)
+            && let Some(last) = inner.emitted.last()
+            && let Some(result) = results.iter_mut().find(|r| r.name == last.name)
+        {
+            (result.verdict, result.got) = match stop {
+                Stop::Peer(why) => (result.failure(), format!("the case went no further: {why}")),
+                Stop::Suite(why) => (Verdict::Inconclusive, format!("the suite failed: {why}")),
+            };
+        }
         for emitted in &inner.emitted {
             if !declared.iter().any(|c| c.name == emitted.name) {
                 results.push(CheckResult {
@@ -227,6 +239,26 @@ mod tests {
         assert_eq!(
             verdicts(&recorder, Ok(())),
             [Verdict::Passed, Verdict::Failed]
+        );
+    }
+
+    /// Regression: a client passed a case that it did not come to the end of,
+    /// since each check had been seen at an earlier step.
+    #[test]
+    fn whoever_stops_in_the_midst_has_not_passed_what_came_before() {
+        let stopped = |stop: Stop| {
+            let recorder = Recorder::default();
+            recorder.check("works", true, "", "");
+            recorder.check("refused", true, "", "");
+            verdicts(&recorder, Err(stop))
+        };
+        assert_eq!(
+            stopped(Stop::Peer("it hangs".into())),
+            [Verdict::Passed, Verdict::Failed]
+        );
+        assert_eq!(
+            stopped(Stop::Suite("no port".into())),
+            [Verdict::Passed, Verdict::Inconclusive]
         );
     }
 

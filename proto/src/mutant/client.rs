@@ -105,6 +105,7 @@ macro_rules! client {
             Client CheckpointHorizonIgnored "checkpoint-horizon-ignored" ["WATCH-025"] "A checkpoint at another horizon is compared as it is.";
             Client DamageForgotten "damage-forgotten" ["CLIENT-047"] "Damage that is known leads to no reconciliation.";
             Client FewRounds "few-rounds" ["LIMIT-012"] "A session is given up after twenty rounds.";
+            Client OddTrailersRefused "odd-trailers-refused" ["TRANS-005"] "An answer whose trailers have a field that nobody knows is no answer.";
             Client CallsCutShort "calls-cut-short" ["LIMIT-013"] "A call without an answer is given up after three seconds.";
             Client CallsNeverGivenUp "calls-never-given-up" ["LIMIT-013"] "A call without an answer is never given up.";
             Client SmallMessagesOnly "small-messages-only" ["LIMIT-011"] "Messages over 100,000 bytes are refused.";

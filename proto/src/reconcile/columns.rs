@@ -245,6 +245,9 @@ pub(super) fn get_bound(column: &mut &[u8], lower: &[u8]) -> Result<Arc<[u8]>, F
             return Ok(usize::from(n));
         }
         let rest = get_varint("bounds", column)?;
+        if mutant!(BoundCountWraps) {
+            return Ok(rest.wrapping_add(15) as usize);
+        }
         Ok(usize::try_from(rest)
             .unwrap_or(usize::MAX)
             .saturating_add(15))

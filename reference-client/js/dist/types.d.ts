@@ -58,7 +58,7 @@ export type Row<T> = T & {
 /** What became of a write at the server. */
 export interface WriteResult {
     /**
-     * - `applied`: the server holds it.
+     * - `applied`: the server holds it, or it deletes what the server does not hold.
      * - `superseded`: a newer write won, somebody else's or a later one from here; this device shows that one.
      * - `rejected`: the server refuses it; it stays visible here, and in {@link Database.pending}, until it is
      *   retried or discarded.

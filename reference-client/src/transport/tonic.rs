@@ -116,6 +116,12 @@ fn failed(status: tonic::Status) -> CallError {
 }
 
 fn one<M>(answer: Result<tonic::Response<M>, tonic::Status>) -> Result<M, CallError> {
+    if let Ok(answer) = &answer
+        && mutant!(OddTrailersRefused)
+        && answer.metadata().contains_key("x-proxy")
+    {
+        return Err(CallError::misbehaved("trailers that nobody knows"));
+    }
     answer.map(tonic::Response::into_inner).map_err(failed)
 }
 

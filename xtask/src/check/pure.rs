@@ -32,7 +32,7 @@ pub fn check() -> Result<()> {
         let dir = workspace::root().join(folder);
         for file in files::walk(&dir)? {
             let name = file.to_string_lossy().replace('\\', "/");
-            if others.iter().any(|other| name.starts_with(other)) {
+            if !name.ends_with(".rs") || others.iter().any(|other| name.starts_with(other)) {
                 continue;
             }
             let source = fs::read_to_string(dir.join(&file))

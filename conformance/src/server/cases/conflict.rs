@@ -82,7 +82,7 @@ pub const CASES: &[Case<Cx>] = &[
         name: "conflict/random",
         profile: Profile::Core,
         needs: &[],
-        about: "Some hundred random writes of three replicas reach two spaces in different orders and batches.",
+        about: "A thousand random writes of three replicas reach two spaces in different orders and batches.",
         checks: &[
             positive("verdicts", &["PUSH-010"], "every verdict is the oracle's"),
             positive(
@@ -203,7 +203,7 @@ async fn permutations(cx: Cx) -> Result<(), Stop> {
 }
 
 async fn random(cx: Cx) -> Result<(), Stop> {
-    let writes: Vec<Record> = (0..300)
+    let writes: Vec<Record> = (0..1_000)
         .map(|i| {
             let key = format!("k{}", cx.below(20));
             let (ms, replica) = (cx.below(10), cx.below(3));

@@ -169,6 +169,12 @@ pub const CASES: &[Case<Cx>] = &[
                 "MALFORMED for a bound that is not above the lower one",
             ),
             negative(
+                "bound-count",
+                "well-formed",
+                &["RECON-003"],
+                "MALFORMED for a bound that drops 2^64 bytes, which is none where the count wraps",
+            ),
+            negative(
                 "varint",
                 "well-formed",
                 &["RECON-002"],
@@ -488,6 +494,15 @@ async fn malformed(cx: Cx) -> Result<(), Stop> {
             "bound-low",
             bad(&|r| {
                 r.bounds = vec![0x00];
+            }),
+        ),
+        (
+            "bound-count",
+            bad(&|r| {
+                // its first bound drops nothing and adds nine bytes
+                let mut wraps = vec![0xf9];
+                varint(u64::MAX - 14, &mut wraps);
+                r.bounds.splice(..1, wraps);
             }),
         ),
         (

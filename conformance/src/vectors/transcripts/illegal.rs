@@ -84,6 +84,11 @@ pub fn requests() -> Vec<Case<Descent>> {
             "a bound of 514 bytes",
             &[&b"\x01b\x0f"[..], &varints(&[513 - 15]), &[b'x'; 513]].concat(),
         ),
+        // 2^64 bytes are dropped, which is none where the sum wraps
+        bounds(
+            "a bound whose count is over 64 bits",
+            &[&b"\x01b\xf1"[..], &varints(&[u64::MAX - 14]), b"c"].concat(),
+        ),
         bad("it asks about nothing", "request_empty", &|r| {
             r.parts = varints(&[4 + SKIP]);
             r.digests.clear();
