@@ -35,6 +35,19 @@ test("frames up to the limit come through unchanged, however they are cut", asyn
   }
 });
 
+/** What decodes an answer takes the first piece of a frame of trailers for the end: calls had no status then. */
+test("a frame of trailers comes through in one piece, however it is cut", async () => {
+  const trailers = frame(20, 20, 0x80);
+  for (const size of [1, 3, 6, 24]) {
+    const chunks = [];
+    const cut = pieces(joined(frame(7), trailers), size);
+    for await (const chunk of ReadableStream.from(cut).pipeThrough(limited(100))) chunks.push(chunk);
+    assert.deepEqual(chunks.at(-1), trailers);
+  }
+  const half = trailers.subarray(0, 9);
+  assert.deepEqual(await through(100, pieces(half, 2)), half);
+});
+
 test("the header of a frame over the limit ends the answer, however it is cut", async () => {
   const bytes = joined(frame(10), frame(11, 0));
   for (const size of [1, 3, 15, 1000]) {

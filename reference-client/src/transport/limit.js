@@ -1,28 +1,44 @@
 // Breaks a gRPC-web answer off as soon as a frame is announced that is larger than the client takes: what decodes the
-// answer collects a frame whole before anybody looks at its size (LIMIT-011). Knows no message.
+// answer collects a frame whole before anybody looks at its size (LIMIT-011). And passes a frame of trailers on in one
+// piece: one that comes in several is no frame to what decodes it. Knows no message.
+
+const TRAILERS = 0x80;
 
 /** Passes bytes on, and fails at the header of a frame of more than `limit` bytes. */
 export function limited(limit) {
-  const header = []; // of the frame that begins: a byte of flags, four of length
+  let header = []; // of the frame that begins: a byte of flags, four of length
   let left = 0; // bytes of the present frame that are still to come
+  let trailers; // those of a frame of trailers that came so far
   return new TransformStream({
     transform(chunk, controller) {
       let at = 0;
       while (at < chunk.length) {
         if (left > 0) {
-          const here = Math.min(left, chunk.length - at);
-          left -= here;
-          at += here;
-          continue;
+          const here = chunk.subarray(at, at + left);
+          left -= here.length;
+          at += here.length;
+          if (trailers) trailers.push(...here);
+          else controller.enqueue(here);
+        } else {
+          header.push(chunk[at]);
+          at += 1;
+          if (header.length < 5) continue;
+          left = new DataView(Uint8Array.from(header).buffer).getUint32(1);
+          if (left > limit) throw new RangeError(`a message of ${left} bytes; at most ${limit} are taken`);
+          if (header[0] & TRAILERS) trailers = header;
+          else controller.enqueue(Uint8Array.from(header));
+          header = [];
         }
-        header.push(chunk[at]);
-        at += 1;
-        if (header.length < 5) continue;
-        left = new DataView(Uint8Array.from(header).buffer).getUint32(1);
-        header.length = 0;
-        if (left > limit) throw new RangeError(`a message of ${left} bytes; at most ${limit} are taken`);
+        if (trailers && left === 0) {
+          controller.enqueue(Uint8Array.from(trailers));
+          trailers = undefined;
+        }
       }
-      controller.enqueue(chunk);
+    },
+    flush(controller) {
+      // what is cut off is passed on as it came
+      const rest = trailers ?? header;
+      if (rest.length > 0) controller.enqueue(Uint8Array.from(rest));
     },
   });
 }
