@@ -6,39 +6,48 @@ const TRAILERS = 0x80;
 
 /** Passes bytes on, and fails at the header of a frame of more than `limit` bytes. */
 export function limited(limit) {
-  let header = []; // of the frame that begins: a byte of flags, four of length
+  const header = []; // of the frame that begins: a byte of flags, four of length
   let left = 0; // bytes of the present frame that are still to come
-  let trailers; // those of a frame of trailers that came so far
+  let trailers; // the pieces that came of the present frame, if it is one of trailers
+  const whole = async () => new Uint8Array(await new Blob(trailers).arrayBuffer());
   return new TransformStream({
-    transform(chunk, controller) {
+    async transform(chunk, controller) {
+      let from = 0; // everything before was dealt with
+      const pass = to => {
+        const piece = chunk.subarray(from, to);
+        from = to;
+        if (trailers) trailers.push(piece);
+        else if (piece.length > 0) controller.enqueue(piece);
+      };
       let at = 0;
       while (at < chunk.length) {
         if (left > 0) {
-          const here = chunk.subarray(at, at + left);
-          left -= here.length;
-          at += here.length;
-          if (trailers) trailers.push(...here);
-          else controller.enqueue(here);
+          const here = Math.min(left, chunk.length - at);
+          left -= here;
+          at += here;
         } else {
+          if (header.length === 0 && chunk[at] & TRAILERS) {
+            pass(at);
+            trailers = [];
+          }
           header.push(chunk[at]);
           at += 1;
           if (header.length < 5) continue;
           left = new DataView(Uint8Array.from(header).buffer).getUint32(1);
+          header.length = 0;
           if (left > limit) throw new RangeError(`a message of ${left} bytes; at most ${limit} are taken`);
-          if (header[0] & TRAILERS) trailers = header;
-          else controller.enqueue(Uint8Array.from(header));
-          header = [];
         }
         if (trailers && left === 0) {
-          controller.enqueue(Uint8Array.from(trailers));
+          pass(at);
+          controller.enqueue(await whole());
           trailers = undefined;
         }
       }
+      pass(chunk.length);
     },
-    flush(controller) {
+    async flush(controller) {
       // what is cut off is passed on as it came
-      const rest = trailers ?? header;
-      if (rest.length > 0) controller.enqueue(Uint8Array.from(rest));
+      if (trailers) controller.enqueue(await whole());
     },
   });
 }

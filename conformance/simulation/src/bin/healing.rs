@@ -35,6 +35,7 @@ struct Args {
 }
 
 const AMOUNTS: [u64; 3] = [1, 100, 10_000];
+
 /// What befalls so many records.
 #[derive(Clone, Copy)]
 struct Damage {

@@ -98,7 +98,7 @@ pub const CASES: &[Case<Cx>] = &[
         name: "faults/passing-errors",
         profile: Profile::Core,
         needs: &[],
-        about: "Pushes fail once with each reason that passes by itself, Watch with those that end a stream.",
+        about: "Pushes are refused once with each reason that passes by itself, Watch with four of them.",
         checks: &[
             positive(
                 "arrive",

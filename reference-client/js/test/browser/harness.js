@@ -117,13 +117,6 @@ export class Page {
     await this.tab.locator(`#status[data-state=${state}] #state:text("${colour}")`).waitFor();
   }
 
-  /** Waits until some writes are pending and shown, and tells how many. */
-  async waiting() {
-    const pill = this.tab.locator("#pending");
-    await pill.waitFor();
-    return Number.parseInt(await pill.textContent());
-  }
-
   /** Waits until this many writes are pending. */
   async pending(count) {
     const read = async () => {
