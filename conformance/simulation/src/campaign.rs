@@ -3,7 +3,7 @@
 //! a run.
 
 use crate::run::{Options, Outcome, run};
-use crate::world::World;
+use crate::world::{self, World};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -66,6 +66,18 @@ pub struct Failure {
     pub seed: u64,
     /// What happened.
     pub violations: Vec<String>,
+}
+
+/// A failure of a campaign cannot be tried again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "seed {seed} failed in the world {world:?}, which there is no more; --list shows those that there are"
+)]
+pub struct NoSuchWorld {
+    /// Where it failed.
+    pub world: String,
+    /// Which run.
+    pub seed: u64,
 }
 
 impl Sums {
@@ -158,8 +170,10 @@ pub struct Way {
     pub jobs: usize,
 }
 
-/// Runs `count` seeds from `summary.next` on, and adds them up. `tell` hears of
-/// each run, and of all that are over; it says whether to go on.
+/// Hears of each run, and of all that are over; says whether to go on.
+pub type Tell<'t> = dyn Fn(&'static World, &Outcome, &Summary) -> bool + Sync + 't;
+
+/// Runs `count` seeds from `summary.next` on, and adds them up.
 ///
 /// # Errors
 /// What belongs to this machine, not to a run.
@@ -168,10 +182,48 @@ pub fn go_on(
     worlds: &[&'static World],
     way: &Way,
     count: u64,
-    tell: &(dyn Fn(&'static World, &Outcome, &Summary) -> bool + Sync),
+    tell: &Tell<'_>,
 ) -> anyhow::Result<()> {
-    let end = summary.next.saturating_add(count);
-    let next = AtomicU64::new(summary.next);
+    let from = summary.next;
+    let end = from.saturating_add(count);
+    let nth = |n| {
+        let seed = from.saturating_add(n);
+        (seed < end).then(|| (world_of(worlds, seed), seed))
+    };
+    run_all(summary, &nth, way, tell)?;
+    summary.next = end;
+    Ok(())
+}
+
+/// Runs again what failed in a campaign once, whatever the build was, and adds
+/// it up.
+///
+/// # Errors
+/// [`NoSuchWorld`], before anything is run; and what belongs to this machine,
+/// not to a run.
+pub fn run_again(failures: &[Failure], way: &Way, tell: &Tell<'_>) -> anyhow::Result<Summary> {
+    let find = |failure: &Failure| match world::find(&failure.world) {
+        Some(world) => Ok((world, failure.seed)),
+        None => Err(NoSuchWorld {
+            world: failure.world.clone(),
+            seed: failure.seed,
+        }),
+    };
+    let runs: Vec<_> = failures.iter().map(find).collect::<Result<_, _>>()?;
+    let nth = |n| usize::try_from(n).ok().and_then(|n| runs.get(n).copied());
+    let mut summary = Summary::default();
+    run_all(&mut summary, &nth, way, tell)?;
+    Ok(summary)
+}
+
+/// Carries out one run after the other, until there is none more.
+fn run_all(
+    summary: &mut Summary,
+    nth: &(dyn Fn(u64) -> Option<(&'static World, u64)> + Sync),
+    way: &Way,
+    tell: &Tell<'_>,
+) -> anyhow::Result<()> {
+    let next = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
     let fault = Mutex::new(None);
     let sums = Mutex::new(summary.clone());
@@ -179,11 +231,9 @@ pub fn go_on(
         for _ in 0..way.jobs.max(1) {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end {
+                    let Some((world, seed)) = nth(next.fetch_add(1, Ordering::Relaxed)) else {
                         return;
-                    }
-                    let world = world_of(worlds, seed);
+                    };
                     let began = Instant::now();
                     let twice = way.twice.is_some_and(|every| seed.is_multiple_of(every));
                     let outcome = match twice {
@@ -211,7 +261,6 @@ pub fn go_on(
         return Err(error);
     }
     *summary = locked(&sums).clone();
-    summary.next = end;
     Ok(())
 }
 
@@ -222,7 +271,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world;
+    use gosync_proto::mutant;
 
     #[test]
     fn a_campaign_goes_on_where_it_ended() {
@@ -247,5 +296,33 @@ mod tests {
         parts.tried("other", 7);
         let builds = parts.builds.iter().map(|b| (&b.commit[..], b.seeds));
         assert_eq!(builds.collect::<Vec<_>>(), [("one", 2), ("other", 7)]);
+    }
+
+    #[test]
+    fn what_fails_again_is_told_and_added_up() {
+        let failures = ["calm", "flaky"].map(|world| Failure {
+            world: world.into(),
+            seed: 0,
+            violations: vec![],
+        });
+        let mutant = mutant::find("sent-is-accepted").map(|entry| entry.mutant);
+        let options = Options {
+            mutant,
+            ..Options::default()
+        };
+        let way = Way {
+            options,
+            ..Way::default()
+        };
+        let told = AtomicU64::new(0);
+        let tell = |_: &'static World, outcome: &Outcome, _: &Summary| {
+            let failed = u64::from(!outcome.violations.is_empty());
+            told.fetch_add(failed, Ordering::Relaxed);
+            true
+        };
+        let sums = run_again(&failures, &way, &tell).unwrap();
+        assert_eq!((sums.total().seeds, sums.total().failed), (2, 2));
+        assert_eq!(told.into_inner(), 2);
+        assert_eq!(sums.failures[0].world, "calm");
     }
 }

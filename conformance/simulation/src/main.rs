@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use gosync_proto::mutant::{self, Entry};
-use gosync_simulation::campaign::{CHUNK, Summary, Way, go_on};
+use gosync_simulation::campaign::{CHUNK, Summary, Tell, Way, go_on, run_again};
 use gosync_simulation::hunt::{self, Hunt, hunt_all};
 use gosync_simulation::run::{Options, Outcome, Part, run};
 use gosync_simulation::shrink::shrink;
@@ -56,6 +56,16 @@ struct Args {
     /// Keep the sums in this file, and go on where it ended
     #[arg(long, value_name = "FILE")]
     campaign: Option<PathBuf>,
+    /// Run again each run of a campaign's file that failed once, whatever the build
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = [
+            "seeds", "from", "world", "trace", "seconds", "devices", "faults", "campaign", "mutant",
+            "mutants",
+        ]
+    )]
+    failed: Option<PathBuf>,
     /// The commit that is tried, for the campaign's file
     #[arg(long, value_name = "COMMIT", requires = "campaign")]
     build: Option<String>,
@@ -112,19 +122,21 @@ fn simulate(args: &Args) -> Result<bool> {
     if args.mutants || !args.mutant.is_empty() {
         return hunted(args, &worlds, jobs);
     }
-    let seeds = args.seeds.unwrap_or(SEEDS);
     let way = Way {
         options: options.clone(),
         twice: args.twice,
         jobs,
     };
-    let mut summary = match &args.campaign {
-        Some(file) if file.exists() => kept(file)?,
-        _ => Summary::new(args.from),
+    let failed = match &args.failed {
+        Some(file) => Some(kept(file)?.failures),
+        None => None,
     };
-    let end = summary.from.saturating_add(seeds);
+    let count = match &failed {
+        Some(failures) => failures.len() as u64,
+        None => args.seeds.unwrap_or(SEEDS),
+    };
     let keep_going = args.keep_going || args.campaign.is_some();
-    let bar = Bar::new(seeds);
+    let bar = Bar::new(count);
     let first = Mutex::new(None);
     let tell = |world: &'static World, outcome: &Outcome, sums: &Summary| {
         let failed = !outcome.violations.is_empty();
@@ -138,12 +150,38 @@ fn simulate(args: &Args) -> Result<bool> {
         bar.show(&sums.total());
         keep_going || !failed
     };
+    let summary = match &failed {
+        Some(failures) => run_again(failures, &way, &tell)?,
+        None => in_turn(args, &worlds, &way, count, keep_going, &tell)?,
+    };
+    bar.clear();
+    if let Some((world, outcome)) = first.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        shrunk(args, world, outcome, &options)?;
+    }
+    show(&summary);
+    Ok(summary.total().failed == 0)
+}
+
+/// So many seeds, or so many more of a campaign.
+fn in_turn(
+    args: &Args,
+    worlds: &[&'static World],
+    way: &Way,
+    seeds: u64,
+    keep_going: bool,
+    tell: &Tell<'_>,
+) -> Result<Summary> {
+    let mut summary = match &args.campaign {
+        Some(file) if file.exists() => kept(file)?,
+        _ => Summary::new(args.from),
+    };
+    let end = summary.from.saturating_add(seeds);
     while summary.next < end {
         let count = match args.campaign {
             Some(_) => CHUNK.min(end - summary.next),
             None => end - summary.next,
         };
-        go_on(&mut summary, &worlds, &way, count, &tell)?;
+        go_on(&mut summary, worlds, way, count, tell)?;
         if let Some(file) = &args.campaign {
             if let Some(commit) = &args.build {
                 summary.tried(commit, count);
@@ -154,12 +192,7 @@ fn simulate(args: &Args) -> Result<bool> {
             break;
         }
     }
-    bar.clear();
-    if let Some((world, outcome)) = first.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        shrunk(args, world, outcome, &options)?;
-    }
-    show(&summary);
-    Ok(summary.total().failed == 0)
+    Ok(summary)
 }
 
 fn chosen(names: &[String]) -> Result<Vec<&'static World>> {
@@ -358,5 +391,45 @@ impl Bar {
         if self.terminal {
             eprint!("\r{:78}\r", "");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gosync_simulation::campaign::{Failure, NoSuchWorld};
+    use std::ffi::OsString;
+
+    fn again(failures: &[(&str, u64)]) -> Result<bool> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("campaign.json");
+        let mut campaign = Summary::new(0);
+        campaign.failures = failures
+            .iter()
+            .map(|(world, seed)| Failure {
+                world: (*world).to_owned(),
+                seed: *seed,
+                violations: vec!["something that was mended".into()],
+            })
+            .collect();
+        keep(&file, &campaign)?;
+        let words = [OsString::from("simulate"), "--failed".into(), file.into()];
+        simulate(&Args::parse_from(words))
+    }
+
+    #[test]
+    fn what_failed_once_is_run_again_and_passes() {
+        assert!(again(&[("calm", 3), ("half-open", 4)]).unwrap());
+    }
+
+    #[test]
+    fn a_failure_of_a_world_that_is_no_more_is_an_error_that_names_it() {
+        let error = again(&[("calm", 3), ("atlantis", 9)]).unwrap_err();
+        let expected = NoSuchWorld {
+            world: "atlantis".into(),
+            seed: 9,
+        };
+        assert!(error.to_string().contains("atlantis"), "{error}");
+        assert_eq!(error.downcast::<NoSuchWorld>().unwrap(), expected);
     }
 }
