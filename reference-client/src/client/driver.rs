@@ -522,12 +522,17 @@ where
 mod tests {
     use super::*;
     use crate::client::status::Status;
+    use crate::client::{Client, Config};
     use crate::engine::Settings;
-    use crate::platform::Moment;
-    use crate::store::{Counts, MemoryStore};
+    use crate::platform::{Moment, NoRandomness};
+    use crate::replica::edit::{self, WriteError};
+    use crate::store::{Counts, Leaf, MemoryStore, Page, View, Write, WriteId};
     use crate::transport::Answers;
     use futures::executor::block_on;
-    use gosync_proto::{SpaceId, wire};
+    use futures::task::noop_waker;
+    use gosync_proto::{KeyRange, SpaceId, wire};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::sync::{Mutex, PoisonError};
 
     struct NoNetwork;
 
@@ -621,5 +626,154 @@ mod tests {
             heard += usize::from(matches!(input, Input::Event(Event::Streamed(..))));
         }
         assert!(heard >= 20, "{heard} of 100");
+    }
+
+    /// A store that fails where it is told to.
+    #[derive(Clone, Default)]
+    struct Unsure {
+        store: MemoryStore,
+        /// The next commit is done, and its end is not told.
+        in_doubt: Arc<AtomicBool>,
+        uncountable: Arc<AtomicBool>,
+    }
+
+    impl Store for Unsure {
+        async fn transact<T, F>(&self, reads: Reads, decide: F) -> Result<T, StoreError>
+        where
+            T: Send + 'static,
+            F: FnOnce(&View) -> (Changes, T) + Send + 'static,
+        {
+            let done = self.store.transact(reads, decide).await?;
+            match self.in_doubt.swap(false, Ordering::Relaxed) {
+                true => Err(StoreError::InDoubt("disk".into())),
+                false => Ok(done),
+            }
+        }
+        async fn page(
+            &self,
+            range: &KeyRange,
+            after: Option<&Key>,
+            limit: usize,
+        ) -> Result<Page, StoreError> {
+            self.store.page(range, after, limit).await
+        }
+        async fn leaves(
+            &self,
+            range: &KeyRange,
+            after: Option<&Key>,
+            limit: usize,
+        ) -> Result<Vec<Leaf>, StoreError> {
+            self.store.leaves(range, after, limit).await
+        }
+        async fn writes(
+            &self,
+            after: Option<WriteId>,
+            limit: usize,
+        ) -> Result<Vec<Write>, StoreError> {
+            self.store.writes(after, limit).await
+        }
+        async fn counts(&self) -> Result<Counts, StoreError> {
+            match self.uncountable.load(Ordering::Relaxed) {
+                true => Err(StoreError::Io("disk".into())),
+                false => self.store.counts().await,
+            }
+        }
+        async fn damage(&self, keys: &[Key]) -> Result<(), StoreError> {
+            self.store.damage(keys).await
+        }
+    }
+
+    /// Time goes on, and the client works, when it is told to.
+    #[derive(Clone, Default)]
+    struct ByHand {
+        now_ms: Arc<AtomicU64>,
+        work: Arc<Mutex<Option<BoxFuture<'static, ()>>>>,
+    }
+
+    impl ByHand {
+        fn work_after(&self, ms: u64) {
+            self.now_ms.fetch_add(ms, Ordering::Relaxed);
+            let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+            let work = work.as_mut().expect("a client");
+            let open = work.poll_unpin(&mut Context::from_waker(&noop_waker()));
+            assert!(open.is_pending());
+        }
+    }
+
+    impl Runtime for ByHand {
+        fn moment(&self) -> Moment {
+            let now = self.now_ms.load(Ordering::Relaxed);
+            Moment {
+                mono_ms: now,
+                wall_ms: now,
+                entropy: 0,
+            }
+        }
+        fn sleep(&self, ms: u64) -> BoxFuture<'static, ()> {
+            let now_ms = Arc::clone(&self.now_ms);
+            let due = now_ms.load(Ordering::Relaxed).saturating_add(ms);
+            Box::pin(poll_fn(move |_| {
+                match now_ms.load(Ordering::Relaxed) >= due {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                }
+            }))
+        }
+        fn spawn(&self, task: BoxFuture<'static, ()>) {
+            *self.work.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        }
+        fn replica_id(&self) -> Result<u64, NoRandomness> {
+            Ok(1)
+        }
+    }
+
+    /// A client that is offline and has one unsent write.
+    fn with_an_unsent_write() -> (Client<Unsure>, ByHand, WriteId) {
+        let runtime = ByHand::default();
+        let config = Config {
+            online: false,
+            ..Config::new("s").unwrap()
+        };
+        let opening = Client::open(Unsure::default(), NoNetwork, runtime.clone(), config);
+        let client = block_on(opening).unwrap();
+        let written = block_on(client.put(Key::new(*b"k").unwrap(), "v")).unwrap();
+        runtime.work_after(RECOUNT_MOST_MS);
+        assert_eq!(client.status().pending, 1);
+        (client, runtime, written.ids()[0])
+    }
+
+    /// Spaces, seed 875 of the simulation: the status said `pending: 1` from then on.
+    #[test]
+    fn what_an_operation_settled_that_failed_at_its_commit_no_longer_counts_as_pending() {
+        let (client, runtime, id) = with_an_unsent_write();
+        // what the operation does, before it ends in doubt
+        block_on(edit::discard(&client.store().store, id)).unwrap();
+        client.store().in_doubt.store(true, Ordering::Relaxed);
+        client.set_online(true);
+        runtime.work_after(RECOUNT_MOST_MS);
+        assert_eq!(client.status().phase, Phase::StorageError);
+        assert_eq!(client.status().pending, 0);
+    }
+
+    #[test]
+    fn a_store_that_could_not_count_what_waits_is_asked_again() {
+        let (client, runtime, id) = with_an_unsent_write();
+        client.store().uncountable.store(true, Ordering::Relaxed);
+        assert!(block_on(client.discard(id)).unwrap());
+        runtime.work_after(RECOUNT_MOST_MS);
+        assert_eq!(client.status().pending, 1, "nobody knows better");
+        client.store().uncountable.store(false, Ordering::Relaxed);
+        runtime.work_after(RECOUNT_MOST_MS);
+        assert_eq!(client.status().pending, 0);
+    }
+
+    #[test]
+    fn a_write_that_is_there_although_its_commit_failed_is_looked_for_as_after_any_write() {
+        let (client, runtime, _) = with_an_unsent_write();
+        client.store().in_doubt.store(true, Ordering::Relaxed);
+        let failed = block_on(client.put(Key::new(*b"l").unwrap(), "v")).unwrap_err();
+        assert!(matches!(failed, WriteError::Store(StoreError::InDoubt(_))));
+        runtime.work_after(RECOUNT_MOST_MS);
+        assert_eq!(client.status().pending, 2);
     }
 }

@@ -169,6 +169,23 @@ fn records_dated_too_far_ahead_are_refused_and_the_cursor_stays() {
     assert_eq!(rig.engine.meta().ranges[0].cursor, Some(cursor(1, 0)));
 }
 
+/// `clocks`, seed 0 of the simulation: a server whose clock had run ahead had taken
+/// such a record, and kept the replica out until that time came.
+#[test]
+fn a_record_that_the_servers_clock_allows_is_taken_however_far_ahead_of_ones_own() {
+    let mut rig = Rig::new();
+    rig.live();
+    let hour = 3_600_000;
+    rig.watch(wire::watch_response::Event::Heartbeat(wire::Heartbeat {
+        server_time_ms: NOON + hour,
+        cursor: None,
+    }));
+    let ahead = record("a", (NOON + hour) << 16, Some("v"));
+    rig.changes(vec![ahead.clone()], Some(cursor(1, 1)));
+    assert_eq!(rig.phase(), Phase::Live);
+    assert_eq!(rig.clean(), [ahead]);
+}
+
 #[test]
 fn what_no_correct_server_sends_is_refused() {
     let broken: Vec<fn(&mut Rig)> = vec![

@@ -413,6 +413,20 @@ mod tests {
         }
     }
 
+    /// Where files have no shared memory, SQLite keeps a rollback journal and calls
+    /// that a success; a commit could then be rolled back by a crash.
+    #[cfg(unix)]
+    #[test]
+    fn a_store_that_cannot_keep_a_write_ahead_log_does_not_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.db");
+        let without_log = format!("file:{}?vfs=unix-dotfile", path.display());
+        let refused = SqliteStore::open(without_log).unwrap_err();
+        assert!(refused.to_string().contains("write-ahead log"), "{refused}");
+        // and on files that have it, it does
+        SqliteStore::open(path).unwrap();
+    }
+
     #[test]
     fn what_is_no_store_is_a_typed_error() {
         let dir = tempfile::tempdir().unwrap();

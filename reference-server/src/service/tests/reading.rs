@@ -139,6 +139,24 @@ fn ranges_with_different_cursors_each_get_what_they_lack() {
     assert_eq!(set_back.server_time_ms, NOW, "as versions are judged");
 }
 
+/// `clocks`, seed 0 of the simulation: every replica refused those records as dated
+/// too far ahead, until that time came.
+#[test]
+fn what_a_clock_that_ran_ahead_let_in_lies_within_the_time_that_is_told_once_it_is_right() {
+    let w = world();
+    let ahead = NOW + 3_600_000;
+    let taken = w.push_at(vec![put("a", ahead, "")], ahead);
+    assert_eq!(outcomes(&taken), [Outcome::Applied]);
+    let hello = w.hello(all_from(None)).server_time_ms;
+    let push = w.push(vec![put("b", 1, "")]).server_time_ms;
+    let mut watch = w.watch(all_from(None)).unwrap();
+    let checkpoint = checkpoint(&drain(&mut watch)).server_time_ms;
+    let Some(Event::Heartbeat(beat)) = watch.heartbeat(NOW).event else {
+        panic!()
+    };
+    assert_eq!([hello, push, checkpoint, beat.server_time_ms], [ahead; 4]);
+}
+
 #[test]
 fn damage_met_by_a_watch_is_set_aside_and_shows_in_the_checkpoint() {
     for make in [contract::memory, contract::sqlite] {

@@ -332,6 +332,59 @@ fn a_backup_is_one_moment_while_writers_go_on() {
     assert!(copy.check_file().unwrap().is_empty());
 }
 
+/// The files of this machine, but names in folders cannot be made durable.
+struct NamesAreLost;
+
+impl WholeFiles for NamesAreLost {
+    fn exists(&self, path: &Path) -> bool {
+        OsFiles.exists(path)
+    }
+
+    fn sync(&self, path: &Path) -> std::io::Result<()> {
+        OsFiles.sync(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        OsFiles.rename(from, to)
+    }
+
+    fn sync_folder(&self, _of: &Path) -> std::io::Result<()> {
+        Err(std::io::Error::other("on purpose"))
+    }
+
+    fn remove(&self, path: &Path) -> std::io::Result<()> {
+        OsFiles.remove(path)
+    }
+}
+
+#[test]
+fn a_backup_that_is_said_to_have_failed_is_not_there_and_is_made_by_the_next_try() {
+    let folder = folder();
+    let store = SqliteStore::open(&folder.path().join("db"), OPTIONS).unwrap();
+    write(&store, "k", 1).unwrap();
+    let backup = folder.path().join("backup");
+    let failed = store.backup_on(&NamesAreLost, &backup, &mut |_| {});
+    assert!(failed.unwrap_err().to_string().contains("on purpose"));
+    assert!(!backup.exists());
+    store.backup(&backup, &mut |_| {}).unwrap();
+    assert_eq!(names(&SqliteStore::open_existing(&backup).unwrap()), ["k"]);
+}
+
+/// Where files have no shared memory, SQLite keeps a rollback journal and calls that
+/// a success; a commit could then be rolled back by a crash.
+#[cfg(unix)]
+#[test]
+fn a_store_that_cannot_keep_a_write_ahead_log_does_not_open() {
+    let folder = folder();
+    let file = folder.path().join("db");
+    let without_log = format!("file:{}?vfs=unix-dotfile", file.display());
+    let opened = SqliteStore::open(Path::new(&without_log), OPTIONS);
+    let refused = opened.err().expect("no store");
+    assert!(refused.to_string().contains("write-ahead log"), "{refused}");
+    // and on files that have it, it does
+    SqliteStore::open(&file, OPTIONS).unwrap();
+}
+
 #[test]
 fn a_restore_begins_an_epoch_that_remembers_the_old_one() {
     let folder = folder();
