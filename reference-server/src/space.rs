@@ -24,6 +24,11 @@ use tokio::sync::watch;
 /// soon enough to end what a fault of the memory might have begun.
 const DISPUTES: u64 = 16;
 
+/// A commit of so many records is hashed into the tree at once, while its
+/// replica is busy with the answer: whoever asks next would wait for it. What
+/// small commits change is hashed together when somebody asks.
+const HASHED_AT_ONCE: usize = 256;
+
 /// The spaces in use.
 pub struct Spaces {
     spaces: Mutex<HashMap<SpaceId, Arc<Space>>>,
@@ -122,7 +127,8 @@ impl Spaces {
     /// question need not read what it wrote. A tree that is of another state,
     /// or in use, is left as it is.
     pub fn advance(&self, id: &SpaceId, commit: &Commit) {
-        if let Ok(mut slot) = self.space(id).tree.try_write()
+        let space = self.space(id);
+        if let Ok(mut slot) = space.tree.try_write()
             && let Some(cached) = slot.as_mut()
             && cached.made_from == MadeFrom::from(&commit.before)
         {
@@ -132,7 +138,12 @@ impl Spaces {
                 follow(&mut cached.tree, key, a.digest, a.counts_at(horizon));
             }
             cached.made_from = (&commit.after).into();
-            cached.settled = false;
+            cached.settled = commit.applied.len() >= HASHED_AT_ONCE;
+            if cached.settled {
+                cached.tree.settle();
+                let memory = cached.tree.memory() as u64;
+                space.size.store(memory, Ordering::Relaxed);
+            }
         }
     }
 
@@ -517,6 +528,37 @@ mod tests {
                 .0
         };
         assert_eq!(fingerprint(&spaces), fingerprint(&Spaces::new(u64::MAX)));
+    }
+
+    /// Whoever asks after a first push would wait for all of its hashes.
+    #[test]
+    fn a_large_commit_is_hashed_into_the_tree_at_once() {
+        let store = MemoryStore::new(Epoch(1));
+        let space = id("a");
+        let spaces = Spaces::new(u64::MAX);
+        count(&spaces, &store, &space);
+        let state = || store.read(&space).unwrap().state().unwrap();
+        for (keys, at_once) in [(0..255, false), (255..511, true), (511..512, false)] {
+            let before = state();
+            let applied = records(keys);
+            fill(&store, &space, applied.clone());
+            let after = state();
+            spaces.advance(
+                &space,
+                &Commit {
+                    before,
+                    after,
+                    applied,
+                },
+            );
+            let slot = spaces.space(&space);
+            let kept = slot.tree.read().unwrap();
+            let cached = kept.as_ref().unwrap();
+            assert_eq!(cached.settled, at_once);
+            let size = slot.size.load(Ordering::Relaxed);
+            assert!(!at_once || size == cached.tree.memory() as u64);
+        }
+        assert_eq!(count(&spaces, &store, &space), 512);
     }
 
     #[test]
