@@ -31,6 +31,7 @@ enum Trouble {
     Away(usize),
     BadDisk(usize),
     ServerDown,
+    OneServerDown(u64),
     BadServerDisk,
 }
 
@@ -54,6 +55,7 @@ enum Fault {
     Clock,
     ServerClock,
     Restart,
+    RestartOne,
     Wipe,
     Restore,
     Compact,
@@ -124,6 +126,7 @@ impl<'s> Fate<'s> {
             (Fault::DeviceRot, f.device_rot),
             (Fault::DeviceDisk, f.device_disk),
             (Fault::ServerDisk, f.server_disk),
+            (Fault::RestartOne, f.restart_one),
         ];
         let total: u64 = weights.iter().map(|(_, w)| w).sum();
         if total == 0 {
@@ -225,6 +228,11 @@ impl<'s> Fate<'s> {
                 }
                 self.until(30_000, Trouble::ServerDown);
             }
+            Fault::RestartOne => {
+                let number = stage.server.stop_one(chance.bits());
+                stage.note(format_args!("server {number} stops, the others go on"));
+                self.until(30_000, Trouble::OneServerDown(number));
+            }
             Fault::Compact => {
                 let retention_ms = chance.skewed(60_000 * stage.pace);
                 for (space, ledger) in &stage.spaces {
@@ -283,10 +291,16 @@ impl<'s> Fate<'s> {
             Trouble::Crashed(index) => device(index).into_iter().for_each(Device::open),
             Trouble::Away(index) => device(index).into_iter().for_each(|d| d.set_online(true)),
             Trouble::ServerDown => {
-                if stage.server.running().is_none() {
+                if stage.server.running().is_none() || stage.server.is_short() {
                     stage.note(format_args!("the server starts"));
                     stage.server.start();
                 }
+            }
+            // the database is down: it starts with the others
+            Trouble::OneServerDown(_) if self.has(Trouble::ServerDown) => {}
+            Trouble::OneServerDown(number) => {
+                stage.note(format_args!("server {number} starts"));
+                stage.server.start_one(number);
             }
             Trouble::BadDisk(number) => {
                 let mut homes = stage.devices.iter().map(Device::home);
@@ -456,7 +470,7 @@ impl<'s> Fate<'s> {
         let stage = self.stage;
         stage.net.set_weather(Weather::CALM);
         stage.server.set_clock(0);
-        if stage.server.running().is_none() {
+        if stage.server.running().is_none() || stage.server.is_short() {
             stage.server.start();
         }
         for device in &stage.devices {

@@ -12,7 +12,7 @@ use crate::executor::Executor;
 use crate::household::Household;
 use crate::ledger::Ledger;
 use crate::net::Net;
-use crate::server::{EPOCH_MS, Server};
+use crate::server::{Company, EPOCH_MS, Server};
 use crate::storage::Keeps;
 use crate::trace::Trace;
 use crate::user::Habits;
@@ -90,7 +90,13 @@ impl Pair {
         let space = SpaceId::new("bench")?;
         let ledger = Ledger::new(false);
         let trace = Trace::new(false);
-        let server = Server::new(executor.clone(), chance.fork(), limits, 1, keeps)?;
+        let server = Server::new(
+            executor.clone(),
+            chance.fork(),
+            limits,
+            Company::ALONE,
+            keeps,
+        )?;
         let net = Net::new(
             executor.clone(),
             chance.fork(),

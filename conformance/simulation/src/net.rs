@@ -8,7 +8,7 @@
 use crate::chance::Chance;
 use crate::executor::{Executor, Process};
 use crate::ledger::Ledger;
-use crate::server::Server;
+use crate::server::{Running, Server, ServerClock};
 use crate::trace::Trace;
 use crate::traffic::{Cargo, Traffic};
 use futures::channel::{mpsc, oneshot};
@@ -279,10 +279,10 @@ impl Link {
         &self,
         call: impl FnOnce(&Service, u64) -> Result<Res, Refusal>,
     ) -> Result<Res, CallError> {
-        let Some((service, _)) = self.net.server.running() else {
+        let Some(Running { service, clock, .. }) = self.net.server.running() else {
             return Err(unavailable("nobody listens there"));
         };
-        let now = self.net.server.wall_ms();
+        let now = clock.wall_ms();
         call(&service, now).map_err(|refusal| refused(&refusal, &service, now))
     }
 
@@ -351,7 +351,7 @@ impl Link {
     async fn stream<Req, M, F>(
         &self,
         request: &Req,
-        serve: impl FnOnce(Link, Service, Outlet<M>) -> F + Send + 'static,
+        serve: impl FnOnce(Link, Service, ServerClock, Outlet<M>) -> F + Send + 'static,
     ) -> Result<Answers<M>, CallError>
     where
         Req: Cargo,
@@ -368,7 +368,7 @@ impl Link {
         if net.is_cut(self.device) {
             return Err(net.silence().await);
         }
-        let Some((service, process)) = net.server.running() else {
+        let Some(met) = net.server.running() else {
             return Err(unavailable("nobody listens there"));
         };
         let (sender, receiver) = mpsc::channel(WINDOW);
@@ -377,8 +377,8 @@ impl Link {
             sender,
             arrives_ms: 0,
         };
-        net.executor
-            .spawn(process, serve(self.clone(), service, outlet));
+        let serving = serve(self.clone(), met.service, met.clock, outlet);
+        net.executor.spawn(met.process, serving);
         let link = self.clone();
         let messages = stream::unfold(Some(receiver), move |receiver| {
             let link = link.clone();
@@ -538,8 +538,8 @@ impl Transport for Link {
         _metadata: &CallMetadata,
         request: wire::WatchRequest,
     ) -> Result<Answers<wire::WatchResponse>, CallError> {
-        self.stream(&request.clone(), move |link, service, outlet| {
-            follow(link, service, request, outlet)
+        self.stream(&request.clone(), move |link, service, clock, outlet| {
+            follow(link, service, clock, request, outlet)
         })
         .await
     }
@@ -551,8 +551,8 @@ impl Transport for Link {
     ) -> Result<Answers<wire::SnapshotResponse>, CallError> {
         self.stream(
             &request.clone(),
-            move |link: Link, service: Service, mut outlet: Outlet<_>| async move {
-                let now = link.net.server.wall_ms();
+            move |link: Link, service, clock, mut outlet: Outlet<_>| async move {
+                let now = clock.wall_ms();
                 let mut messages = Vec::new();
                 let result = service.snapshot(&Access::full(), &request, now, &mut |message| {
                     messages.push(message);
@@ -590,6 +590,7 @@ impl Transport for Link {
 async fn follow(
     link: Link,
     service: Service,
+    clock: ServerClock,
     request: wire::WatchRequest,
     mut outlet: Outlet<wire::WatchResponse>,
 ) {
@@ -599,7 +600,7 @@ async fn follow(
         Ok(watch) => watch,
         Err(refusal) => {
             net.note(link.device, format_args!("watch: {refusal}"));
-            let now = net.server.wall_ms();
+            let now = clock.wall_ms();
             outlet.send(Err(refused(&refusal, &service, now))).await;
             return;
         }
@@ -610,7 +611,7 @@ async fn follow(
     let mut heartbeats = 0;
     let mut changed = false;
     loop {
-        let message = match watch.step(net.server.wall_ms()) {
+        let message = match watch.step(clock.wall_ms()) {
             Ok(Some(message)) => message,
             Ok(None) if watch.finished() => return,
             Ok(None) => {
@@ -626,7 +627,7 @@ async fn follow(
                             watch.want_checkpoint();
                             continue;
                         }
-                        watch.heartbeat(net.server.wall_ms())
+                        watch.heartbeat(clock.wall_ms())
                     }
                 }
             }

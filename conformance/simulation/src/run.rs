@@ -10,7 +10,7 @@ use crate::household::Household;
 use crate::ledger::{self, Ledger};
 use crate::net::Net;
 use crate::papers;
-use crate::server::Server;
+use crate::server::{Company, Server};
 use crate::trace::Trace;
 use crate::user::Habits;
 use crate::world::{Faults, World};
@@ -160,7 +160,10 @@ fn set_up(world: &'static World, seed: u64, options: &Options) -> anyhow::Result
         executor.clone(),
         chance.fork(),
         limits,
-        chance.between(world.servers.min(2), world.servers),
+        Company {
+            count: chance.between(world.servers.min(2), world.servers),
+            apart_ms: world.apart_ms,
+        },
         world.keeps,
     )?;
     let count = chance.between(3, world.devices) as usize;
@@ -378,7 +381,9 @@ impl Stage {
         ledger.saw(&before);
         let done = self.server.compact(space, retention_ms)?;
         self.note(format_args!("{done:?}"));
-        let until_ms = self.executor.now_ms().saturating_sub(retention_ms);
+        // what arrived at one server may be compacted by the clock of another
+        let by_now_ms = self.executor.now_ms() + 2 * self.world.apart_ms;
+        let until_ms = by_now_ms.saturating_sub(retention_ms);
         // damage that was met goes too, and a wrong clock says nothing
         let faults = &self.world.faults;
         if faults.server_rot + faults.server_clock == 0 {

@@ -28,16 +28,68 @@ struct State {
     /// How its disk fails; the store over SQLite may have a disk of its own that
     /// does.
     failing: Failing,
-    /// The servers over this one store; none while they are down.
-    services: Vec<Service>,
-    /// What belongs to the present run of it.
-    process: Process,
+    /// The servers over this one store.
+    members: Vec<Member>,
+    /// What they work on, since they were all down.
+    store: Option<Arc<dyn Store>>,
     clock_offset_ms: i64,
     drift_ppm: i64,
     backup: Option<Backup>,
     files: u64,
     /// Where content was damaged: there it is hashed before it counts.
     damaged: BTreeSet<Key>,
+}
+
+/// One of the servers that work on a store.
+struct Member {
+    /// `None` while it is down.
+    service: Option<Service>,
+    /// What belongs to its present run, or belonged to the last one.
+    process: Process,
+    /// How far its clock is off, beside what is wrong with everybody's.
+    offset_ms: i64,
+}
+
+/// A server that runs, as a call meets it.
+pub struct Running {
+    /// What answers.
+    pub service: Service,
+    /// What its streams belong to.
+    pub process: Process,
+    /// Its clock.
+    pub clock: ServerClock,
+}
+
+/// The clock of one of the servers.
+#[derive(Clone)]
+pub struct ServerClock {
+    server: Server,
+    offset_ms: i64,
+}
+
+impl ServerClock {
+    /// What it reads, Unix milliseconds.
+    pub fn wall_ms(&self) -> u64 {
+        self.server.wall_ms().saturating_add_signed(self.offset_ms)
+    }
+}
+
+/// The servers that work on one store.
+#[derive(Clone, Copy, Debug)]
+pub struct Company {
+    /// How many there are.
+    pub count: u64,
+    /// How far the clock of each is off, at most, milliseconds; 0 where they share
+    /// one.
+    pub apart_ms: u64,
+}
+
+impl Company {
+    /// One server.
+    pub const ALONE: Company = Company {
+        count: 1,
+        apart_ms: 0,
+    };
 }
 
 /// See the module. Clones are the same server.
@@ -47,8 +99,6 @@ pub struct Server {
     executor: Executor,
     chance: Chance,
     limits: Limits,
-    /// How many servers work on the store.
-    count: u64,
     place: Arc<Place>,
 }
 
@@ -61,18 +111,27 @@ impl Server {
         executor: Executor,
         chance: Chance,
         limits: Limits,
-        count: u64,
+        company: Company,
         keeps: Keeps,
     ) -> anyhow::Result<Server> {
         let place = Place::new(keeps)?;
         let process = executor.new_process();
         let storage = Storage::new(&place, 0, &chance, EPOCH_MS)?;
+        let member = |_| Member {
+            service: None,
+            process,
+            offset_ms: match company.apart_ms {
+                0 => 0,
+                most => chance.between(0, 2 * most) as i64 - most as i64,
+            },
+        };
+        let members = (0..company.count).map(member).collect();
         let server = Server {
             state: Arc::new(Mutex::new(State {
                 storage,
                 failing: Failing::default(),
-                services: Vec::new(),
-                process,
+                members,
+                store: None,
                 clock_offset_ms: 0,
                 drift_ppm: 0,
                 backup: None,
@@ -82,7 +141,6 @@ impl Server {
             executor,
             chance,
             limits,
-            count,
             place: Arc::new(place),
         };
         server.start();
@@ -115,20 +173,36 @@ impl Server {
         self.state().clock_offset_ms = offset_ms;
     }
 
-    /// What answers a call, and the process that its streams belong to; `None`
-    /// while it is down.
-    pub fn running(&self) -> Option<(Service, Process)> {
+    /// The server that a call meets: any of them; `None` where that is down.
+    pub fn running(&self) -> Option<Running> {
         let state = self.state();
-        let service = match state.services.len() {
-            0 | 1 => state.services.first(),
-            _ => self.chance.pick(&state.services),
-        };
-        Some((service?.clone(), state.process))
+        let member = match &state.members[..] {
+            members if members.iter().all(|m| m.service.is_none()) => None,
+            [member] => Some(member),
+            members => self.chance.pick(members),
+        }?;
+        Some(Running {
+            service: member.service.clone()?,
+            process: member.process,
+            clock: ServerClock {
+                server: self.clone(),
+                offset_ms: member.offset_ms,
+            },
+        })
+    }
+
+    /// Whether any of them is down.
+    pub fn is_short(&self) -> bool {
+        self.state().members.iter().any(|m| m.service.is_none())
     }
 
     /// One server committed: the others hear of it, as from their database.
     pub fn committed(&self, space: &SpaceId) {
-        let services = self.state().services.clone();
+        let services: Vec<Service> = {
+            let state = self.state();
+            let running = state.members.iter().filter_map(|m| m.service.clone());
+            running.collect()
+        };
         for service in services {
             service.spaces().committed(space);
         }
@@ -136,21 +210,40 @@ impl Server {
 
     /// Whether several servers work on the store.
     pub fn is_several(&self) -> bool {
-        self.count > 1
+        self.state().members.len() > 1
     }
 
-    /// Ends it without ceremony. What was durable in its store stays, and
+    /// Ends one of them without ceremony, and says which; the others go on.
+    pub fn stop_one(&self, place: u64) -> u64 {
+        let (number, process) = {
+            let mut state = self.state();
+            let number = place % state.members.len() as u64;
+            let member = &mut state.members[number as usize];
+            member.service = None;
+            (number, member.process)
+        };
+        self.executor.kill(process);
+        number
+    }
+
+    /// Ends all without ceremony. What was durable in their store stays, and
     /// nothing else.
     ///
     /// # Errors
     /// The database file cannot be opened again.
     pub fn stop(&self) -> anyhow::Result<()> {
-        let process = {
+        let processes: BTreeSet<Process> = {
             let mut state = self.state();
-            state.services.clear();
-            state.process
+            // closed before it is opened
+            state.store = None;
+            let members = state.members.iter_mut();
+            let stopped = members.map(|member| {
+                member.service = None;
+                member.process
+            });
+            stopped.collect()
         };
-        self.executor.kill(process);
+        processes.into_iter().for_each(|p| self.executor.kill(p));
         let now = self.wall_ms();
         let mut state = self.state();
         let nothing = Storage::Memory(Arc::new(MemoryStore::new(Epoch(0))));
@@ -175,30 +268,46 @@ impl Server {
         state.storage.mend();
         state.failing.set(0);
         let stopped = |service: &Service| service.store().poisoned().is_some();
-        !state.services.iter().any(stopped)
+        let mut running = state.members.iter().filter_map(|m| m.service.as_ref());
+        !running.any(stopped)
     }
 
-    /// Starts it over whatever is in its store.
+    /// Starts whichever are down, over whatever is in their store.
     pub fn start(&self) {
-        let process = self.executor.new_process();
         let mut state = self.state();
-        // one database, whoever works on it: where it is stopped, it is for all
-        let store: Arc<dyn Store> = Arc::new(ShakyStore::new(
-            state.storage.store(),
-            state.failing.clone(),
-            self.chance.fork(),
-        ));
-        for _ in 0..self.count {
-            let chance = self.chance.fork();
-            let config = ServiceConfig {
-                limits: self.limits,
-                ..ServiceConfig::default()
-            };
-            let entropy = Box::new(move || chance.bits());
-            let service = Service::new(Arc::clone(&store), config, entropy);
-            state.services.push(service);
+        for number in 0..state.members.len() {
+            self.start_member(&mut state, number);
         }
-        state.process = process;
+    }
+
+    /// Starts this one, if it is down.
+    pub fn start_one(&self, number: u64) {
+        self.start_member(&mut self.state(), number as usize);
+    }
+
+    fn start_member(&self, state: &mut State, number: usize) {
+        if state.members[number].service.is_some() {
+            return;
+        }
+        // one database, whoever works on it: where it is stopped, it is for all
+        let store = match &state.store {
+            Some(store) => Arc::clone(store),
+            None => Arc::new(ShakyStore::new(
+                state.storage.store(),
+                state.failing.clone(),
+                self.chance.fork(),
+            )),
+        };
+        state.store = Some(Arc::clone(&store));
+        let chance = self.chance.fork();
+        let config = ServiceConfig {
+            limits: self.limits,
+            ..ServiceConfig::default()
+        };
+        let entropy = Box::new(move || chance.bits());
+        let member = &mut state.members[number];
+        member.service = Some(Service::new(store, config, entropy));
+        member.process = self.executor.new_process();
     }
 
     /// Starts it with nothing in its store: a new lineage. Must be stopped.
@@ -249,17 +358,19 @@ impl Server {
     /// # Errors
     /// The store failed.
     pub fn compact(&self, space: &SpaceId, retention_ms: u64) -> Result<Compacted, StoreError> {
-        let now = self.wall_ms();
         let options = CompactOptions {
             retention_ms,
             max_step_ms: u64::MAX,
             reach: Reach::AsNeeded,
         };
-        let compact = |store: &dyn Store| maintenance::compact(store, space, now, options);
-        // whoever compacts beside a server works on the same disk
+        let compact = |store: &dyn Store, now| maintenance::compact(store, space, now, options);
+        // whoever compacts beside a server works on the same disk, and by its clock
         match self.running() {
-            Some((service, _)) => compact(service.store()),
-            None => self.state().storage.look(compact),
+            Some(met) => compact(met.service.store(), met.clock.wall_ms()),
+            None => {
+                let now = self.wall_ms();
+                self.state().storage.look(|store| compact(store, now))
+            }
         }
     }
 
@@ -369,7 +480,7 @@ impl Server {
     /// # Errors
     /// The store failed.
     pub fn roots(&self, space: &SpaceId) -> Result<Option<(Summary, Summary)>, StoreError> {
-        let Some((service, _)) = self.running() else {
+        let Some(Running { service, .. }) = self.running() else {
             return Ok(None);
         };
         let kept = service

@@ -27,6 +27,8 @@ pub struct Faults {
     pub server_clock: u64,
     /// The server is killed and started again.
     pub restart: u64,
+    /// One of several is, and the others go on.
+    pub restart_one: u64,
     /// The server loses its database.
     pub wipe: u64,
     /// The server goes back to a backup.
@@ -63,6 +65,8 @@ pub struct World {
     pub device_sqlite: bool,
     /// Servers that work on one store, at most.
     pub servers: u64,
+    /// How far the clock of each of them is off, at most, milliseconds.
+    pub apart_ms: u64,
     /// Spaces; each device is of one.
     pub spaces: u64,
     /// Openings of one store, at most: tabs, of which one syncs.
@@ -105,6 +109,7 @@ const BASE: World = World {
         clock_ms: 0,
         server_clock: 0,
         restart: 0,
+        restart_one: 0,
         wipe: 0,
         restore: 0,
         compact: 0,
@@ -118,6 +123,7 @@ const BASE: World = World {
     keeps: Keeps::Memory,
     device_sqlite: false,
     servers: 1,
+    apart_ms: 0,
     spaces: 1,
     tabs: 1,
     partial: false,
@@ -402,6 +408,19 @@ pub const BY_NAME: &[World] = &[
         leaves_keys: true,
         devices: 12,
         forgiving: true,
+        ..BASE
+    },
+    World {
+        name: "servers-apart",
+        about: "2 or 3 servers on one store, which is compacted; each has a clock of its own, up to 5 s off, and dies alone",
+        faults: Faults {
+            compact: 6,
+            lose_store: 1,
+            restart_one: 10,
+            ..FLAKY
+        },
+        servers: 3,
+        apart_ms: 5_000,
         ..BASE
     },
 ];

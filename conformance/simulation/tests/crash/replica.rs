@@ -17,7 +17,7 @@ use gosync_simulation::chance::Chance;
 use gosync_simulation::executor::{Executor, Process};
 use gosync_simulation::ledger::Ledger;
 use gosync_simulation::net::{Link, Net};
-use gosync_simulation::server::{EPOCH_MS, Server};
+use gosync_simulation::server::{Company, EPOCH_MS, Server};
 use gosync_simulation::storage::Keeps;
 use gosync_simulation::trace::Trace;
 use std::collections::{BTreeMap, HashSet};
@@ -204,8 +204,14 @@ impl World {
         let chance = Chance::new(7);
         let executor = Executor::new(chance.fork());
         let limits = Limits::default();
-        let server =
-            Server::new(executor.clone(), chance.fork(), limits, 1, Keeps::Memory).unwrap();
+        let server = Server::new(
+            executor.clone(),
+            chance.fork(),
+            limits,
+            Company::ALONE,
+            Keeps::Memory,
+        )
+        .unwrap();
         let net = Net::new(
             executor.clone(),
             chance.fork(),
