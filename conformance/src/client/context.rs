@@ -1,14 +1,16 @@
 //! What a case of client mode works with: the driver, the scripted server, and
 //! what both have seen.
 
-use super::driver::{Driver, Outcome};
+use super::driver::{self, Driver, Outcome};
 use super::launch::Launch;
+use super::monitor::{self, Written};
 use crate::net::Wire;
 use crate::oracle::{Merge, Record, merge};
 use crate::peer::{Peer, Seen};
 use crate::schema::driver::{self as wire, driver_request::Command};
 use crate::schema::v1;
-use crate::suite::{Exchange, Message, Recorder, Stop, unique};
+use crate::suite::{Raw, Recorder, Stop, unique};
+use bytes::Bytes;
 use prost::Message as _;
 use std::fmt::{Debug, Display};
 use std::sync::Arc;
@@ -32,8 +34,12 @@ struct Inner {
     peer: Mutex<Peer>,
     recorder: Recorder,
     patience: Duration,
-    /// How many calls the server had seen at each crash.
-    crashes: Mutex<Vec<usize>>,
+    /// How many calls the server had seen at each crash and each opening.
+    beginnings: Mutex<Vec<usize>>,
+    /// What the application wrote.
+    written: Mutex<Written>,
+    /// The last command, and how it ended.
+    last: Mutex<(Bytes, String)>,
 }
 
 /// An opening of a store of the client under test.
@@ -66,7 +72,9 @@ impl Cx {
                 peer: Mutex::new(peer),
                 recorder: Recorder::default(),
                 patience,
-                crashes: Mutex::default(),
+                beginnings: Mutex::default(),
+                written: Mutex::default(),
+                last: Mutex::default(),
             }),
         }
     }
@@ -160,10 +168,20 @@ impl Cx {
     /// [`Stop::Suite`] when the driver fails.
     pub async fn command(&self, command: Command, patience: Duration) -> Result<Outcome, Stop> {
         let mut driver = self.inner.driver.lock().await;
-        match driver.as_mut() {
-            Some(driver) => driver.command(command, patience).await,
-            None => Err(Stop::Suite("the driver was killed".into())),
+        let Some(driver) = driver.as_mut() else {
+            return Err(Stop::Suite("the driver was killed".into()));
+        };
+        let at = self.inner.recorder.elapsed();
+        let told = driver::shown(&command);
+        let outcome = driver.command(command, patience).await;
+        let exchange = driver::exchange(at, told, &outcome);
+        // one that looks again and again sees mostly the same
+        let now = (exchange.request.clone(), exchange.end.clone());
+        let before = std::mem::replace(&mut *self.inner.last.lock().await, now.clone());
+        if before != now {
+            self.inner.recorder.exchange(exchange);
         }
+        outcome
     }
 
     /// Kills the driver and starts another one, which finds its stores.
@@ -179,9 +197,14 @@ impl Cx {
         };
         let new = new.map_err(Stop::Suite)?;
         *driver = Some(new);
-        let seen = inner.peer.lock().await.seen().len();
-        inner.crashes.lock().await.push(seen);
+        self.begins().await;
         Ok(())
+    }
+
+    /// What comes now knows nothing of the calls before.
+    async fn begins(&self) {
+        let seen = self.inner.peer.lock().await.seen().len();
+        self.inner.beginnings.lock().await.push(seen);
     }
 
     /// Gives a command that nobody knows.
@@ -237,130 +260,56 @@ impl Cx {
             key_prefixes: Vec::new(),
         };
         change(&mut open);
+        let (store, prefixes) = (open.store.clone(), open.key_prefixes.clone());
         done(
             self.command(Command::Open(open), self.inner.patience)
                 .await?,
         )?;
+        self.begins().await;
+        let mut written = self.inner.written.lock().await;
+        written.open(name, &store, &prefixes);
+        drop(written);
         Ok(Replica {
             cx: self.clone(),
             name: name.to_owned(),
         })
     }
 
-    /// What the server saw, for the report; and what no client may do.
+    /// What was told and seen, for the report; and what no client may do.
     pub async fn close(&self) {
-        if let Some(driver) = self.inner.driver.lock().await.take() {
+        let inner = &self.inner;
+        if let Some(driver) = inner.driver.lock().await.take() {
             driver.kill().await;
         }
-        let seen = self.inner.peer.lock().await.seen();
+        let seen = inner.peer.lock().await.seen();
+        let replicas = inner.written.lock().await.replicas();
+        for wrong in monitor::look(&seen, &inner.beginnings.lock().await, replicas) {
+            inner.recorder.violation(wrong);
+        }
         for call in &seen {
-            for problem in &call.problems {
-                self.inner
-                    .recorder
-                    .violation(format!("{}: {problem}", call.method));
-            }
-            self.look(call);
-            self.inner.recorder.exchange(self.exchange(call));
-        }
-        // who starts anew knows nothing of the tries before
-        let mut from = 0;
-        for to in [&self.inner.crashes.lock().await[..], &[seen.len()]].concat() {
-            retry_budget(&seen[from..to])
-                .into_iter()
-                .for_each(|v| self.inner.recorder.violation(v));
-            from = to;
+            inner.recorder.exchange(self.exchange(call));
         }
     }
 
-    /// Wire validity of one call; tokens nowhere but in metadata.
-    fn look(&self, call: &Seen) {
-        let recorder = &self.inner.recorder;
-        let version = call.header("gosync-version");
-        if call.method != "Hello" && version != Some("1") {
-            recorder.violation(format!(
-                "[HELLO-006] {} carries gosync-version {version:?}",
-                call.method
-            ));
-        }
-        if let Some(token) = call
-            .header("authorization")
-            .and_then(|a| a.strip_prefix("Bearer "))
-            .filter(|t| t.len() >= 8)
-        {
-            let needle = token.as_bytes();
-            let told = call.message.windows(needle.len()).any(|w| w == needle);
-            let elsewhere = call
-                .headers
-                .iter()
-                .any(|(n, v)| n != "authorization" && v.contains(token));
-            if told || elsewhere {
-                recorder.violation(format!(
-                    "[TRANS-032] {} carries the token elsewhere",
-                    call.method
-                ));
-            }
-        }
-        if call.method == "Push" {
-            match v1::PushRequest::decode(call.message.as_slice()) {
-                Err(e) => recorder.violation(format!("Push cannot be decoded: {e}")),
-                Ok(push) => {
-                    let mut keys = std::collections::BTreeSet::new();
-                    for record in &push.records {
-                        if let Err(defect) = Record::from_wire(record) {
-                            recorder.violation(format!("Push of a record: {}", defect.name()));
-                        }
-                        if !keys.insert(&record.key) {
-                            recorder.violation("[PUSH-006] one key twice in a Push");
-                        }
-                    }
-                }
-            }
-        }
+    /// What of the script no call has met.
+    pub async fn left_of_script(&self) -> Vec<String> {
+        self.server(|p| p.script(|s| s.left())).await
     }
 
-    fn exchange(&self, call: &Seen) -> Exchange {
-        Exchange {
+    fn exchange(&self, call: &Seen) -> Raw {
+        let headers = call.headers.iter();
+        let metadata = headers.filter(|(n, _)| n.starts_with("gosync-"));
+        Raw {
             at: call.at,
-            wire: self.inner.wire.name().to_owned(),
+            wire: self.inner.wire.name(),
             method: call.method.clone(),
-            metadata: call
-                .headers
-                .iter()
-                .filter(|(n, _)| n.starts_with("gosync-"))
-                .cloned()
-                .collect(),
-            request: Message::new(&format!("gosync.v1.{}Request", call.method), &call.message),
-            answers: call
-                .answers
-                .iter()
-                .take(50)
-                .map(|a| Message::new(&format!("gosync.v1.{}Response", call.method), a))
-                .collect(),
+            metadata: metadata.cloned().collect(),
+            kinds: Raw::kinds(&call.method),
+            request: call.message.clone().into(),
+            answers: call.answers.iter().cloned().map(Bytes::from).collect(),
             end: call.end.clone(),
         }
     }
-}
-
-/// No client hammers: more than 60 calls within any second are too many,
-/// whatever the case does. A Push or a Reconcile that was answered is no try
-/// that failed: what follows it at once is the rest of the work.
-fn retry_budget(seen: &[Seen]) -> Option<String> {
-    let goes_on = |s: &Seen| {
-        let answered = s.end.starts_with("OK") && !s.answers.is_empty();
-        answered && matches!(s.method.as_str(), "Push" | "Reconcile")
-    };
-    let times: Vec<Duration> = seen.iter().filter(|s| !goes_on(s)).map(|s| s.at).collect();
-    let busiest = times
-        .iter()
-        .map(|t| {
-            times
-                .iter()
-                .filter(|u| **u >= *t && **u < *t + Duration::from_secs(1))
-                .count()
-        })
-        .max()
-        .unwrap_or(0);
-    (busiest > 60).then(|| format!("[CLIENT-032] {busiest} calls within one second"))
 }
 
 /// # Errors
@@ -387,7 +336,10 @@ impl Replica {
             key: key.as_ref().to_vec(),
             value: value.as_ref().to_vec(),
         });
-        done(self.cx.command(command, self.cx.inner.patience).await?)
+        done(self.cx.command(command, self.cx.inner.patience).await?)?;
+        let mut written = self.cx.inner.written.lock().await;
+        written.put(&self.name, key.as_ref(), value.as_ref());
+        Ok(())
     }
 
     /// Writes several records as one batch.
@@ -407,7 +359,12 @@ impl Replica {
             replica: self.name.clone(),
             entries: entries.iter().map(entry).collect(),
         });
-        done(self.cx.command(command, self.cx.inner.patience).await?)
+        done(self.cx.command(command, self.cx.inner.patience).await?)?;
+        let mut written = self.cx.inner.written.lock().await;
+        for (key, value) in entries {
+            written.put(&self.name, key.as_ref(), value.as_ref());
+        }
+        Ok(())
     }
 
     /// Gives a write up, as a user does.
@@ -415,6 +372,7 @@ impl Replica {
     /// # Errors
     /// [`Stop`].
     pub async fn discard(&self, key: impl AsRef<[u8]>) -> Result<(), Stop> {
+        self.forget(key.as_ref()).await;
         let command = Command::Discard(wire::Discard {
             replica: self.name.clone(),
             key: key.as_ref().to_vec(),
@@ -439,6 +397,7 @@ impl Replica {
     /// # Errors
     /// [`Stop::Peer`] when the client refuses.
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<(), Stop> {
+        self.forget(key.as_ref()).await;
         let command = Command::Delete(wire::Delete {
             replica: self.name.clone(),
             key: key.as_ref().to_vec(),
@@ -539,11 +498,18 @@ impl Replica {
     /// # Errors
     /// [`Stop`].
     pub async fn damage(&self, key: impl AsRef<[u8]>) -> Result<(), Stop> {
+        self.forget(key.as_ref()).await;
         let command = Command::Damage(wire::Damage {
             replica: self.name.clone(),
             key: key.as_ref().to_vec(),
         });
         done(self.cx.command(command, self.cx.inner.patience).await?)
+    }
+
+    /// The last put under the key is not to be seen any more.
+    async fn forget(&self, key: &[u8]) {
+        let mut written = self.cx.inner.written.lock().await;
+        written.forget(&self.name, key);
     }
 
     /// What the application sees.
@@ -555,7 +521,14 @@ impl Replica {
             replica: self.name.clone(),
         });
         match self.cx.command(command, self.cx.inner.patience).await? {
-            Outcome::Contents(contents) => Ok(contents),
+            Outcome::Contents(contents) => {
+                let (inner, seen) = (&self.cx.inner, self.cx.seen().await);
+                let written = inner.written.lock().await;
+                for wrong in written.missing(&self.name, &contents, &seen) {
+                    inner.recorder.violation(wrong);
+                }
+                Ok(contents)
+            }
             other => Err(Stop::Peer(format!("ReadAll answers {other:?}"))),
         }
     }
@@ -613,34 +586,4 @@ pub fn visible_entries(records: &[Record]) -> Vec<(String, String)> {
             )
         })
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn calls(method: &str, end: &str) -> Vec<Seen> {
-        let one = |i: u64| Seen {
-            method: method.into(),
-            headers: Vec::new(),
-            message: Vec::new(),
-            problems: Vec::new(),
-            answers: vec![Vec::new()],
-            end: end.into(),
-            at: Duration::from_millis(i * 5),
-        };
-        (0..100).map(one).collect()
-    }
-
-    #[test]
-    fn answers_that_lead_on_are_no_hammering_and_failures_and_new_sessions_are() {
-        assert_eq!(
-            retry_budget(&calls("Reconcile", "OK after 1 messages")),
-            None
-        );
-        assert_eq!(retry_budget(&calls("Push", "OK after 1 messages")), None);
-        assert!(retry_budget(&calls("Reconcile", "14 UNAVAILABLE")).is_some());
-        assert!(retry_budget(&calls("Hello", "OK after 1 messages")).is_some());
-        assert!(retry_budget(&calls("Watch", "OK after 1 messages")).is_some());
-    }
 }

@@ -4,7 +4,9 @@ use super::launch::{Channel, Launch, Remains};
 use crate::schema::driver::{
     self as wire, driver_request::Command, driver_response::Result as Answer,
 };
-use crate::suite::{Need, Stop};
+use crate::suite::{Need, Raw, Stop};
+use bytes::Bytes;
+use prost::Message as _;
 use std::time::Duration;
 
 const REQUEST: &str = "gosync.conformance.v1.DriverRequest";
@@ -133,6 +135,48 @@ impl Driver {
     /// Kills it, as a crash does.
     pub async fn kill(self) -> Remains {
         self.channel.kill().await
+    }
+}
+
+/// How many entries of a store's contents a report shows.
+const ENTRIES_SHOWN: usize = 20;
+
+/// A command as reports show it.
+pub fn shown(command: &Command) -> Bytes {
+    let request = wire::DriverRequest {
+        id: 0,
+        command: Some(command.clone()),
+    };
+    request.encode_to_vec().into()
+}
+
+/// A command and what it came to, as reports show them.
+pub fn exchange(at: Duration, command: Bytes, outcome: &Result<Outcome, Stop>) -> Raw {
+    let (end, answer) = match outcome {
+        Err(Stop::Peer(why) | Stop::Suite(why)) => (why.clone(), None),
+        Ok(Answer::Done(_)) => ("done".into(), None),
+        Ok(Answer::Contents(contents)) => {
+            let mut some = contents.clone();
+            some.entries.truncate(ENTRIES_SHOWN);
+            let count = contents.entries.len();
+            (format!("{count} entries"), Some(Answer::Contents(some)))
+        }
+        Ok(other) => ("answered".into(), Some(other.clone())),
+    };
+    let answer = answer.map(|result| wire::DriverResponse {
+        id: 0,
+        result: Some(result),
+    });
+    let answers = answer.iter().map(|a| a.encode_to_vec().into());
+    Raw {
+        at,
+        wire: "driver",
+        method: "command".into(),
+        metadata: Vec::new(),
+        kinds: (REQUEST.into(), RESPONSE.into()),
+        request: command,
+        answers: answers.collect(),
+        end,
     }
 }
 

@@ -8,6 +8,7 @@ mod documents;
 mod driver;
 mod launch;
 mod listen;
+mod monitor;
 mod run;
 
 pub use context::{Cx, Replica};

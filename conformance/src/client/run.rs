@@ -177,13 +177,15 @@ async fn run_case(case: &'static Case<Cx>, wire: Wire, plan: &Plan, offers: &[Ne
     if let Err(Stop::Peer(why) | Stop::Suite(why)) = end {
         result.reason = why;
     }
-    if result.conclusion() != Verdict::Passed && cx.recorder().exchanges().is_empty() {
-        result.silence();
+    if result.conclusion() != Verdict::Passed && cx.seen().await.is_empty() {
+        result.worth_nothing("the client made no call");
+    }
+    let left = cx.left_of_script().await;
+    if !left.is_empty() {
+        result.worth_nothing(&format!("no call met the script's {}", left.join(", ")));
     }
     result.verdict = result.conclusion();
-    if result.verdict != Verdict::Passed {
-        result.exchanges = cx.recorder().exchanges();
-    }
+    result.exchanges = cx.recorder().exchanges(result.verdict);
     result.took = began.elapsed();
     result
 }

@@ -455,6 +455,7 @@ async fn send_all(
         return endless(sender).await;
     }
     let (mut index, mut sent) = (0, 0);
+    let mut kept_back = None;
     loop {
         match action {
             Action::BreakAfter(n) if sent >= *n => {
@@ -462,6 +463,10 @@ async fn send_all(
                 return format!("broken off after {sent} messages");
             }
             Action::EndAfter(n) if sent >= *n => break,
+            Action::StallAfter(n) if sent >= *n => {
+                sender.closed().await;
+                return format!("the caller went away after {sent} messages and silence");
+            }
             Action::HalfFrameAfter(n) if sent >= *n => {
                 let half = Bytes::from_static(&[0, 0, 0, 1, 0, 1, 2, 3]);
                 let _ = sender.send(Ok(Frame::data(half))).await;
@@ -480,6 +485,13 @@ async fn send_all(
             Action::Rewrite(rewrite) => rewrite(index, message),
             Action::Reply(reply) => vec![reply(&turn.request, message)],
             Action::Twice => vec![message.clone(), message],
+            Action::Swapped => match kept_back.take() {
+                Some(before) => vec![message, before],
+                None => {
+                    kept_back = Some(message);
+                    vec![]
+                }
+            },
             _ => vec![message],
         };
         index += 1;

@@ -46,7 +46,7 @@ quirks! {
     /// The fingerprint combines digests by XOR.
     XorFingerprint = "xor-fingerprint" breaks "MERKLE-001";
     /// The end of a range belongs to it.
-    RangeEndInclusive = "range-end-inclusive" breaks "MODEL-008";
+    RangeEndInclusive = "range-end-inclusive" breaks "MERKLE-002";
     /// Inverted ranges are taken as empty.
     InvertedRangeAccepted = "inverted-range-accepted" breaks "MODEL-008";
     /// Ranges in any order are accepted.
@@ -61,10 +61,6 @@ quirks! {
     LongKeysAccepted = "long-keys-accepted" breaks "MODEL-005";
     /// Versions of any future are stored.
     NoClockBound = "no-clock-bound" breaks "CLOCK-005";
-    /// The present clock is told, not the one that versions are judged by.
-    PresentClockTold = "present-clock-told" breaks "CLOCK-013";
-    /// The clock is checked before the merge.
-    ClockBeforeMerge = "clock-before-merge" breaks "CLOCK-009";
     /// Old versions are refused.
     OldVersionsRefused = "old-versions-refused" breaks "CLOCK-008";
     /// Sequences have gaps.
@@ -153,12 +149,4 @@ quirks! {
     OneTag = "one-tag" breaks "HIST-004";
     /// total_records counts the whole space.
     TotalsOfSpace = "totals-of-space" breaks "HELLO-022";
-    /// Tokens are not checked.
-    NoAuthentication = "no-authentication" breaks "SEC-001";
-    /// Read grants may write.
-    ReadersWrite = "readers-write" breaks "PUSH-010";
-    /// Key prefixes of grants are not looked at.
-    PrefixIgnored = "prefix-ignored" breaks "HELLO-016";
-    /// The token is echoed in an error message.
-    TokenEchoed = "token-echoed" breaks "SEC-002";
 }

@@ -55,6 +55,10 @@ pub enum Action {
     OddTrailers,
     /// Sends each message twice.
     Twice,
+    /// Sends the second message before the first, the fourth before the third.
+    Swapped,
+    /// Sends no more after that many messages, and leaves the call open.
+    StallAfter(usize),
     /// Sets an unknown flag on each frame.
     OddFlag,
     /// Rewrites each message; `usize` is its index in the answer.
@@ -84,6 +88,8 @@ impl fmt::Debug for Action {
             Action::Drip => f.write_str("everything in pieces of a few bytes"),
             Action::OddTrailers => f.write_str("odd trailers"),
             Action::Twice => f.write_str("every message twice"),
+            Action::Swapped => f.write_str("messages in another order"),
+            Action::StallAfter(n) => write!(f, "nothing more after {n} messages"),
             Action::OddFlag => f.write_str("odd frame flags"),
             Action::Rewrite(_) | Action::Reply(_) => f.write_str("rewritten messages"),
             Action::Endless => f.write_str("an endless message"),
@@ -96,6 +102,7 @@ impl fmt::Debug for Action {
 #[derive(Default, Debug)]
 pub struct Script {
     steps: VecDeque<(String, Action)>,
+    maybe: VecDeque<(String, Action)>,
     always: Vec<(String, Action)>,
 }
 
@@ -103,6 +110,12 @@ impl Script {
     /// The next call of `method` deviates so.
     pub fn next(&mut self, method: &str, action: Action) {
         self.steps.push_back((method.to_owned(), action));
+    }
+
+    /// As [`Script::next`], but whoever never makes such a call is free to: the
+    /// step comes after all others, and may be left over.
+    pub fn if_called(&mut self, method: &str, action: Action) {
+        self.maybe.push_back((method.to_owned(), action));
     }
 
     /// Every call of `method` for which there is no step deviates so.
@@ -114,15 +127,18 @@ impl Script {
     /// Forgets all deviations.
     pub fn clear(&mut self) {
         self.steps.clear();
+        self.maybe.clear();
         self.always.clear();
     }
 
     /// What to do with a call of `method`.
     pub fn take(&mut self, method: &str) -> Action {
-        if let Some(at) = self.steps.iter().position(|(m, _)| m == method)
-            && let Some((_, action)) = self.steps.remove(at)
-        {
-            return action;
+        for steps in [&mut self.steps, &mut self.maybe] {
+            if let Some(at) = steps.iter().position(|(m, _)| m == method)
+                && let Some((_, action)) = steps.remove(at)
+            {
+                return action;
+            }
         }
         self.always
             .iter()
@@ -130,9 +146,10 @@ impl Script {
             .map_or(Action::Pass, |(_, a)| a.clone())
     }
 
-    /// How many steps were not used.
-    pub fn left(&self) -> usize {
-        self.steps.len()
+    /// The steps that were not used, for people.
+    pub fn left(&self) -> Vec<String> {
+        let step = |(method, action): &(String, Action)| format!("{method}: {action:?}");
+        self.steps.iter().map(step).collect()
     }
 }
 
@@ -187,6 +204,6 @@ mod tests {
         assert!(matches!(script.take("Hello"), Action::Pass));
         assert!(matches!(script.take("Push"), Action::Reset));
         assert!(matches!(script.take("Push"), Action::Silent));
-        assert_eq!(script.left(), 0);
+        assert_eq!(script.left(), [""; 0]);
     }
 }

@@ -126,10 +126,7 @@ impl State {
     /// The clock that a space tells.
     pub fn told(&mut self, space: &str) -> u64 {
         let now = self.now();
-        match self.quirk(Quirk::PresentClockTold) {
-            true => now,
-            false => self.space(space).reading(now),
-        }
+        self.space(space).reading(now)
     }
 
     pub fn quirk(&self, quirk: Quirk) -> bool {
@@ -148,32 +145,25 @@ impl State {
             write: true,
             expires_ms: None,
         };
-        if self.settings.tokens.is_empty() || self.quirk(Quirk::NoAuthentication) {
+        if self.settings.tokens.is_empty() {
             return Ok(vec![all]);
         }
         let token = caller
             .authorization
             .and_then(|a| a.strip_prefix("Bearer "))
             .ok_or_else(|| Refusal::new("UNAUTHENTICATED", "no bearer token"))?;
-        let grant = self.settings.tokens.get(token).ok_or_else(|| {
-            let echo = if self.quirk(Quirk::TokenEchoed) {
-                token
-            } else {
-                ""
-            };
-            Refusal::new("UNAUTHENTICATED", format!("the token is not known {echo}"))
-        })?;
+        let grant = self
+            .settings
+            .tokens
+            .get(token)
+            .ok_or_else(|| Refusal::new("UNAUTHENTICATED", "the token is not known"))?;
         if grant.expires_ms.is_some_and(|e| e <= self.now()) {
             return Err(Refusal::new("TOKEN_EXPIRED", "the token is expired"));
         }
         if !grant.space.is_empty() && grant.space != space {
             return Err(Refusal::new("NO_ACCESS", "no grant in this space"));
         }
-        let mut grant = grant.clone();
-        if self.quirk(Quirk::PrefixIgnored) {
-            grant.prefix.clear();
-        }
-        Ok(vec![grant])
+        Ok(vec![grant.clone()])
     }
 
     /// What is checked alike for every call.
@@ -501,7 +491,6 @@ impl Service {
         {
             return Err(Refusal::new(bad.reason(), bad.name()));
         }
-        let readers_write = state.quirk(Quirk::ReadersWrite);
         let sorted = state.quirk(Quirk::VerdictsSorted);
         let (now, mut tag) = (state.now(), state.random());
         if state.quirk(Quirk::OneTag) {
@@ -509,11 +498,7 @@ impl Service {
         }
         let space = state.space(&request.space);
         let held = space.statuses(&request.held, request.newest_commit.as_ref());
-        let may_write = |key: &[u8]| {
-            grants
-                .iter()
-                .any(|g| (g.write || readers_write) && key.starts_with(&g.prefix))
-        };
+        let may_write = |key: &[u8]| grants.iter().any(|g| g.write && key.starts_with(&g.prefix));
         let mut verdicts = space.push(request, &limits, now, tag, may_write);
         if sorted {
             let mut order: Vec<usize> = (0..verdicts.len()).collect();

@@ -276,9 +276,6 @@ impl Space {
         }
         let skewed =
             record.time > bound && record.time != self.horizon && !self.quirk(Quirk::NoClockBound);
-        if skewed && self.quirk(Quirk::ClockBeforeMerge) {
-            return Err(reject("CLOCK_SKEW", "too far in the future"));
-        }
         if let Some(held) = self.records.get(&record.key) {
             match self.merge(&record, &held.record) {
                 Merge::Wins => {}

@@ -95,7 +95,7 @@ fn failure(text: &mut String, case: &CaseResult, run: &RunResult) {
     for note in &case.notes {
         let _ = writeln!(text, "  note: {note}");
     }
-    let shown = case.exchanges.len().min(6);
+    let shown = case.exchanges.len().min(8);
     if shown < case.exchanges.len() {
         let _ = writeln!(
             text,

@@ -4,7 +4,7 @@ use super::target::{Target, TokenKind};
 use crate::net::{self, Call, Reply, Status, Stream, Wire};
 use crate::oracle::{Record, status_of};
 use crate::schema::v1;
-use crate::suite::{Exchange, Monitor, Recorder, Stop, unique};
+use crate::suite::{Monitor, Raw, Recorder, Stop, unique};
 use prost::Message;
 use std::fmt::{Debug, Display};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -250,7 +250,7 @@ impl Cx {
     fn note(&self, wire: Wire, call: &Call, reply: &Reply, options: &Options) {
         let recorder = &self.inner.recorder;
         let at = recorder.elapsed();
-        recorder.exchange(Exchange::new(at, wire, call, reply));
+        recorder.exchange(Raw::call(at, wire, call, reply));
         if !options.faulty {
             let mut monitor = self
                 .inner

@@ -395,9 +395,7 @@ async fn run_case(
         result.reason = why;
     }
     result.verdict = result.conclusion();
-    if result.verdict != Verdict::Passed {
-        result.exchanges = cx.recorder().exchanges();
-    }
+    result.exchanges = cx.recorder().exchanges(result.verdict);
     result.took = began.elapsed();
     result
 }

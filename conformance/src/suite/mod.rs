@@ -13,7 +13,7 @@ pub use case::{
     Case, Check, Declaration, Future, Kind, Need, Profile, Stop, negative, positive, to_its_end,
 };
 pub use choice::{Choice, unique};
-pub use exchange::{Exchange, Message};
+pub use exchange::{Exchange, Message, Raw};
 pub use monitor::Monitor;
 pub use recorder::Recorder;
 pub use requirements::{

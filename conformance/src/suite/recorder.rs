@@ -1,7 +1,7 @@
 //! Collects what a case emits, and turns it into a verdict.
 
 use super::case::{Check, Kind, Stop};
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Raw, decode};
 use super::result::{CheckResult, Verdict};
 use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ pub struct Recorder {
 #[derive(Default)]
 struct Inner {
     emitted: Vec<Emitted>,
-    exchanges: Vec<Exchange>,
+    exchanges: Vec<Raw>,
     violations: Vec<String>,
     notes: Vec<String>,
 }
@@ -68,7 +68,7 @@ impl Recorder {
     }
 
     /// Keeps an exchange.
-    pub fn exchange(&self, exchange: Exchange) {
+    pub fn exchange(&self, exchange: Raw) {
         self.lock().exchanges.push(exchange);
     }
 
@@ -96,9 +96,10 @@ impl Recorder {
         self.lock().notes.clone()
     }
 
-    /// The exchanges so far.
-    pub fn exchanges(&self) -> Vec<Exchange> {
-        self.lock().exchanges.clone()
+    /// What a report shows of the exchanges, when the case ended so.
+    pub fn exchanges(&self, verdict: Verdict) -> Vec<Exchange> {
+        let exchanges = std::mem::take(&mut self.lock().exchanges);
+        decode(exchanges, verdict)
     }
 
     /// The violations so far.

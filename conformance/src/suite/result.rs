@@ -104,20 +104,21 @@ pub struct CaseResult {
     pub violations: Vec<String>,
     /// Remarks.
     pub notes: Vec<String>,
-    /// What went over the wire; kept only where something went wrong.
+    /// What went over the wire, and what a driver was told. Where all was well,
+    /// the beginning of it.
     pub exchanges: Vec<Exchange>,
     /// How long it took.
     pub took: Duration,
 }
 
 impl CaseResult {
-    /// The client never called, and the case did not pass: of one that does
-    /// nothing, what it does not do says nothing.
-    pub fn silence(&mut self) {
+    /// What seemed to pass shows nothing: the client did nothing, or nothing was
+    /// tried on it.
+    pub fn worth_nothing(&mut self, why: &str) {
         for check in &mut self.checks {
             if check.verdict == Verdict::Passed {
                 check.verdict = Verdict::Inconclusive;
-                check.got = format!("{} (worth nothing: the client made no call)", check.got);
+                check.got = format!("{} (worth nothing: {why})", check.got);
             }
         }
     }

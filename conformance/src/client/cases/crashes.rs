@@ -4,11 +4,11 @@
 //! other is caught by one of them.
 
 use super::standing::compact;
-use super::tools::calls;
+use super::tools::{calls, held_of, until};
 use super::{same_as_server, sync_patiently, time};
 use crate::client::{Cx, Replica};
 use crate::oracle::Record;
-use crate::peer::Seen;
+use crate::peer::{Action, Refusal, Script, Seen};
 use crate::schema::v1;
 use crate::suite::{Case, Need, Profile, Stop, positive};
 use prost::Message;
@@ -73,6 +73,18 @@ pub const CASES: &[Case<Cx>] = &[
             ),
         ],
         run: |cx| Box::pin(deletions(cx, "Snapshot")),
+    },
+    Case {
+        name: "crash/within-snapshot",
+        profile: Profile::Core,
+        needs: &[Need::DurableStore],
+        about: "The client is killed within a Snapshot, several times, after more of it each time.",
+        checks: &[positive(
+            "no-cursor",
+            &["SNAP-020"],
+            "what comes next names no cursor, and in the end all is there",
+        )],
+        run: |cx| Box::pin(within_snapshot(cx)),
     },
 ];
 
@@ -147,6 +159,55 @@ async fn verdicts(cx: Cx) -> Result<(), Stop> {
     died(at_work)?;
     sync_patiently(&replica, &cx).await?;
     same_as_server(&cx, "shown", &replica).await
+}
+
+async fn within_snapshot(cx: Cx) -> Result<(), Stop> {
+    for i in 0..40u64 {
+        let batch: Vec<Record> = (0..10)
+            .map(|n| Record::put(format!("k{i:02}{n}"), time(i), 77, vec![b'v'; 10_000]))
+            .collect();
+        cx.server_writes(&batch).await;
+    }
+    for messages in [1, 2, 3] {
+        let replica = cx.open("a").await?;
+        let stalls = Action::StallAfter(messages);
+        cx.server(|p| p.script(|s| s.next("Snapshot", stalls)))
+            .await;
+        let before = cx.seen().await.len();
+        let sent = |seen: &[Seen]| {
+            let snapshots = calls(&seen[before..], "Snapshot");
+            snapshots.iter().any(|s| s.answers.len() == messages)
+        };
+        tokio::select! {
+            outcome = replica.try_sync(cx.patience()) => {
+                outcome?;
+            }
+            arrived = until(&cx, sent) => {
+                arrived?;
+                // so that it is stored as well, if it is to be
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        cx.crash().await?;
+        let before = cx.seen().await.len();
+        let replica = cx.open("a").await?;
+        let busy = Action::Refuse(Refusal::new("UNAVAILABLE", "busy"));
+        cx.server(|p| p.script(|s| s.always("Snapshot", busy)))
+            .await;
+        replica.try_sync(Duration::from_millis(500)).await?;
+        cx.server(|p| p.script(Script::clear)).await;
+        cx.crash().await?;
+        let seen = cx.seen().await;
+        let named = seen[before..]
+            .iter()
+            .flat_map(|s| held_of(&s.method, &s.message))
+            .filter(|h| h.cursor.is_some())
+            .count();
+        cx.equal("no-cursor", 0, named);
+    }
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, &cx).await?;
+    same_as_server(&cx, "no-cursor", &replica).await
 }
 
 async fn deletions(cx: Cx, method: &str) -> Result<(), Stop> {

@@ -118,7 +118,7 @@ pub const CASES: &[Case<Cx>] = &[
         name: "reconcile/malformed-answers",
         profile: Profile::Heal,
         needs: &[Need::Reconcile],
-        about: "Answers with a part missing, a part too many, a record out of order, a kind that is none.",
+        about: "Answers with a part missing, a part too many, a record out of order, a kind that is none, and with ranges that are wanted and overlap or are not in order.",
         checks: &[
             positive(
                 "nothing-used",
@@ -420,24 +420,43 @@ async fn other_epoch(cx: Cx) -> Result<(), Stop> {
 }
 
 async fn malformed_answers(cx: Cx) -> Result<(), Stop> {
-    let replica = settled(&cx, 60).await?;
+    let replica = settled(&cx, 70).await?;
     let planted = Record::put("k0301", time(1), 5, "planted").to_wire();
-    let changes: [fn(&mut v1::ReconcileResponse, &v1::Record); 4] = [
+    let range = |start: &str, end: &str| v1::Range {
+        start: start.into(),
+        end: Some(end.into()),
+    };
+    let overlapping = vec![range("k0100", "k0300"), range("k0200", "k0400")];
+    let unsorted = vec![range("k0300", "k0400"), range("k0100", "k0200")];
+    let wanted = [overlapping, unsorted];
+    type Change = fn(&mut v1::ReconcileResponse, &v1::Record);
+    let changes: [Change; 4] = [
         |m, _| m.parts.truncate(m.parts.len().saturating_sub(1)),
         |m, _| m.parts.push(4),
         |m, r| m.records.extend([r.clone(), r.clone()]),
         |m, _| m.parts = vec![7],
     ];
-    for (i, change) in changes.into_iter().enumerate() {
-        server_loses(&cx, &[&format!("k0{}0", i + 1)]).await;
+    let bent = changes.map(|change| {
         let planted = planted.clone();
-        let action = bend(move |_, m: &mut v1::ReconcileResponse| change(m, &planted));
+        bend(move |_, m: &mut v1::ReconcileResponse| change(m, &planted))
+    });
+    let odd = wanted
+        .map(|wanted| bend(move |_, m: &mut v1::ReconcileResponse| m.wanted.clone_from(&wanted)));
+    for (i, action) in bent.into_iter().chain(odd).enumerate() {
+        server_loses(&cx, &[&format!("k0{}0", i + 1)]).await;
+        let before = cx.seen().await.len();
         cx.server(|p| p.script(|s| s.next("Reconcile", action)))
             .await;
         heal(&cx, &replica).await?;
+        // the session is over: what follows begins with Hello
+        let seen = cx.seen().await;
+        let calls = seen[before..].iter().map(|s| s.method.as_str());
+        let mut after = calls.skip_while(|m| *m != "Reconcile").skip(1);
+        let follows = after.find(|m| matches!(*m, "Hello" | "Reconcile" | "Push"));
+        cx.equal("nothing-used", Some("Hello"), follows);
         let entries = replica.entries().await?;
         let odd = entries.iter().filter(|(_, v)| v == "planted").count();
-        cx.equal("nothing-used", (60, 0), (entries.len(), odd));
+        cx.equal("nothing-used", (70, 0), (entries.len(), odd));
     }
     same_as_server(&cx, "done", &replica).await
 }

@@ -6,7 +6,7 @@ use super::tools::{bend, calls, cursors, head, server_loses, until};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::oracle::Record;
-use crate::peer::{Action, Script};
+use crate::peer::{Action, Script, Seen};
 use crate::schema::v1;
 use crate::suite::{Case, Need, Profile, Stop, positive};
 use prost::Message;
@@ -49,6 +49,21 @@ pub const CASES: &[Case<Cx>] = &[
             positive("complete", &["WATCH-042"], "nothing is missed"),
         ],
         run: |cx| Box::pin(odd_cursor(cx, |c| c.sequence = 1)),
+    },
+    Case {
+        name: "watch/out-of-order",
+        profile: Profile::Heal,
+        needs: &[Need::Live, Need::Reconcile],
+        about: "The messages of a stream come in another order.",
+        checks: &[
+            positive("begins-anew", &["WATCH-014"], "a new session begins"),
+            positive(
+                "complete",
+                &["WATCH-024"],
+                "what was skipped shows in the fingerprints, and is fetched",
+            ),
+        ],
+        run: |cx| Box::pin(out_of_order(cx)),
     },
     Case {
         name: "watch/cursor-of-another-epoch",
@@ -160,6 +175,32 @@ async fn torn_commit(cx: Cx) -> Result<(), Stop> {
     cx.equal("not-stored", 0, torn);
     cx.server(|p| p.script(Script::clear)).await;
     sync_patiently(&replica, &cx).await?;
+    same_as_server(&cx, "complete", &replica).await
+}
+
+async fn out_of_order(cx: Cx) -> Result<(), Stop> {
+    cx.server_writes(&others(3)).await;
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, &cx).await?;
+    // no stream of that session is to take what is meant for the next
+    replica.close().await?;
+    let replica = cx.open("a").await?;
+    for key in ["first", "second"] {
+        cx.server_writes(&[Record::put(key, time(100), 77, "v")])
+            .await;
+    }
+    let before = cx.seen().await.len();
+    cx.server(|p| p.script(|s| s.next("Watch", Action::Swapped)))
+        .await;
+    replica.watch().await?;
+    let anew = |seen: &[Seen]| {
+        let calls = seen[before..].iter().map(|s| s.method.as_str());
+        let after = calls.skip_while(|m| *m != "Watch").skip(1);
+        after.filter(|m| *m == "Hello").count() > 0
+    };
+    let again = until(&cx, anew).await?;
+    cx.check("begins-anew", again, "another Hello", "none");
+    until_seen(&cx, &replica, "first").await?;
     same_as_server(&cx, "complete", &replica).await
 }
 

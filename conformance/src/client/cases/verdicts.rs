@@ -376,15 +376,6 @@ async fn discarded(cx: Cx) -> Result<(), Stop> {
         .await;
     let replica = cx.open("a").await?;
     sync_patiently(&replica, &cx).await?;
-    cx.server(|p| {
-        p.script(|s| {
-            s.next(
-                "Push",
-                Action::Refuse(crate::peer::Refusal::new("UNAVAILABLE", "later")),
-            )
-        })
-    })
-    .await;
     replica.put("k", "mine").await?;
     let pending = replica.contents().await?.pending.len();
     cx.equal("pending", 1, pending);
@@ -396,6 +387,9 @@ async fn discarded(cx: Cx) -> Result<(), Stop> {
         (0, vec![b"theirs".to_vec()]),
         (contents.pending.len(), shown),
     );
+    sync_patiently(&replica, &cx).await?;
+    let sent = pushed(&cx.seen().await).len();
+    cx.equal("gone", 0, sent);
     Ok(())
 }
 

@@ -294,17 +294,19 @@ async fn silent(cx: Cx) -> Result<(), Stop> {
 }
 
 async fn no_end(cx: Cx) -> Result<(), Stop> {
+    cx.server_writes(&others(5)).await;
     let replica = cx.open("a").await?;
+    cx.server(|p| p.script(|s| s.if_called("Snapshot", Action::EndAfter(1))))
+        .await;
     sync_patiently(&replica, &cx).await?;
     for i in 0..5u64 {
-        cx.server_writes(&[Record::put(format!("k{i}"), time(i), 77, "v")])
+        cx.server_writes(&[Record::put(format!("new{i}"), time(i), 77, "v")])
             .await;
     }
     cx.server(|p| {
         p.script(|s| {
             s.next("Watch", Action::EndAfter(2));
             s.next("Watch", Action::EndAfter(1));
-            s.next("Snapshot", Action::EndAfter(1));
         });
     })
     .await;

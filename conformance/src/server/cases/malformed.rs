@@ -1,11 +1,14 @@
 //! Input that no honest replica sends, and what must be ignored.
 
-use crate::net::framing;
+use crate::net::{Reply, framing};
 use crate::oracle::Record;
 use crate::schema::v1;
 use crate::server::{Cx, Options, Space, everything, time};
 use crate::suite::{Case, Profile, Stop, negative, positive};
+use flate2::Compression;
+use flate2::read::GzEncoder;
 use prost::Message;
+use std::io::Read;
 
 /// The cases of this area.
 pub const CASES: &[Case<Cx>] = &[
@@ -42,7 +45,7 @@ pub const CASES: &[Case<Cx>] = &[
                 "group",
                 "decodable",
                 &["ERR-001", "ERR-004", "ERR-014"],
-                "MALFORMED for a group without end",
+                "MALFORMED for a group without end, and for 100,000 of them, one in the other",
             ),
             negative(
                 "wire-type",
@@ -92,7 +95,7 @@ pub const CASES: &[Case<Cx>] = &[
         name: "malformed/too-large",
         profile: Profile::Hardened,
         needs: &[],
-        about: "A message over max_message_bytes.",
+        about: "A message over max_message_bytes, as it is and packed to a thousandth.",
         checks: &[
             positive(
                 "within",
@@ -202,6 +205,8 @@ async fn undecodable(cx: Cx) -> Result<(), Stop> {
             ]),
         ),
         ("group", with(&[0xc3, 0x3e, 0x08, 1])),
+        // one in the other, deeper than any stack
+        ("group", with(&[0xc3, 0x3e].repeat(100_000))),
         ("wire-type", with(&[0x10, 1])),
         ("utf-8", not_utf8),
     ] {
@@ -253,6 +258,23 @@ async fn bad_framing(cx: Cx) -> Result<(), Stop> {
     Ok(())
 }
 
+const UNIMPLEMENTED: u32 = 12;
+
+/// A Push that was compressed with gzip.
+async fn packed_push(cx: &Cx, request: &[u8]) -> Result<Reply, Stop> {
+    let mut packed = Vec::new();
+    GzEncoder::new(request, Compression::best())
+        .read_to_end(&mut packed)
+        .map_err(|e| Stop::Suite(e.to_string()))?;
+    let options = Options {
+        faulty: true,
+        metadata: vec![("grpc-encoding".into(), "gzip".into())],
+        ..Options::default()
+    };
+    let body = framing::encode(framing::COMPRESSED, &packed);
+    Ok(cx.raw("Push", body, &options).await)
+}
+
 async fn too_large(cx: Cx) -> Result<(), Stop> {
     let mut space = Space::fresh(&cx);
     let limits = cx.limits();
@@ -293,6 +315,16 @@ async fn too_large(cx: Cx) -> Result<(), Stop> {
     let over = build(most + 2000, "b");
     let reply = cx.push(&over).await.reply;
     space.refused("over", &reply, "LIMIT_EXCEEDED").await;
+    let bomb = build(most * 16, "c").encode_to_vec();
+    let packed = packed_push(&cx, &bomb).await?;
+    // whoever does not unpack it need not say how long it is
+    if packed
+        .status
+        .as_ref()
+        .is_none_or(|s| s.code != UNIMPLEMENTED)
+    {
+        space.refused("over", &packed, "LIMIT_EXCEEDED").await;
+    }
     let detail = reply
         .status
         .and_then(|s| s.detail::<v1::LimitDetail>("gosync.v1.LimitDetail"))
@@ -353,7 +385,7 @@ async fn compressed(cx: Cx) -> Result<(), Stop> {
         .any(|(name, _)| name == "grpc-accept-encoding");
     cx.check(
         "unknown",
-        code == Some(12) && listed && state.is_ok(),
+        code == Some(UNIMPLEMENTED) && listed && state.is_ok(),
         "UNIMPLEMENTED with grpc-accept-encoding, and an unchanged space",
         format!("{}, {state:?}", reply.summary()),
     );
