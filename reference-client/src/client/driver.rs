@@ -60,8 +60,10 @@ pub(super) struct Driver<S, T, R> {
     authenticating: Option<BoxFuture<'static, Result<Token, AuthError>>>,
     syncs: Vec<oneshot::Sender<Result<(), Interrupted>>>,
     verifications: Vec<oneshot::Sender<Result<Report, Interrupted>>>,
-    /// The store's counts may have changed.
+    /// The store's counts may have changed,
     recount: bool,
+    /// and writes may have been settled that nobody told of.
+    untold: bool,
     /// When they are counted next, if they changed.
     recount_at_ms: u64,
     /// Who is asked first what is new.
@@ -140,6 +142,7 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
             syncs: Vec::new(),
             verifications: Vec::new(),
             recount: false,
+            untold: false,
             recount_at_ms: 0,
             turn: Source::Commands,
         }
@@ -269,7 +272,7 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
             Command::Recount => self.recount = true,
             Command::Missed => {
                 self.recount = true;
-                self.find_fates().await;
+                self.untold = true;
                 self.feed_engine(Event::Wrote).await;
             }
             Command::Damaged(keys) => self.feed_engine(Event::Damaged(keys)).await,
@@ -300,6 +303,11 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
                         // other news to count anew for; what failed may have
                         // been done all the same
                         self.recount |= matches!(reply, Ok(ops::Reply::Settled(..)) | Err(_));
+                        if matches!(reply, Err(StoreError::InDoubt(_))) {
+                            self.untold = true;
+                            self.feed.everything_changed();
+                            self.feed.event(Told::Missed);
+                        }
                         events.push_back(Event::Stored(Box::new(reply)));
                     }
                     Effect::Authenticate { refused } => {
@@ -399,7 +407,10 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
 
     async fn count(&mut self) {
         let began_ms = self.runtime.moment().mono_ms;
-        let counts = self.store.counts().await;
+        let counts = match self.find_fates().await {
+            Ok(()) => self.store.counts().await,
+            Err(e) => Err(e),
+        };
         let ended_ms = self.runtime.moment().mono_ms;
         let took_ms = ended_ms.saturating_sub(began_ms);
         let pause_ms = match counts {
@@ -417,9 +428,13 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
         self.recount_at_ms = ended_ms.saturating_add(pause_ms);
     }
 
-    /// Writes that are no longer in the store were settled by another opening:
-    /// what stands under their keys tells how.
-    async fn find_fates(&mut self) {
+    /// Where something was settled untold, by another opening or before the
+    /// store failed, what stands under the keys of writes that are gone tells
+    /// how.
+    async fn find_fates(&mut self) -> Result<(), StoreError> {
+        if !self.untold {
+            return Ok(());
+        }
         let awaited = self.feed.awaited();
         let reads = Reads {
             keys: awaited.iter().map(|(_, key, _)| key.clone()).collect(),
@@ -440,10 +455,11 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
             });
             (Changes::default(), settled.collect::<Vec<_>>())
         });
-        // a store that fails is reported by its next operation
-        for settled in found.await.unwrap_or_default() {
+        for settled in found.await? {
             self.feed.settle(&settled);
         }
+        self.untold = false;
+        Ok(())
     }
 
     fn tell(&mut self, notice: Notice) {
@@ -526,7 +542,7 @@ where
 mod tests {
     use super::*;
     use crate::client::status::Status;
-    use crate::client::{Client, Config};
+    use crate::client::{Client, Config, WriteHandle};
     use crate::engine::Settings;
     use crate::platform::{Moment, NoRandomness};
     use crate::replica::edit::{self, WriteError};
@@ -731,37 +747,45 @@ mod tests {
         }
     }
 
-    /// A client that is offline and has one unsent write.
-    fn with_an_unsent_write() -> (Client<Unsure>, ByHand, WriteId) {
+    /// An opening of a store that is offline.
+    fn opened(store: Unsure) -> (Client<Unsure>, ByHand) {
         let runtime = ByHand::default();
         let config = Config {
             online: false,
             ..Config::new("s").unwrap()
         };
-        let opening = Client::open(Unsure::default(), NoNetwork, runtime.clone(), config);
-        let client = block_on(opening).unwrap();
+        let opening = Client::open(store, NoNetwork, runtime.clone(), config);
+        (block_on(opening).unwrap(), runtime)
+    }
+
+    /// A client that is offline and has one unsent write.
+    fn with_an_unsent_write() -> (Client<Unsure>, ByHand, WriteHandle) {
+        let (client, runtime) = opened(Unsure::default());
         let written = block_on(client.put(Key::new(*b"k").unwrap(), "v")).unwrap();
         runtime.work_after(RECOUNT_MOST_MS);
         assert_eq!(client.status().pending, 1);
-        (client, runtime, written.ids()[0])
+        (client, runtime, written)
     }
 
     /// Spaces, seed 875 of the simulation: the status said `pending: 1` from then on.
     #[test]
     fn what_an_operation_settled_that_failed_at_its_commit_no_longer_counts_as_pending() {
-        let (client, runtime, id) = with_an_unsent_write();
+        let (client, runtime, written) = with_an_unsent_write();
         // what the operation does, before it ends in doubt
-        block_on(edit::discard(&client.store().store, id)).unwrap();
+        block_on(edit::discard(&client.store().store, written.ids()[0])).unwrap();
         client.store().in_doubt.store(true, Ordering::Relaxed);
         client.set_online(true);
         runtime.work_after(RECOUNT_MOST_MS);
         assert_eq!(client.status().phase, Phase::StorageError);
         assert_eq!(client.status().pending, 0);
+        let fate = written.verdict.now_or_never();
+        assert!(fate.is_some(), "whoever waits for it waits for ever");
     }
 
     #[test]
     fn a_store_that_could_not_count_what_waits_is_asked_again() {
-        let (client, runtime, id) = with_an_unsent_write();
+        let (client, runtime, written) = with_an_unsent_write();
+        let id = written.ids()[0];
         client.store().uncountable.store(true, Ordering::Relaxed);
         assert!(block_on(client.discard(id)).unwrap());
         runtime.work_after(RECOUNT_MOST_MS);
@@ -779,5 +803,23 @@ mod tests {
         assert!(matches!(failed, WriteError::Store(StoreError::InDoubt(_))));
         runtime.work_after(RECOUNT_MOST_MS);
         assert_eq!(client.status().pending, 2);
+    }
+
+    /// `tabs`, seed 78186 of the simulation: it lay there unsent until somebody wrote
+    /// something else.
+    #[test]
+    fn a_write_that_is_there_although_its_commit_failed_is_sent_by_the_opening_that_syncs() {
+        let (client, _, _) = with_an_unsent_write();
+        let (other, runtime) = opened(client.store().clone());
+        runtime.work_after(RECOUNT_MOST_MS);
+        assert_eq!(other.status().pending, 1);
+        let mut events = client.events();
+        client.store().in_doubt.store(true, Ordering::Relaxed);
+        block_on(client.put(Key::new(*b"l").unwrap(), "v")).unwrap_err();
+        while let Some(Some(event)) = events.next().now_or_never() {
+            other.hear(event);
+        }
+        runtime.work_after(RECOUNT_MOST_MS);
+        assert_eq!(other.status().pending, 2);
     }
 }

@@ -381,17 +381,23 @@ impl<S: Store> Client<S> {
             Ok(handle) => handle?,
             Err(e) => {
                 self.inner.feed.forget_abandoned();
-                if matches!(e, StoreError::InDoubt(_)) {
-                    // it may be there, and then it is to be counted and sent
-                    self.command(Command::Wrote);
-                }
-                return Err(WriteError::from(e).into());
+                return Err(WriteError::from(self.failed(e)).into());
             }
         };
         if !handle.ids.is_empty() {
             self.wrote(&handle);
         }
         Ok(handle)
+    }
+
+    /// A change that failed may be there all the same, and then it is to be
+    /// shown and counted, and sent by whichever opening syncs.
+    fn failed(&self, e: StoreError) -> StoreError {
+        if matches!(e, StoreError::InDoubt(_)) {
+            self.inner.feed.event(Event::Missed);
+            self.hear(Event::Missed);
+        }
+        e
     }
 
     fn wrote(&self, handle: &WriteHandle) {
@@ -492,9 +498,10 @@ impl<S: Store> Client<S> {
     /// waits already goes on waiting. Returns whether there was one.
     ///
     /// # Errors
-    /// The store failed; nothing changed.
+    /// The store failed; nothing changed, unless it says [`StoreError::InDoubt`].
     pub async fn retry(&self, id: WriteId) -> Result<bool, StoreError> {
-        let found = edit::retry(&*self.inner.store, id).await?;
+        let found = edit::retry(&*self.inner.store, id).await;
+        let found = found.map_err(|e| self.failed(e))?;
         let there = found.is_some();
         if let Some(keys) = found.filter(|keys| !keys.is_empty()) {
             self.changed(keys);
@@ -508,9 +515,10 @@ impl<S: Store> Client<S> {
     /// whether there was one.
     ///
     /// # Errors
-    /// The store failed; nothing changed.
+    /// The store failed; nothing changed, unless it says [`StoreError::InDoubt`].
     pub async fn discard(&self, id: WriteId) -> Result<bool, StoreError> {
-        let settled = edit::discard(&*self.inner.store, id).await?;
+        let settled = edit::discard(&*self.inner.store, id).await;
+        let settled = settled.map_err(|e| self.failed(e))?;
         for s in &settled {
             self.inner.feed.settle(s);
             self.inner.feed.event(Event::Settled(s.clone()));
@@ -550,7 +558,7 @@ impl<S: Store> Client<S> {
     /// such record. Refused again, it is a refused write.
     ///
     /// # Errors
-    /// The store failed; nothing changed.
+    /// The store failed; nothing changed, unless it says [`StoreError::InDoubt`].
     pub async fn offer_again(&self, key: Key) -> Result<Option<WriteHandle>, StoreError> {
         let feed = Arc::clone(&self.inner.feed);
         let reads = Reads::keys([key.clone()]);
@@ -565,7 +573,10 @@ impl<S: Store> Client<S> {
             (changes, handle)
         };
         let found = self.inner.store.transact(reads, decide).await;
-        let found = found.inspect_err(|_| self.inner.feed.forget_abandoned())?;
+        let found = found.map_err(|e| {
+            self.inner.feed.forget_abandoned();
+            self.failed(e)
+        })?;
         if let Some(handle) = &found {
             self.wrote(handle);
         }
@@ -575,7 +586,7 @@ impl<S: Store> Client<S> {
     /// Gives a record in quarantine up. Returns whether there was one.
     ///
     /// # Errors
-    /// The store failed; nothing changed.
+    /// The store failed; nothing changed, unless it says [`StoreError::InDoubt`].
     pub async fn drop_quarantined(&self, key: Key) -> Result<bool, StoreError> {
         let reads = Reads::keys([key.clone()]);
         let gone = key.clone();
@@ -584,7 +595,8 @@ impl<S: Store> Client<S> {
             let there = !changes.is_empty();
             (changes, there)
         };
-        let there = self.inner.store.transact(reads, decide).await?;
+        let there = self.inner.store.transact(reads, decide).await;
+        let there = there.map_err(|e| self.failed(e))?;
         if there {
             self.changed(vec![key]);
             self.command(Command::Recount);
