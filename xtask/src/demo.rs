@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.fresh {
         remove_database(&database)?;
     }
-    let mut command = Command::new(workspace::program("release", "gosync-server"));
+    let mut command = Command::new(workspace::program("quick", "gosync-server"));
     command
         .arg("serve")
         .args(["--listen", &address.to_string()])
@@ -64,7 +64,7 @@ fn build_server() -> Result<()> {
             .current_dir(workspace::root())
             .args([
                 "build",
-                "--release",
+                "--profile=quick",
                 "--package",
                 "gosync-server",
                 "--bin",

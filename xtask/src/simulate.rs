@@ -56,7 +56,7 @@ fn simulation(options: &[String]) -> Result<()> {
     let manifest = workspace::root().join("Cargo.toml");
     let mut cargo = Command::new(workspace::cargo());
     cargo
-        .args(["run", "--release", "--quiet", "--manifest-path"])
+        .args(["run", "--profile=quick", "--quiet", "--manifest-path"])
         .arg(manifest);
     cargo.args(["--package", "gosync-simulation", "--"]);
     cargo.args(options);

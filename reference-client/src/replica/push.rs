@@ -11,7 +11,7 @@ use futures::join;
 use gosync_proto::history::{Cursor, Point, Position};
 use gosync_proto::reason::Action;
 use gosync_proto::{Key, Reason, Record, ReplicaId, mutant};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 /// What the server said about one record.
 #[derive(Clone, PartialEq, Debug)]
@@ -113,7 +113,7 @@ pub async fn settle<S: Store>(
 fn decide(view: &View, author: Author, parcel: &Parcel, answer: Answer) -> (Changes, Aftermath) {
     let mut merger = Merger::new(view);
     let mut aftermath = Aftermath::default();
-    let mut known = BTreeSet::new();
+    let mut known = Vec::with_capacity(parcel.items.len());
     let mut refused: Vec<(&Item, Option<Reason>, String)> = Vec::new();
     let at = |sequence| Point {
         epoch: answer.position.head.point.epoch,
@@ -123,7 +123,7 @@ fn decide(view: &View, author: Author, parcel: &Parcel, answer: Answer) -> (Chan
         match ruling {
             Ruling::Held(sequence) => {
                 aftermath.accepted += 1;
-                known.insert(sequence);
+                known.push(sequence);
                 merger.take_known(item.record.clone(), item.digest, at(sequence));
                 if item.write.is_none() {
                     confirm_offer(view, &mut merger.changes, item, at(sequence));
@@ -131,7 +131,7 @@ fn decide(view: &View, author: Author, parcel: &Parcel, answer: Answer) -> (Chan
             }
             Ruling::Beaten(winner, sequence) => {
                 aftermath.accepted += 1;
-                known.insert(sequence);
+                known.push(sequence);
                 merger.take(winner, at(sequence));
             }
             Ruling::Refused { reason, detail } => refused.push((item, reason, detail)),
@@ -139,7 +139,10 @@ fn decide(view: &View, author: Author, parcel: &Parcel, answer: Answer) -> (Chan
     }
     let mut changes = merger.changes;
     aftermath.outcome = merger.merged.outcome;
-    let removed: HashSet<WriteId> = changes.remove_writes.iter().copied().collect();
+    let removed: HashSet<WriteId> = match refused.is_empty() {
+        true => HashSet::new(),
+        false => changes.remove_writes.iter().copied().collect(),
+    };
     let mut skewed = Vec::new();
     // a batch that may pass later is kept as it is, whatever its other writes
     // were told
@@ -206,6 +209,8 @@ fn decide(view: &View, author: Author, parcel: &Parcel, answer: Answer) -> (Chan
         changes.put_writes.extend(stamped.put_writes);
         meta = stamped.meta.unwrap_or(meta);
     }
+    known.sort_unstable();
+    known.dedup();
     meta.newest_commit = newer(meta.newest_commit, answer.position.head);
     for held in &mut meta.ranges {
         let joins = held
@@ -223,12 +228,12 @@ fn decide(view: &View, author: Author, parcel: &Parcel, answer: Answer) -> (Chan
 
 /// Whether the replica, which holds everything up to `cursor`, holds everything
 /// up to `head` as well: every sequence between them is one that the answer
-/// named. Sequences have no gaps, so nothing of others lies there (PUSH-037).
-fn leads_to(cursor: Cursor, head: Cursor, known: &BTreeSet<u64>) -> bool {
+/// named: `known`, in order, each once. Sequences have no gaps, so nothing of
+/// others lies there (PUSH-037).
+fn leads_to(cursor: Cursor, head: Cursor, known: &[u64]) -> bool {
     let (from, to) = (cursor.point.sequence, head.point.sequence);
-    cursor.point.epoch == head.point.epoch
-        && from < to
-        && known.range(from + 1..=to).count() as u64 == to - from
+    let up_to = |sequence: u64| known.partition_point(|k| *k <= sequence) as u64;
+    cursor.point.epoch == head.point.epoch && from < to && up_to(to) - up_to(from) == to - from
 }
 
 /// A clean record that the server took again was acknowledged there and then.
@@ -478,16 +483,15 @@ mod tests {
             },
             tag: 0,
         };
-        let known = |s: &[u64]| s.iter().copied().collect();
-        assert!(leads_to(at(1, 4), at(1, 6), &known(&[5, 6])));
+        assert!(leads_to(at(1, 4), at(1, 6), &[5, 6]));
         // an earlier push of its own, of which the answer was lost
-        assert!(leads_to(at(1, 4), at(1, 6), &known(&[2, 5, 6])));
+        assert!(leads_to(at(1, 4), at(1, 6), &[2, 5, 6]));
         // somebody else's commit lies between, or behind
-        assert!(!leads_to(at(1, 4), at(1, 7), &known(&[5, 7])));
-        assert!(!leads_to(at(1, 4), at(1, 7), &known(&[5, 6])));
+        assert!(!leads_to(at(1, 4), at(1, 7), &[5, 7]));
+        assert!(!leads_to(at(1, 4), at(1, 7), &[5, 6]));
         // nothing was applied; another history; behind the cursor
-        assert!(!leads_to(at(1, 4), at(1, 5), &known(&[])));
-        assert!(!leads_to(at(1, 4), at(2, 5), &known(&[5])));
-        assert!(!leads_to(at(1, 6), at(1, 5), &known(&[5])));
+        assert!(!leads_to(at(1, 4), at(1, 5), &[]));
+        assert!(!leads_to(at(1, 4), at(2, 5), &[5]));
+        assert!(!leads_to(at(1, 6), at(1, 5), &[5]));
     }
 }

@@ -25,7 +25,7 @@ use gosync_proto::{Reason, SpaceId, mutant, wire};
 use rate::RateLimit;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -143,14 +143,26 @@ impl Shell {
         self: &Arc<Shell>,
         work: impl FnOnce(&Service) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
+        let answer = move |service: &Service, tell: oneshot::Sender<_>| {
+            // nobody may be waiting any more
+            let _ = tell.send(work(service));
+        };
+        self.blocking_beyond(answer).await
+    }
+
+    /// Likewise, for work that goes on when it has told its result.
+    async fn blocking_beyond<T: Send + 'static>(
+        self: &Arc<Shell>,
+        work: impl FnOnce(&Service, oneshot::Sender<Result<T, Refusal>>) + Send + 'static,
+    ) -> Result<T, Refusal> {
         let service = self.service.clone();
-        match tokio::task::spawn_blocking(move || work(&service)).await {
-            Ok(result) => result,
-            Err(error) => {
-                tracing::error!(%error, "a call broke down");
-                Err(internal())
-            }
-        }
+        let (tell, told) = oneshot::channel();
+        tokio::task::spawn_blocking(move || work(&service, tell));
+        told.await.unwrap_or_else(|_| {
+            // the panic itself was reported where it happened
+            tracing::error!("a call broke down");
+            Err(internal())
+        })
     }
 
     fn refuse(&self, refusal: &Refusal) -> Status {

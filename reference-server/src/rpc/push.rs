@@ -19,7 +19,16 @@ pub(super) async fn run(
         now_ms = *FIRST.get_or_init(|| now_ms);
     }
     let answer = shell
-        .blocking(move |service| service.push(&admitted.access, request, now_ms))
+        .blocking_beyond(move |service, tell| {
+            let pushed = service.push_only(&admitted.access, request, now_ms);
+            let (answer, commit) = match pushed {
+                Ok((answer, commit)) => (Ok(answer), commit),
+                Err(refusal) => (Err(refusal), None),
+            };
+            // nobody may be waiting any more
+            let _ = tell.send(answer);
+            service.follow(commit);
+        })
         .await?;
     let mut counts = [0; 5];
     for verdict in &answer.verdicts {

@@ -26,23 +26,49 @@ impl Service {
         request: wire::PushRequest,
         now_ms: u64,
     ) -> Result<wire::PushResponse, Refusal> {
+        let (response, commit) = self.push_only(access, request, now_ms)?;
+        self.follow(commit);
+        Ok(response)
+    }
+
+    /// [`Service::push`], without what is of no matter to whoever waits for the
+    /// answer: [`Service::follow`] is to be called afterwards.
+    ///
+    /// # Errors
+    /// As [`Service::push`] says.
+    pub(crate) fn push_only(
+        &self,
+        access: &Access,
+        request: wire::PushRequest,
+        now_ms: u64,
+    ) -> Result<(wire::PushResponse, Option<Committed>), Refusal> {
         let batch = Batch::check(self, access, request, now_ms)?;
         let space = batch.space.clone();
         let outcome = self
             .store()
             .write(&space, move |tx| batch.judge_and_store(tx))?;
         let done = outcome?;
-        match &done.change {
-            Change::None => {}
-            Change::Quarantine => self.spaces().committed(&space),
-            Change::Commit(commit) => {
-                self.spaces().advance(&space, commit);
-                self.spaces().committed(&space);
-            }
+        if !matches!(done.change, Change::None) {
+            self.spaces().committed(&space);
         }
-        Ok(done.response)
+        let commit = match done.change {
+            Change::Commit(commit) => Some(Committed(space, commit)),
+            Change::None | Change::Quarantine => None,
+        };
+        Ok((done.response, commit))
+    }
+
+    /// Brings the space's fingerprints over a commit. Until then, whoever asks
+    /// for one reads the commit from the store.
+    pub(crate) fn follow(&self, commit: Option<Committed>) {
+        if let Some(Committed(space, commit)) = commit {
+            self.spaces().advance(&space, &commit);
+        }
     }
 }
+
+/// What a push committed.
+pub(crate) struct Committed(SpaceId, Box<Commit>);
 
 /// A record that passed the checks that need no store, or why it did not.
 type Checked = Result<(Record, Digest), Rejection>;

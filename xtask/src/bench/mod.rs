@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
         Bench::Sync(options) => program("gosync-simulation", "--example", "bench_sync", options),
         Bench::Browser(output) => in_browser(output),
-        Bench::Heal(options) => program("gosync-simulation", "--bin", "healing", options),
+        Bench::Heal(options) => heal(options),
     }
 }
 
@@ -78,15 +78,30 @@ pub fn healing() -> Result<()> {
         output: Output { json: None },
         rest: vec!["--check".to_owned()],
     };
-    program("gosync-simulation", "--bin", "healing", &options)
+    heal(&options)
+}
+
+/// Counts, and measures no time: with what the simulation is compiled with.
+fn heal(options: &Options) -> Result<()> {
+    in_profile("quick", "gosync-simulation", "--bin", "healing", options)
 }
 
 /// Builds a program or an example of a crate with full optimisation and runs it from the folder that the user is in.
 fn program(package: &str, kind: &str, name: &str, options: &Options) -> Result<()> {
+    in_profile("release", package, kind, name, options)
+}
+
+fn in_profile(
+    profile: &str,
+    package: &str,
+    kind: &str,
+    name: &str,
+    options: &Options,
+) -> Result<()> {
     let manifest = workspace::root().join("Cargo.toml");
     let mut cargo = Command::new(workspace::cargo());
     cargo
-        .args(["run", "--release", "--manifest-path"])
+        .args(["run", "--profile", profile, "--manifest-path"])
         .arg(manifest);
     cargo.args(["--package", package, kind, name, "--"]);
     options.output.pass(&mut cargo)?;
