@@ -328,17 +328,13 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
     /// Has the store do something, and lets the network go on meanwhile.
     async fn work(&mut self, author: Author, op: Op) -> Result<ops::Reply, StoreError> {
         let mut work = pin!(ops::run(&*self.store, author, op));
-        let (call, engine) = (&mut self.call, &mut self.engine);
+        let call = &mut self.call;
         poll_fn(|cx| {
             if let Some((_, call)) = call {
                 // its answer waits until the engine has heard of the store's
                 let _ = call.poll_unpin(cx);
             }
-            let done = work.as_mut().poll(cx);
-            if done.is_pending() {
-                engine.hash_ahead();
-            }
-            done
+            work.as_mut().poll(cx)
         })
         .await
     }

@@ -258,12 +258,6 @@ impl Engine {
         self.storing
     }
 
-    /// Computes the fingerprints that the next comparison asks for. It may be
-    /// called at any time, and changes nothing else: best while the store works.
-    pub fn hash_ahead(&mut self) {
-        self.image.settled();
-    }
-
     /// Takes one event.
     pub fn handle(&mut self, event: Event, now: Moment) -> Vec<Effect> {
         self.now = now;
