@@ -124,14 +124,13 @@ impl Spaces {
     }
 
     /// Brings the kept tree over a commit of this process, so that a later
-    /// question need not read what it wrote. A tree that is of another state,
-    /// or in use, is left as it is.
+    /// question need not read what it wrote. A tree that is of another state is
+    /// left as it is: that question brings it up to date.
     pub fn advance(&self, id: &SpaceId, commit: &Commit) {
         let space = self.space(id);
-        if let Ok(mut slot) = space.tree.try_write()
-            && let Some(cached) = slot.as_mut()
-            && cached.made_from == MadeFrom::from(&commit.before)
-        {
+        let mut slot = write(&space.tree);
+        let before = MadeFrom::from(&commit.before);
+        if let Some(mut cached) = slot.take_if(|cached| cached.made_from == before) {
             let horizon = commit.before.position.horizon;
             for a in &commit.applied {
                 let key = a.record.key.as_bytes();
@@ -144,6 +143,7 @@ impl Spaces {
                 let memory = cached.tree.memory() as u64;
                 space.size.store(memory, Ordering::Relaxed);
             }
+            *slot = Some(cached);
         }
     }
 

@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use gosync_proto::mutant::{self, Entry};
-use gosync_simulation::campaign::{CHUNK, Summary, Tell, Way, go_on, run_again};
+use gosync_simulation::campaign::{CHUNK, Failure, Summary, Tell, Way, go_on, run_again};
 use gosync_simulation::hunt::{self, Hunt, hunt_all};
 use gosync_simulation::run::{Options, Outcome, Part, run};
 use gosync_simulation::shrink::shrink;
@@ -128,14 +128,14 @@ fn simulate(args: &Args) -> Result<bool> {
         jobs,
     };
     let failed = match &args.failed {
-        Some(file) => Some(kept(file)?.failures),
+        Some(file) => Some(all_failures(file)?),
         None => None,
     };
     let count = match &failed {
         Some(failures) => failures.len() as u64,
         None => args.seeds.unwrap_or(SEEDS),
     };
-    let keep_going = args.keep_going || args.campaign.is_some();
+    let keep_going = args.keep_going || args.campaign.is_some() || args.failed.is_some();
     let bar = Bar::new(count);
     let first = Mutex::new(None);
     let tell = |world: &'static World, outcome: &Outcome, sums: &Summary| {
@@ -160,6 +160,19 @@ fn simulate(args: &Args) -> Result<bool> {
     }
     show(&summary);
     Ok(summary.total().failed == 0)
+}
+
+/// Each failure of a campaign: none must be left out unseen.
+fn all_failures(file: &Path) -> Result<Vec<Failure>> {
+    let summary = kept(file)?;
+    let (all, kept) = (summary.total().failed, summary.failures.len());
+    if kept == 0 || all > kept as u64 {
+        bail!(
+            "{} keeps {kept} of its {all} failures: there has to be one, and no more than are kept",
+            file.display()
+        );
+    }
+    Ok(summary.failures)
 }
 
 /// So many seeds, or so many more of a campaign.

@@ -103,6 +103,11 @@ impl Peer {
         })
     }
 
+    /// Since it was made.
+    pub fn age(&self) -> Duration {
+        self.shared.born.elapsed()
+    }
+
     /// "http://127.0.0.1:PORT".
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
@@ -478,14 +483,15 @@ async fn send_all(
             message = source.recv() => message,
             () = sender.closed() => return format!("the caller went away after {sent} messages"),
         };
-        let Some(message) = message else {
+        let is_last = message.is_none();
+        let Some(message) = message.or_else(|| kept_back.take()) else {
             break;
         };
         let messages = match action {
             Action::Rewrite(rewrite) => rewrite(index, message),
             Action::Reply(reply) => vec![reply(&turn.request, message)],
             Action::Twice => vec![message.clone(), message],
-            Action::Swapped => match kept_back.take() {
+            Action::Swapped if !is_last => match kept_back.take() {
                 Some(before) => vec![message, before],
                 None => {
                     kept_back = Some(message);

@@ -1,7 +1,7 @@
 //! Carries out what the engine asks for, and tells it what happened. One task;
 //! knows the store, the transport and the runtime, and no rule of sync.
 
-use super::feed::{Event as Told, Feed};
+use super::feed::{Awaited, Event as Told, Feed, mark};
 use super::{AuthError, Authenticate, TokenRequest};
 use crate::engine::{
     Answer, CallId, Effect, Engine, Event, Notice, Phase, Report, Request, Streamed, TokenNews,
@@ -10,12 +10,12 @@ use crate::platform::{BoxFuture, BoxStream, Runtime};
 use crate::replica::edit::Author;
 use crate::replica::ops::{self, Op};
 use crate::replica::{Fate, Settled};
-use crate::store::{Changes, Reads, Store, StoreError};
+use crate::store::{Changes, Reads, Store, StoreError, View, WriteState};
 use crate::transport::{CallError, CallMetadata, Token, Transport};
 use futures::channel::{mpsc, oneshot};
 use futures::future::MaybeDone;
 use futures::{FutureExt, StreamExt, stream};
-use gosync_proto::{Key, ReplicaId, mutant};
+use gosync_proto::{Content, Key, ReplicaId, mutant};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::future::poll_fn;
@@ -31,7 +31,8 @@ pub(super) enum Command {
     Verify(oneshot::Sender<Result<Report, Interrupted>>),
     Wrote,
     Recount,
-    /// Another opening may have synced without telling.
+    /// Another opening may have synced without telling, or the store kept a
+    /// change without saying so.
     Missed,
     Damaged(Vec<Key>),
     Close(oneshot::Sender<()>),
@@ -424,30 +425,23 @@ impl<S: Store, T: Transport, R: Runtime> Driver<S, T, R> {
         self.recount_at_ms = ended_ms.saturating_add(pause_ms);
     }
 
-    /// Where something was settled untold, by another opening or before the
-    /// store failed, what stands under the keys of writes that are gone tells
-    /// how.
+    /// Looks for what was settled untold, by another opening or before the
+    /// store failed.
     async fn find_fates(&mut self) -> Result<(), StoreError> {
         if !self.untold {
             return Ok(());
         }
         let awaited = self.feed.awaited();
         let reads = Reads {
-            keys: awaited.iter().map(|(_, key, _)| key.clone()).collect(),
-            writes: awaited.iter().map(|(id, ..)| *id).collect(),
+            keys: awaited.iter().map(|a| a.key.clone()).collect(),
+            writes: awaited.iter().map(|a| a.id).collect(),
             ..Reads::default()
         };
         let found = self.store.transact(reads, move |view| {
-            let gone = awaited
-                .into_iter()
-                .filter(|(id, ..)| !view.writes.contains_key(id));
-            let settled = gone.map(|(id, key, version)| {
-                let stands = view.clean.get(&key).map(|s| s.record.version);
-                let fate = match stands == Some(version) {
-                    true => Fate::Applied,
-                    false => Fate::Superseded,
-                };
-                Settled { id, key, fate }
+            let settled = awaited.into_iter().filter_map(|a| {
+                let fate = fate(view, &a)?;
+                let Awaited { id, key, .. } = a;
+                Some(Settled { id, key, fate })
             });
             (Changes::default(), settled.collect::<Vec<_>>())
         });
@@ -534,6 +528,28 @@ where
     Box::pin(opened)
 }
 
+/// What has become of a write, as far as the store tells; `None` while it waits.
+/// Where it is gone, what stands under its key says how.
+fn fate(view: &View, awaited: &Awaited) -> Option<Fate> {
+    match view.writes.get(&awaited.id).map(|w| &w.state) {
+        Some(WriteState::Waiting) => return None,
+        Some(WriteState::Rejected { reason, detail }) => {
+            return Some(Fate::Rejected {
+                reason: *reason,
+                detail: detail.clone(),
+            });
+        }
+        None => {}
+    }
+    // of what is deleted, nothing need be left
+    let stands = view.clean.get(&awaited.key).map(|s| &s.record.content);
+    Some(match stands.unwrap_or(&Content::Tombstone) {
+        content if mark(content) == awaited.content => Fate::Applied,
+        _ if awaited.given_up => Fate::Discarded,
+        _ => Fate::Superseded,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -542,7 +558,7 @@ mod tests {
     use crate::engine::Settings;
     use crate::platform::{Moment, NoRandomness};
     use crate::replica::edit::{self, WriteError};
-    use crate::store::{Counts, Leaf, MemoryStore, Page, View, Write, WriteId};
+    use crate::store::{Counts, Leaf, MemoryStore, Page, Stored, Write, WriteId};
     use crate::transport::Answers;
     use futures::executor::block_on;
     use futures::task::noop_waker;
@@ -659,8 +675,13 @@ mod tests {
             T: Send + 'static,
             F: FnOnce(&View) -> (Changes, T) + Send + 'static,
         {
-            let done = self.store.transact(reads, decide).await?;
-            match self.in_doubt.swap(false, Ordering::Relaxed) {
+            let decide = |view: &View| {
+                let (changes, result) = decide(view);
+                let writes = !changes.is_empty();
+                (changes, (result, writes))
+            };
+            let (done, writes) = self.store.transact(reads, decide).await?;
+            match writes && self.in_doubt.swap(false, Ordering::Relaxed) {
                 true => Err(StoreError::InDoubt("disk".into())),
                 false => Ok(done),
             }
@@ -774,8 +795,74 @@ mod tests {
         runtime.work_after(RECOUNT_MOST_MS);
         assert_eq!(client.status().phase, Phase::StorageError);
         assert_eq!(client.status().pending, 0);
+        // nothing says that it was not the server's doing
         let fate = written.verdict.now_or_never();
-        assert!(fate.is_some(), "whoever waits for it waits for ever");
+        assert_eq!(fate, Some(Some(Fate::Superseded)));
+    }
+
+    /// Whoever waits would wait for ever.
+    #[test]
+    fn a_fate_that_the_store_did_not_say_it_kept_is_told_as_it_is() {
+        let key = || Key::new(*b"k").unwrap();
+        let edit = |change: fn(Write) -> Changes, deletes: bool| {
+            let (client, runtime, written) = with_an_unsent_write();
+            let written = match deletes {
+                false => written,
+                true => {
+                    block_on(client.discard(written.ids()[0])).unwrap();
+                    block_on(client.delete(key())).unwrap()
+                }
+            };
+            let write = block_on(client.store().writes(None, 1)).unwrap().remove(0);
+            let store = client.store().store.clone();
+            let changed = store.transact(Reads::meta(), move |_| (change(write), ()));
+            block_on(changed).unwrap();
+            runtime.work_after(RECOUNT_MOST_MS);
+            client.hear(Told::Missed);
+            runtime.work_after(RECOUNT_MOST_MS);
+            written.verdict.now_or_never().flatten()
+        };
+        let applied = |w: Write| {
+            let mut record = w.record;
+            // it had got a new version
+            record.version.time.0 += 1;
+            let point =
+                gosync_proto::history::Cursor::origin(gosync_proto::history::Epoch(1)).point;
+            Changes {
+                put: vec![Stored::new(record, point, 0)],
+                remove_writes: vec![w.id],
+                ..Changes::default()
+            }
+        };
+        assert_eq!(edit(applied, false), Some(Fate::Applied));
+        let dropped = |w: Write| Changes {
+            remove_writes: vec![w.id],
+            ..Changes::default()
+        };
+        assert_eq!(edit(dropped, true), Some(Fate::Applied));
+        let refused = |mut w: Write| {
+            let (reason, detail) = (None, "no".to_owned());
+            w.state = WriteState::Rejected { reason, detail };
+            Changes {
+                put_writes: vec![w],
+                ..Changes::default()
+            }
+        };
+        let (reason, detail) = (None, "no".to_owned());
+        assert_eq!(
+            edit(refused, false),
+            Some(Fate::Rejected { reason, detail })
+        );
+    }
+
+    #[test]
+    fn what_was_given_up_in_doubt_is_told_as_discarded() {
+        let (client, runtime, written) = with_an_unsent_write();
+        client.store().in_doubt.store(true, Ordering::Relaxed);
+        block_on(client.discard(written.ids()[0])).unwrap_err();
+        runtime.work_after(RECOUNT_MOST_MS);
+        let fate = written.verdict.now_or_never();
+        assert_eq!(fate, Some(Some(Fate::Discarded)));
     }
 
     #[test]

@@ -7,9 +7,10 @@ use crate::engine::{Healed, Report};
 use crate::replica::{Fate, Settled};
 use crate::store::{Write, WriteId};
 use futures::Stream;
-use gosync_proto::{Key, KeyRange, Version};
+use gosync_proto::{Content, Key, KeyRange};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -41,8 +42,8 @@ pub enum Event {
     InDoubt(Vec<WriteId>),
     /// A verification ended.
     Verified(Report),
-    /// The subscriber did not listen and missed events: everything may have
-    /// changed.
+    /// Everything may have changed: the subscriber did not listen and missed
+    /// events, or the store did not say whether it kept a change.
     Missed,
 }
 
@@ -197,8 +198,30 @@ impl Told for RangeChanges {
 #[derive(Debug)]
 struct Waiting {
     key: Key,
-    version: Version,
+    /// Of the content that was written: a write may get a new version.
+    content: u64,
     told: Weak<Mutex<Ballot>>,
+}
+
+/// The same as another's where the contents are the same.
+pub(super) fn mark(content: &Content) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    match content {
+        Content::Put(value) => value.hash(&mut hasher),
+        Content::Tombstone => hasher.write_u8(0),
+    }
+    hasher.finish()
+}
+
+/// What is known of a write whose fate somebody waits for.
+#[derive(Debug)]
+pub(super) struct Awaited {
+    pub id: WriteId,
+    pub key: Key,
+    /// The [`mark`] of what was written.
+    pub content: u64,
+    /// Somebody wanted to give it up, and may have done so.
+    pub given_up: bool,
 }
 
 /// What has become of the writes of one transaction so far.
@@ -207,6 +230,7 @@ struct Ballot {
     /// How many writes have no fate yet.
     open: usize,
     verdict: Option<Fate>,
+    given_up: bool,
     waker: Option<Waker>,
     closed: bool,
 }
@@ -340,13 +364,14 @@ impl Feed {
         let ballot = Arc::new(Mutex::new(Ballot {
             open: writes.len(),
             verdict: None,
+            given_up: false,
             waker: None,
             closed: false,
         }));
         let waiting = writes.iter().map(|w| {
             let waiting = Waiting {
                 key: w.record.key.clone(),
-                version: w.record.version,
+                content: mark(&w.record.content),
                 told: Arc::downgrade(&ballot),
             };
             (w.id, waiting)
@@ -361,10 +386,26 @@ impl Feed {
     }
 
     /// The writes whose fates somebody waits for.
-    pub(super) fn awaited(&self) -> Vec<(WriteId, Key, Version)> {
+    pub(super) fn awaited(&self) -> Vec<Awaited> {
         let fates = lock(&self.fates);
-        let of = |(id, w): (&WriteId, &Waiting)| (*id, w.key.clone(), w.version);
-        fates.iter().map(of).collect()
+        let of = |(id, w): (&WriteId, &Waiting)| {
+            Some(Awaited {
+                id: *id,
+                key: w.key.clone(),
+                content: w.content,
+                given_up: lock(&*w.told.upgrade()?).given_up,
+            })
+        };
+        fates.iter().filter_map(of).collect()
+    }
+
+    /// This write, and what was written together with it, may have been given
+    /// up: if it is gone, it was.
+    pub(super) fn give_up(&self, id: WriteId) {
+        let ballot = lock(&self.fates).get(&id).and_then(|w| w.told.upgrade());
+        if let Some(ballot) = ballot {
+            lock(&ballot).given_up = true;
+        }
     }
 
     pub(super) fn settle(&self, settled: &Settled) {

@@ -317,7 +317,8 @@ impl<S: Store> Client<S> {
     /// Sets a value. Durable when this returns.
     ///
     /// # Errors
-    /// [`WriteError`]; nothing was written.
+    /// [`WriteError`]; nothing was written, unless it says
+    /// [`StoreError::InDoubt`].
     pub async fn put(&self, key: Key, value: impl Into<Bytes>) -> Result<WriteHandle, WriteError> {
         self.batch(vec![Edit::Put(key, value.into())]).await
     }
@@ -325,7 +326,8 @@ impl<S: Store> Client<S> {
     /// Deletes whatever is under the key. Durable when this returns.
     ///
     /// # Errors
-    /// [`WriteError`]; nothing was written.
+    /// [`WriteError`]; nothing was written, unless it says
+    /// [`StoreError::InDoubt`].
     pub async fn delete(&self, key: Key) -> Result<WriteHandle, WriteError> {
         self.batch(vec![Edit::Delete(key)]).await
     }
@@ -334,7 +336,8 @@ impl<S: Store> Client<S> {
     /// edits of a key the later one counts.
     ///
     /// # Errors
-    /// [`WriteError`]; nothing was written.
+    /// [`WriteError`]; nothing was written, unless it says
+    /// [`StoreError::InDoubt`].
     pub async fn batch(&self, edits: Vec<Edit>) -> Result<WriteHandle, WriteError> {
         let reads = Reads::keys(edits.iter().map(|e| e.key().clone()));
         self.update(reads, move |_| Ok::<_, WriteError>(edits))
@@ -345,7 +348,8 @@ impl<S: Store> Client<S> {
     /// key that is written.
     ///
     /// # Errors
-    /// What `decide` refused with, or a [`WriteError`]; nothing was written.
+    /// What `decide` refused with, or a [`WriteError`]; nothing was written, unless it says
+    /// [`StoreError::InDoubt`].
     pub async fn update<E, F>(&self, reads: Reads, decide: F) -> Result<WriteHandle, E>
     where
         E: From<WriteError> + crate::platform::MaybeSend + 'static,
@@ -518,7 +522,10 @@ impl<S: Store> Client<S> {
     /// The store failed; nothing changed, unless it says [`StoreError::InDoubt`].
     pub async fn discard(&self, id: WriteId) -> Result<bool, StoreError> {
         let settled = edit::discard(&*self.inner.store, id).await;
-        let settled = settled.map_err(|e| self.failed(e))?;
+        let settled = settled.map_err(|e| {
+            self.inner.feed.give_up(id);
+            self.failed(e)
+        })?;
         for s in &settled {
             self.inner.feed.settle(s);
             self.inner.feed.event(Event::Settled(s.clone()));

@@ -339,7 +339,7 @@ async fn other_status(cx: Cx) -> Result<(), Stop> {
     let in_order = bend(|_, m: &mut v1::ReconcileResponse| {
         m.held.iter_mut().for_each(|h| h.behind_compaction = false);
     });
-    cx.server(|p| p.script(|s| s.next("Reconcile", in_order)))
+    cx.server(|p| p.script(|s| s.if_called("Reconcile", in_order)))
         .await;
     heal(&cx, &replica).await?;
     let seen = cx.seen().await;
@@ -364,7 +364,7 @@ async fn moving_server(cx: Cx) -> Result<(), Stop> {
         p.script(|s| {
             s.next("Reconcile", crate::peer::Action::Pass);
             let late = crate::peer::Action::Delay(Duration::from_millis(1_200));
-            s.next("Reconcile", late);
+            s.if_called("Reconcile", late);
         });
     })
     .await;

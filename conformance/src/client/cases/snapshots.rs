@@ -147,7 +147,7 @@ async fn resumed_cursor(cx: Cx) -> Result<(), Stop> {
         p.script(|s| {
             s.next("Snapshot", Action::BreakAfter(4));
             s.next("Hello", Action::Pass);
-            s.next("Hello", Action::Delay(Duration::from_millis(1_200)));
+            s.if_called("Hello", Action::Delay(Duration::from_millis(1_200)));
         });
     })
     .await;

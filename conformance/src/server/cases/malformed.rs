@@ -315,7 +315,8 @@ async fn too_large(cx: Cx) -> Result<(), Stop> {
     let over = build(most + 2000, "b");
     let reply = cx.push(&over).await.reply;
     space.refused("over", &reply, "LIMIT_EXCEEDED").await;
-    let bomb = build(most * 16, "c").encode_to_vec();
+    let much = (most * 15).min(32 << 20);
+    let bomb = build(most + much, "c").encode_to_vec();
     let packed = packed_push(&cx, &bomb).await?;
     // whoever does not unpack it need not say how long it is
     if packed
