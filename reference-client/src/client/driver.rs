@@ -1,7 +1,7 @@
 //! Carries out what the engine asks for, and tells it what happened. One task;
 //! knows the store, the transport and the runtime, and no rule of sync.
 
-use super::feed::{Awaited, Event as Told, Feed, mark};
+use super::feed::{Awaited, Event as Told, Feed};
 use super::{AuthError, Authenticate, TokenRequest};
 use crate::engine::{
     Answer, CallId, Effect, Engine, Event, Notice, Phase, Report, Request, Streamed, TokenNews,
@@ -15,7 +15,7 @@ use crate::transport::{CallError, CallMetadata, Token, Transport};
 use futures::channel::{mpsc, oneshot};
 use futures::future::MaybeDone;
 use futures::{FutureExt, StreamExt, stream};
-use gosync_proto::{Content, Key, ReplicaId, mutant};
+use gosync_proto::{Key, Record, ReplicaId, mutant};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::future::poll_fn;
@@ -541,11 +541,13 @@ fn fate(view: &View, awaited: &Awaited) -> Option<Fate> {
         }
         None => {}
     }
-    // of what is deleted, nothing need be left
-    let stands = view.clean.get(&awaited.key).map(|s| &s.record.content);
-    Some(match stands.unwrap_or(&Content::Tombstone) {
-        content if mark(content) == awaited.content => Fate::Applied,
+    let stands = view.clean.get(&awaited.key).map(|s| &s.record);
+    Some(match stands {
+        Some(record) if record.version == awaited.version => Fate::Applied,
         _ if awaited.given_up => Fate::Discarded,
+        // of what is deleted, nothing need be left
+        _ if awaited.deletes && stands.is_none_or(Record::is_tombstone) => Fate::Applied,
+        // or it got a new version before, which nothing tells
         _ => Fate::Superseded,
     })
 }
@@ -823,13 +825,10 @@ mod tests {
             written.verdict.now_or_never().flatten()
         };
         let applied = |w: Write| {
-            let mut record = w.record;
-            // it had got a new version
-            record.version.time.0 += 1;
             let point =
                 gosync_proto::history::Cursor::origin(gosync_proto::history::Epoch(1)).point;
             Changes {
-                put: vec![Stored::new(record, point, 0)],
+                put: vec![Stored::new(w.record, point, 0)],
                 remove_writes: vec![w.id],
                 ..Changes::default()
             }

@@ -7,10 +7,9 @@ use crate::engine::{Healed, Report};
 use crate::replica::{Fate, Settled};
 use crate::store::{Write, WriteId};
 use futures::Stream;
-use gosync_proto::{Content, Key, KeyRange};
+use gosync_proto::{Key, KeyRange, Version};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -198,19 +197,9 @@ impl Told for RangeChanges {
 #[derive(Debug)]
 struct Waiting {
     key: Key,
-    /// Of the content that was written: a write may get a new version.
-    content: u64,
+    version: Version,
+    deletes: bool,
     told: Weak<Mutex<Ballot>>,
-}
-
-/// The same as another's where the contents are the same.
-pub(super) fn mark(content: &Content) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    match content {
-        Content::Put(value) => value.hash(&mut hasher),
-        Content::Tombstone => hasher.write_u8(0),
-    }
-    hasher.finish()
 }
 
 /// What is known of a write whose fate somebody waits for.
@@ -218,8 +207,8 @@ pub(super) fn mark(content: &Content) -> u64 {
 pub(super) struct Awaited {
     pub id: WriteId,
     pub key: Key,
-    /// The [`mark`] of what was written.
-    pub content: u64,
+    pub version: Version,
+    pub deletes: bool,
     /// Somebody wanted to give it up, and may have done so.
     pub given_up: bool,
 }
@@ -371,7 +360,8 @@ impl Feed {
         let waiting = writes.iter().map(|w| {
             let waiting = Waiting {
                 key: w.record.key.clone(),
-                content: mark(&w.record.content),
+                version: w.record.version,
+                deletes: w.record.is_tombstone(),
                 told: Arc::downgrade(&ballot),
             };
             (w.id, waiting)
@@ -392,7 +382,8 @@ impl Feed {
             Some(Awaited {
                 id: *id,
                 key: w.key.clone(),
-                content: w.content,
+                version: w.version,
+                deletes: w.deletes,
                 given_up: lock(&*w.told.upgrade()?).given_up,
             })
         };
