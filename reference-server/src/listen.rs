@@ -407,8 +407,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Greeting<S> {
                 self.spoke.store(true, Ordering::Relaxed);
             }
         }
-        if mutant!(PingsResented) && buf.filled()[before..].starts_with(&[0, 0, 8, 6, 0]) {
-            self.pings += 1;
+        if mutant!(PingsResented) {
+            let frames = buf.filled()[before..].windows(5);
+            self.pings += frames.filter(|f| *f == [0, 0, 8, 6, 0]).count();
             if self.pings > 2 {
                 return Poll::Ready(Err(std::io::ErrorKind::ConnectionAborted.into()));
             }

@@ -97,7 +97,8 @@ fn retry_budget(seen: &[Seen]) -> Option<String> {
 }
 
 /// Of the same ranges in the same epoch, a session that goes on never relies on
-/// an older cursor than before: nothing but a lost store takes it back.
+/// an older cursor than before: nothing takes it back but a lost store, or a
+/// server that stands further back itself.
 fn cursors_that_went_back(seen: &[Seen]) -> Vec<String> {
     let mut highest: BTreeMap<(Vec<Vec<u8>>, u64), u64> = BTreeMap::new();
     let mut wrong = Vec::new();
@@ -107,7 +108,7 @@ fn cursors_that_went_back(seen: &[Seen]) -> Vec<String> {
         let held = match call.method.as_str() {
             "Hello" => v1::HelloRequest::decode(message).map(|m| m.held),
             "Watch" => v1::WatchRequest::decode(message).map(|m| m.held),
-            _ => continue,
+            _ => Ok(Vec::new()),
         };
         for entry in held.unwrap_or_default() {
             let Some(cursor) = entry.cursor else { continue };
@@ -121,8 +122,35 @@ fn cursors_that_went_back(seen: &[Seen]) -> Vec<String> {
             }
             *before = cursor.sequence.max(*before);
         }
+        let answers = call.answers.iter();
+        let heads = answers.filter_map(|a| position(&call.method, a)?.head);
+        for head in heads {
+            let of_epoch = highest.iter_mut().filter(|(of, _)| of.1 == head.epoch);
+            of_epoch.for_each(|(_, highest)| *highest = head.sequence.min(*highest));
+        }
     }
     wrong
+}
+
+/// Where the server says that it stands.
+fn position(method: &str, answer: &[u8]) -> Option<v1::Position> {
+    use v1::{snapshot_response as snapshot, watch_response as watch};
+    match method {
+        "Hello" => v1::HelloResponse::decode(answer).ok()?.position,
+        "Push" => v1::PushResponse::decode(answer).ok()?.position,
+        "Reconcile" => v1::ReconcileResponse::decode(answer).ok()?.position,
+        "Watch" => match v1::WatchResponse::decode(answer).ok()?.event? {
+            watch::Event::Checkpoint(checkpoint) => checkpoint.position,
+            watch::Event::End(end) => end.history?.position,
+            watch::Event::Changes(_) | watch::Event::Heartbeat(_) => None,
+        },
+        "Snapshot" => match v1::SnapshotResponse::decode(answer).ok()?.event? {
+            snapshot::Event::Start(start) => start.position,
+            snapshot::Event::End(end) => end.history?.position,
+            snapshot::Event::Chunk(_) | snapshot::Event::Complete(_) => None,
+        },
+        _ => None,
+    }
 }
 
 /// What the application wrote, so that nothing of it disappears unseen.
@@ -225,51 +253,36 @@ impl Told {
         self.horizon || self.keys.contains(key) || self.wanted.iter().any(|r| contains(r, key))
     }
 
-    fn position(&mut self, position: Option<v1::Position>) {
-        self.horizon |= position.is_some_and(|p| p.horizon > 0);
-    }
-
     fn records(&mut self, records: impl IntoIterator<Item = v1::Record>) {
         self.keys.extend(records.into_iter().map(|r| r.key));
     }
 
     fn answer(&mut self, method: &str, answer: &[u8]) {
         use v1::{snapshot_response as snapshot, watch_response as watch};
+        self.horizon |= position(method, answer).is_some_and(|p| p.horizon > 0);
         match method {
-            "Hello" => {
-                let hello = v1::HelloResponse::decode(answer).unwrap_or_default();
-                self.position(hello.position);
-            }
             "Push" => {
                 let push = v1::PushResponse::decode(answer).unwrap_or_default();
-                self.position(push.position);
                 self.records(push.verdicts.into_iter().filter_map(|v| v.winner));
             }
             "Reconcile" => {
                 let reconcile = v1::ReconcileResponse::decode(answer).unwrap_or_default();
-                self.position(reconcile.position);
                 self.records(reconcile.records);
                 self.wanted.extend(reconcile.wanted);
             }
-            "Watch" => match v1::WatchResponse::decode(answer).unwrap_or_default().event {
-                Some(watch::Event::Changes(changes)) => self.records(changes.records),
-                Some(watch::Event::Checkpoint(checkpoint)) => self.position(checkpoint.position),
-                Some(watch::Event::End(end)) => self.position(end.history.and_then(|h| h.position)),
-                Some(watch::Event::Heartbeat(_)) | None => {}
-            },
+            "Watch" => {
+                let watch = v1::WatchResponse::decode(answer).unwrap_or_default();
+                if let Some(watch::Event::Changes(changes)) = watch.event {
+                    self.records(changes.records);
+                }
+            }
             "Snapshot" => match v1::SnapshotResponse::decode(answer)
                 .unwrap_or_default()
                 .event
             {
-                Some(snapshot::Event::Start(start)) => {
-                    self.position(start.position);
-                    self.wanted.extend(start.wanted);
-                }
+                Some(snapshot::Event::Start(start)) => self.wanted.extend(start.wanted),
                 Some(snapshot::Event::Chunk(chunk)) => self.records(chunk.records),
-                Some(snapshot::Event::End(end)) => {
-                    self.position(end.history.and_then(|h| h.position));
-                }
-                Some(snapshot::Event::Complete(_)) | None => {}
+                _ => {}
             },
             _ => {}
         }
@@ -332,6 +345,20 @@ mod tests {
         assert!(cursors_that_went_back(&[watch(1, 5), watch(1, 5), watch(2, 3)]).is_empty());
         let back = [watch(1, 5), watch(1, 4)];
         assert_eq!(cursors_that_went_back(&back).len(), 1);
+        // a server that lost the end of its history stands further back
+        let answer = v1::ReconcileResponse {
+            position: Some(v1::Position {
+                head: Some(v1::Cursor {
+                    epoch: 1,
+                    sequence: 4,
+                    tag: 0,
+                }),
+                ..v1::Position::default()
+            }),
+            ..v1::ReconcileResponse::default()
+        };
+        let healed = seen("Reconcile", Vec::new(), vec![answer.encode_to_vec()]);
+        assert!(cursors_that_went_back(&[watch(1, 5), healed, watch(1, 4)]).is_empty());
         let of_cursors = |beginnings: &[usize], replicas| {
             let wrong = look(&back, beginnings, replicas);
             wrong
