@@ -166,11 +166,12 @@ fn simulate(args: &Args) -> Result<bool> {
 fn all_failures(file: &Path) -> Result<Vec<Failure>> {
     let summary = kept(file)?;
     let (all, kept) = (summary.total().failed, summary.failures.len());
-    if kept == 0 || all > kept as u64 {
-        bail!(
-            "{} keeps {kept} of its {all} failures: there has to be one, and no more than are kept",
-            file.display()
-        );
+    let file = file.display();
+    if kept == 0 {
+        bail!("{file} has no failure that could be run again");
+    }
+    if all > kept as u64 {
+        bail!("{file} keeps only {kept} of {all} failures: run its seeds again");
     }
     Ok(summary.failures)
 }
@@ -410,7 +411,7 @@ impl Bar {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gosync_simulation::campaign::{Failure, NoSuchWorld};
+    use gosync_simulation::campaign::NoSuchWorld;
     use std::ffi::OsString;
 
     fn again(failures: &[(&str, u64)]) -> Result<bool> {
@@ -433,6 +434,12 @@ mod tests {
     #[test]
     fn what_failed_once_is_run_again_and_passes() {
         assert!(again(&[("calm", 3), ("half-open", 4)]).unwrap());
+    }
+
+    #[test]
+    fn a_campaign_without_a_failure_is_an_error_and_no_success() {
+        let error = again(&[]).unwrap_err();
+        assert!(error.to_string().contains("no failure"), "{error}");
     }
 
     #[test]

@@ -104,13 +104,11 @@ fn cursors_that_went_back(seen: &[Seen]) -> Vec<String> {
     let mut wrong = Vec::new();
     for call in seen {
         // a Push bears the cursors of when its records were chosen
-        let message = call.message.as_slice();
         let held = match call.method.as_str() {
-            "Hello" => v1::HelloRequest::decode(message).map(|m| m.held),
-            "Watch" => v1::WatchRequest::decode(message).map(|m| m.held),
-            _ => Ok(Vec::new()),
+            "Hello" | "Watch" => call.held(),
+            _ => Vec::new(),
         };
-        for entry in held.unwrap_or_default() {
+        for entry in held {
             let Some(cursor) = entry.cursor else { continue };
             let ranges = entry.ranges.iter().map(|r| r.encode_to_vec()).collect();
             let before = highest.entry((ranges, cursor.epoch)).or_default();

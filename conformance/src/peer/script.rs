@@ -3,6 +3,8 @@
 
 use super::refusal::Refusal;
 use crate::oracle::Code;
+use crate::schema::v1;
+use prost::Message as _;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -179,6 +181,19 @@ impl Seen {
     /// Whether it was not over yet.
     pub fn is_under_way(&self) -> bool {
         self.end == Seen::UNDER_WAY
+    }
+
+    /// The `held` of a request that has one.
+    pub fn held(&self) -> Vec<v1::HeldRanges> {
+        let message = self.message.as_slice();
+        match self.method.as_str() {
+            "Hello" => v1::HelloRequest::decode(message).map(|r| r.held),
+            "Push" => v1::PushRequest::decode(message).map(|r| r.held),
+            "Watch" => v1::WatchRequest::decode(message).map(|r| r.held),
+            "Snapshot" => v1::SnapshotRequest::decode(message).map(|r| r.held),
+            _ => v1::ReconcileRequest::decode(message).map(|r| r.held),
+        }
+        .unwrap_or_default()
     }
 
     /// A request header.

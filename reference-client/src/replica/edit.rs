@@ -36,8 +36,8 @@ pub enum WriteError {
     /// No version is left above the record to be replaced.
     #[error("the record under {0} carries a version at the end of time; it cannot be replaced")]
     ClockExhausted(Key),
-    /// The store failed; nothing was written, unless
-    /// it says [`StoreError::InDoubt`].
+    /// The store failed; nothing was written, unless it says
+    /// [`StoreError::InDoubt`].
     #[error(transparent)]
     Store(#[from] StoreError),
 }

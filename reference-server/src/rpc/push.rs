@@ -20,14 +20,14 @@ pub(super) async fn run(
     }
     let answer = shell
         .blocking_beyond(move |service, tell| {
-            let pushed = service.push_only(&admitted.access, request, now_ms);
-            let (answer, commit) = match pushed {
-                Ok((answer, commit)) => (Ok(answer), commit),
-                Err(refusal) => (Err(refusal), None),
-            };
             // nobody may be waiting any more
-            let _ = tell.send(answer);
-            service.follow(commit);
+            match service.push_only(&admitted.access, request, now_ms) {
+                Err(refusal) => drop(tell.send(Err(refusal))),
+                Ok((answer, commit)) => {
+                    drop(tell.send(Ok(answer)));
+                    service.follow(commit);
+                }
+            }
         })
         .await?;
     let mut counts = [0; 5];

@@ -3,7 +3,7 @@
 
 use super::standing::{compact, hellos, of_server};
 use super::streams::keys;
-use super::tools::{bend, calls, from_hello, head, held_of, reconciles, settled, until};
+use super::tools::{bend, calls, from_hello, head, reconciles, settled, until};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::context::pushed;
 use crate::client::{Cx, Replica};
@@ -249,7 +249,7 @@ async fn outside_the_ranges(cx: Cx) -> Result<(), Stop> {
         .iter()
         .position(|s| {
             matches!(s.method.as_str(), "Reconcile" | "Snapshot")
-                && held_of(&s.method, &s.message)
+                && s.held()
                     .iter()
                     .any(|h| h.ranges == [single.clone()] && h.cursor.is_none())
         })

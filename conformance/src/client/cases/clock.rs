@@ -1,6 +1,5 @@
 //! Clocks that are wrong, here and there.
 
-use super::tools::held_of;
 use super::{same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::client::context::pushed;
@@ -148,7 +147,7 @@ async fn future_from_server(cx: Cx) -> Result<(), Stop> {
     let seen = cx.seen().await;
     let beyond = seen[calls..]
         .iter()
-        .flat_map(|s| held_of(&s.method, &s.message))
+        .flat_map(|s| s.held())
         .filter_map(|h| h.cursor)
         .any(|c| c.sequence >= 2);
     cx.check(

@@ -4,7 +4,7 @@
 //! other is caught by one of them.
 
 use super::standing::compact;
-use super::tools::{calls, held_of, until};
+use super::tools::{calls, fill, until};
 use super::{same_as_server, sync_patiently, time};
 use crate::client::{Cx, Replica};
 use crate::oracle::Record;
@@ -162,12 +162,7 @@ async fn verdicts(cx: Cx) -> Result<(), Stop> {
 }
 
 async fn within_snapshot(cx: Cx) -> Result<(), Stop> {
-    for i in 0..40u64 {
-        let batch: Vec<Record> = (0..10)
-            .map(|n| Record::put(format!("k{i:02}{n}"), time(i), 77, vec![b'v'; 10_000]))
-            .collect();
-        cx.server_writes(&batch).await;
-    }
+    fill(&cx).await;
     for messages in [1, 2, 3] {
         let replica = cx.open("a").await?;
         let stalls = Action::StallAfter(messages);
@@ -204,7 +199,7 @@ async fn within_snapshot(cx: Cx) -> Result<(), Stop> {
         let seen = cx.seen().await;
         let named = seen[before..]
             .iter()
-            .flat_map(|s| held_of(&s.method, &s.message))
+            .flat_map(Seen::held)
             .filter(|h| h.cursor.is_some())
             .count();
         if within {

@@ -1,9 +1,7 @@
 //! Reconcile with a server that lies, lags, moves or never comes to be equal:
 //! what a client believes, how often it asks, and what it says of the result.
 
-use super::tools::{
-    bend, calls, cursors, head, heal, held_of, reconciles, server_loses, settled, until,
-};
+use super::tools::{bend, calls, cursors, head, heal, reconciles, server_loses, settled, until};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::oracle::Record;
@@ -375,7 +373,7 @@ async fn moving_server(cx: Cx) -> Result<(), Stop> {
     let after = |seen: &[crate::peer::Seen]| -> Option<v1::Cursor> {
         let last = seen.iter().rposition(|s| s.method == "Reconcile")?;
         let watch = seen.iter().skip(last).find(|s| s.method == "Watch")?;
-        held_of("Watch", &watch.message).first()?.cursor
+        watch.held().first()?.cursor
     };
     until(&cx, |seen| after(&seen[before..]).is_some()).await?;
     let cursor = after(&cx.seen().await[before..]).map(|c| c.sequence);

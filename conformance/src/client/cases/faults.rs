@@ -1,6 +1,7 @@
 //! Networks and proxies at their worst: calls that are reset, pages in the place of
 //! answers, streams that break off.
 
+use super::tools::fill;
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::net::Wire;
@@ -253,12 +254,7 @@ async fn passing_errors(cx: Cx) -> Result<(), Stop> {
 }
 
 async fn snapshot_broken_off(cx: Cx) -> Result<(), Stop> {
-    for i in 0..20u64 {
-        let batch: Vec<Record> = (0..10)
-            .map(|n| Record::put(format!("k{i:02}{n}"), time(i), 77, vec![b'v'; 20_000]))
-            .collect();
-        cx.server_writes(&batch).await;
-    }
+    fill(&cx).await;
     cx.server(|p| {
         p.script(|s| {
             for n in [2, 3, 4] {

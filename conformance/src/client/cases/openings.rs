@@ -2,7 +2,6 @@
 //! records.
 
 use super::streams::{keys, until_seen};
-use super::tools::held_of;
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::oracle::Record;
@@ -113,9 +112,7 @@ async fn range_added(cx: Cx) -> Result<(), Stop> {
     sync_patiently(&both, &cx).await?;
     let seen = cx.seen().await;
     let hello = seen.iter().skip(before).find(|s| s.method == "Hello");
-    let held = hello
-        .map(|s| held_of("Hello", &s.message))
-        .unwrap_or_default();
+    let held = hello.map(|s| s.held()).unwrap_or_default();
     let cursor_of = |key: &[u8]| {
         let entry = held
             .iter()
@@ -168,7 +165,7 @@ async fn range_dropped(cx: Cx) -> Result<(), Stop> {
     );
     let asked = seen[before..]
         .iter()
-        .flat_map(|s| held_of(&s.method, &s.message))
+        .flat_map(Seen::held)
         .flat_map(|h| h.ranges)
         .filter(|r| crate::oracle::contains(r, b"b/2"))
         .count();

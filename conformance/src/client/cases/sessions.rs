@@ -2,7 +2,7 @@
 //! progress, answers that contradict one another, and what is better done by a
 //! Snapshot, or before.
 
-use super::tools::{calls, from_hello, held_of, reply, runs, server_loses};
+use super::tools::{calls, from_hello, reply, runs, server_loses};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::context::pushed;
 use crate::client::{Cx, Replica};
@@ -379,7 +379,7 @@ async fn contradiction(cx: Cx) -> Result<(), Stop> {
         format!("{next:?}"),
     );
     let epoch = |s: &crate::peer::Seen| {
-        let held = held_of(&s.method, &s.message);
+        let held = s.held();
         held.first().and_then(|h| h.cursor).map(|c| c.epoch)
     };
     let (old, new) = (

@@ -1,7 +1,7 @@
 //! Snapshots that break off, lie, or meet what the replica holds.
 
 use super::streams::keys;
-use super::tools::{bend, calls, granted, head, held_of, reconciles, settled, until};
+use super::tools::{bend, calls, fill, granted, head, reconciles, settled, until};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::oracle::Record;
@@ -130,16 +130,6 @@ pub const CASES: &[Case<Cx>] = &[
     },
 ];
 
-/// 200 records of 20 KB each: many messages.
-async fn fill(cx: &Cx) {
-    for i in 0..20u64 {
-        let batch: Vec<Record> = (0..10)
-            .map(|n| Record::put(format!("k{i:02}{n}"), time(i), 77, vec![b'v'; 20_000]))
-            .collect();
-        cx.server_writes(&batch).await;
-    }
-}
-
 async fn resumed_cursor(cx: Cx) -> Result<(), Stop> {
     fill(&cx).await;
     let first = head(&cx).await;
@@ -165,7 +155,7 @@ async fn resumed_cursor(cx: Cx) -> Result<(), Stop> {
             .is_ok_and(|r| r.after_key.is_some_and(|k| !k.is_empty()))
     });
     let watch = seen.iter().find(|s| s.method == "Watch");
-    let cursor = watch.and_then(|s| held_of("Watch", &s.message).first()?.cursor);
+    let cursor = watch.and_then(|s| s.held().first()?.cursor);
     cx.check(
         "first-position",
         !resumed || cursor.is_some_and(|c| c.sequence <= first.sequence),

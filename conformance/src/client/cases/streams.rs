@@ -195,8 +195,8 @@ async fn out_of_order(cx: Cx) -> Result<(), Stop> {
     replica.watch().await?;
     let anew = |seen: &[Seen]| {
         let calls = seen[before..].iter().map(|s| s.method.as_str());
-        let after = calls.skip_while(|m| *m != "Watch").skip(1);
-        after.filter(|m| *m == "Hello").count() > 0
+        let mut after = calls.skip_while(|m| *m != "Watch").skip(1);
+        after.any(|m| m == "Hello")
     };
     let again = until(&cx, anew).await?;
     cx.check("begins-anew", again, "another Hello", "none");

@@ -1,6 +1,5 @@
 //! Whole sessions: what is there is brought here, and what is here there.
 
-use super::tools::held_of;
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::client::context::pushed;
@@ -628,7 +627,7 @@ async fn ranges(cx: Cx) -> Result<(), Stop> {
         .seen()
         .await
         .iter()
-        .flat_map(|s| held_of(&s.method, &s.message))
+        .flat_map(|s| s.held())
         .flat_map(|h| h.ranges)
         .filter(|r| {
             !(r.start.starts_with(b"a/")

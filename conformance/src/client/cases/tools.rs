@@ -1,9 +1,10 @@
 //! What several areas need: calls by name, cursors that were sent, answers bent
 //! on their way, waiting for what the client does by itself.
 
-use super::{others, sync_patiently};
+use super::{others, sync_patiently, time};
 use crate::client::Replica;
 use crate::client::context::Cx;
+use crate::oracle::Record;
 use crate::peer::{Action, Refusal, Script, Seen};
 use crate::schema::v1;
 use crate::suite::Stop;
@@ -11,27 +12,26 @@ use prost::Message;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The `held` of a request that has one.
-pub fn held_of(method: &str, message: &[u8]) -> Vec<v1::HeldRanges> {
-    match method {
-        "Hello" => v1::HelloRequest::decode(message).map(|r| r.held),
-        "Push" => v1::PushRequest::decode(message).map(|r| r.held),
-        "Watch" => v1::WatchRequest::decode(message).map(|r| r.held),
-        "Snapshot" => v1::SnapshotRequest::decode(message).map(|r| r.held),
-        _ => v1::ReconcileRequest::decode(message).map(|r| r.held),
-    }
-    .unwrap_or_default()
-}
-
 /// Every cursor that the client sent, with the call that it came in.
 pub fn cursors(seen: &[Seen]) -> Vec<(usize, v1::Cursor)> {
     seen.iter()
         .enumerate()
         .flat_map(|(i, s)| {
-            let held = held_of(&s.method, &s.message);
-            held.into_iter().filter_map(move |h| Some((i, h.cursor?)))
+            s.held()
+                .into_iter()
+                .filter_map(move |h| Some((i, h.cursor?)))
         })
         .collect()
+}
+
+/// 200 records of 20 KB each from another replica: many messages.
+pub async fn fill(cx: &Cx) {
+    for i in 0..20u64 {
+        let batch: Vec<Record> = (0..10)
+            .map(|n| Record::put(format!("k{i:02}{n}"), time(i), 77, vec![b'v'; 20_000]))
+            .collect();
+        cx.server_writes(&batch).await;
+    }
 }
 
 /// The calls of a method.

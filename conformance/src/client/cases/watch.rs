@@ -1,6 +1,6 @@
 //! Following the server: cursors, live changes, silence.
 
-use super::tools::{bend_changes, calls, held_of, until};
+use super::tools::{bend_changes, calls, until};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::oracle::Record;
@@ -169,7 +169,7 @@ async fn resumed(cx: Cx) -> Result<(), Stop> {
         .seen()
         .await
         .iter()
-        .flat_map(|s| held_of(&s.method, &s.message))
+        .flat_map(|s| s.held())
         .filter_map(|h| h.cursor)
         .filter(|c| {
             c.epoch != epoch || (c.sequence != 0 && !commits.contains(&(c.sequence, c.tag)))

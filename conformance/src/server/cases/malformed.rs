@@ -1,7 +1,7 @@
 //! Input that no honest replica sends, and what must be ignored.
 
 use crate::net::{Reply, framing};
-use crate::oracle::Record;
+use crate::oracle::{Code, Record};
 use crate::schema::v1;
 use crate::server::{Cx, Options, Space, everything, time};
 use crate::suite::{Case, Profile, Stop, negative, positive};
@@ -258,8 +258,6 @@ async fn bad_framing(cx: Cx) -> Result<(), Stop> {
     Ok(())
 }
 
-const UNIMPLEMENTED: u32 = 12;
-
 /// A Push that was compressed with gzip.
 async fn packed_push(cx: &Cx, request: &[u8]) -> Result<Reply, Stop> {
     let mut packed = Vec::new();
@@ -322,7 +320,7 @@ async fn too_large(cx: Cx) -> Result<(), Stop> {
     if packed
         .status
         .as_ref()
-        .is_none_or(|s| s.code != UNIMPLEMENTED)
+        .is_none_or(|s| s.code != Code::Unimplemented as u32)
     {
         space.refused("over", &packed, "LIMIT_EXCEEDED").await;
     }
@@ -386,7 +384,7 @@ async fn compressed(cx: Cx) -> Result<(), Stop> {
         .any(|(name, _)| name == "grpc-accept-encoding");
     cx.check(
         "unknown",
-        code == Some(UNIMPLEMENTED) && listed && state.is_ok(),
+        code == Some(Code::Unimplemented as u32) && listed && state.is_ok(),
         "UNIMPLEMENTED with grpc-accept-encoding, and an unchanged space",
         format!("{}, {state:?}", reply.summary()),
     );
