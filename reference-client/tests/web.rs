@@ -53,13 +53,7 @@ fn stored(n: u64, time: u64, size: usize) -> Stored {
 }
 
 fn write(id: u64, n: u64, time: u64) -> Write {
-    Write {
-        id: WriteId(id),
-        record: record(n, time, 3),
-        batch: None,
-        state: WriteState::Waiting,
-        in_doubt: false,
-    }
+    Write::new(WriteId(id), record(n, time, 3), None)
 }
 
 async fn apply<S: Store>(store: &S, changes: Changes) -> Result<(), StoreError> {

@@ -38,11 +38,12 @@ const SOON: &[&str] = &[
     "young-tombstones-compacted",
 ];
 
-/// The seeds that are part of the tests, 5 of each world run twice; then each run of the campaign that failed once, lest what
-/// was mended comes back; then mutants that must be noticed.
+/// The seeds that are part of the tests, 5 of each world run twice; some of the worlds that no campaign comes by; then each
+/// run of the campaign that failed once, lest what was mended comes back; then mutants that must be noticed.
 pub fn test() -> Result<()> {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
     simulation(&words("--seeds 2000 --twice 19"))?;
+    simulation(&words("--seeds 40 --by-name"))?;
     let campaign = workspace::root().join("conformance/simulation/campaign.json");
     simulation(&["--failed".to_owned(), campaign.display().to_string()])?;
     let mut hunt = words("--seeds 100");

@@ -29,6 +29,9 @@ struct Args {
     /// Only this world; may be given several times
     #[arg(long, value_name = "NAME")]
     world: Vec<String>,
+    /// The worlds that seeds do not take in turn otherwise
+    #[arg(long, conflicts_with = "world")]
+    by_name: bool,
     /// Show everything that happens
     #[arg(long)]
     trace: bool,
@@ -61,7 +64,7 @@ struct Args {
         long,
         value_name = "FILE",
         conflicts_with_all = [
-            "seeds", "from", "world", "trace", "seconds", "devices", "faults", "campaign", "mutant",
+            "seeds", "from", "world", "by_name", "trace", "seconds", "devices", "faults", "campaign", "mutant",
             "mutants",
         ]
     )]
@@ -111,7 +114,7 @@ fn simulate(args: &Args) -> Result<bool> {
         }
         return Ok(true);
     }
-    let worlds = chosen(&args.world)?;
+    let worlds = chosen(args)?;
     let options = options(args)?;
     let jobs = args
         .jobs
@@ -209,15 +212,18 @@ fn in_turn(
     Ok(summary)
 }
 
-fn chosen(names: &[String]) -> Result<Vec<&'static World>> {
-    if names.is_empty() {
+fn chosen(args: &Args) -> Result<Vec<&'static World>> {
+    if args.by_name {
+        return Ok(BY_NAME.iter().collect());
+    }
+    if args.world.is_empty() {
         return Ok(WORLDS.iter().collect());
     }
     let find = |name: &String| match world::find(name) {
         Some(world) => Ok(world),
         None => bail!("there is no world {name:?}; --list shows them"),
     };
-    names.iter().map(find).collect()
+    args.world.iter().map(find).collect()
 }
 
 /// How runs are carried out.

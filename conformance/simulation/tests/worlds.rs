@@ -65,17 +65,6 @@ fn what_was_damaged_is_not_lost_where_an_older_deletion_came_to_its_place() {
     }
 }
 
-/// No campaign comes by these worlds.
-#[test]
-fn the_worlds_that_seeds_do_not_take_in_turn_converge() {
-    for world in BY_NAME {
-        for seed in 0..8 {
-            let outcome = run(world, seed, &Options::default()).unwrap();
-            assert_eq!(outcome.violations, [""; 0], "{} {seed}", world.name);
-        }
-    }
-}
-
 /// Regression: a deletion that nobody was told of, and that was compacted before
 /// anybody looked, was no reason for the ledger why a put is gone.
 #[test]

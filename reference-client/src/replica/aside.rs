@@ -1,6 +1,6 @@
 //! Quarantine: what an application decides about a record in it.
 
-use crate::store::{Changes, View, Write, WriteState};
+use crate::store::{Changes, View, Write};
 use gosync_proto::Key;
 
 /// Has the record in quarantine under `key` offered to the server again: as a
@@ -15,13 +15,7 @@ pub fn offer_again(view: &View, key: &Key) -> Changes {
     Changes {
         meta: Some(meta),
         remove_quarantine: vec![key.clone()],
-        put_writes: vec![Write {
-            id,
-            record: aside.record.clone(),
-            batch: None,
-            state: WriteState::Waiting,
-            in_doubt: false,
-        }],
+        put_writes: vec![Write::new(id, aside.record.clone(), None)],
         ..Changes::default()
     }
 }

@@ -116,17 +116,12 @@ fn record_edits(
         let kept = replaces.filter(|_| content == Content::Tombstone);
         let kept = kept.filter(|_| mutant!(DeletionKeepsVersion));
         let version = kept.unwrap_or(version);
-        put_writes.push(Write {
-            id: WriteId(first.0 + i as u64),
-            record: Record {
-                key,
-                version,
-                content,
-            },
-            batch,
-            state: WriteState::Waiting,
-            in_doubt: false,
-        });
+        let record = Record {
+            key,
+            version,
+            content,
+        };
+        put_writes.push(Write::new(WriteId(first.0 + i as u64), record, batch));
     }
     if !mutant!(FloorForgotten) {
         meta.floor = clock.floor();
@@ -333,9 +328,7 @@ pub fn restamp(view: &View, author: Author, refused: &[WriteId], server_now_ms: 
         // visible as such
         if let Ok(version) = clock.issue(server_now_ms, replaces) {
             versions.insert(w.id, (key, version));
-            let mut w = w.clone();
-            w.record.version = version;
-            put_writes.push(w);
+            put_writes.push(w.restamped(version));
         }
     }
     meta.floor = clock.floor();

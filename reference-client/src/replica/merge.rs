@@ -70,22 +70,33 @@ pub fn decide(view: &View, incoming: Incoming) -> (Changes, Merged) {
 /// the later ones see what the earlier ones did.
 pub struct Merger<'a> {
     view: &'a View,
-    writes: HashMap<&'a Key, Vec<&'a Write>>,
-    /// Where in `changes.put` a key was put.
-    placed: HashMap<Key, usize>,
+    keys: HashMap<Key, Under<'a>>,
     /// What has to be written.
     pub changes: Changes,
     /// What to tell.
     pub merged: Merged,
 }
 
+/// What there is under a key, so far.
+#[derive(Default)]
+struct Under<'a> {
+    /// Its writes, in order.
+    writes: Vec<&'a Write>,
+    /// Where in `changes.put` it was put.
+    placed: Option<usize>,
+}
+
 impl<'a> Merger<'a> {
     /// Of a view that holds everything under the keys to come.
     pub fn new(view: &'a View) -> Merger<'a> {
+        let mut keys: HashMap<Key, Under<'_>> = HashMap::with_capacity(view.writes.len());
+        for w in view.writes.values() {
+            let under = keys.entry(w.record.key.clone()).or_default();
+            under.writes.push(w);
+        }
         Merger {
             view,
-            writes: view.writes_by_key(),
-            placed: HashMap::new(),
+            keys,
             changes: Changes::default(),
             merged: Merged::default(),
         }
@@ -110,16 +121,25 @@ impl<'a> Merger<'a> {
         if record.is_tombstone() && digest.is_none() && mutant!(TombstonesIgnored) {
             return;
         }
+        let key = record.key.clone();
+        let under = self.keys.entry(key.clone()).or_default();
         let beats = |w: &&Write| record.merge_against(&w.record) == Merge::Wins;
-        let shielded = |writes: &Vec<&Write>| writes.iter().any(beats);
-        if mutant!(UnsentShields) && self.writes.get(&record.key).is_some_and(shielded) {
+        if mutant!(UnsentShields) && under.writes.iter().any(beats) {
             return;
         }
-        let key = record.key.clone();
-        self.settle_writes(&record);
-        self.settle_quarantine(&record);
-        let placed = self.placed.get(&key).copied();
-        let held = match placed {
+        settle_writes(
+            &mut under.writes,
+            &record,
+            &mut self.changes,
+            &mut self.merged.outcome,
+        );
+        settle_quarantine(
+            self.view,
+            &record,
+            &mut self.changes,
+            &mut self.merged.outcome,
+        );
+        let held = match under.placed {
             Some(i) => Some(&self.changes.put[i]),
             // damaged content counts as absent
             None => {
@@ -147,10 +167,10 @@ impl<'a> Merger<'a> {
                 let leaf = Leaf::from(&stored);
                 self.merged.outcome.leaves.push((key.clone(), Some(leaf)));
                 self.merged.outcome.changed.push(key.clone());
-                match placed {
+                match under.placed {
                     Some(i) => self.changes.put[i] = stored,
                     None => {
-                        self.placed.insert(key.clone(), self.changes.put.len());
+                        under.placed = Some(self.changes.put.len());
                         self.changes.put.push(stored);
                     }
                 }
@@ -161,39 +181,37 @@ impl<'a> Merger<'a> {
             self.changes.remove_offers.push(key);
         }
     }
+}
 
-    /// Removes the writes that the record equals or beats.
-    fn settle_writes(&mut self, record: &Record) {
-        let Some(writes) = self.writes.get_mut(&record.key) else {
-            return;
+/// Removes the writes that the record equals or beats.
+fn settle_writes(
+    writes: &mut Vec<&Write>,
+    record: &Record,
+    changes: &mut Changes,
+    outcome: &mut Outcome,
+) {
+    writes.retain(|w| {
+        let fate = match record.merge_against(&w.record) {
+            Merge::Loses => return true,
+            Merge::Same => Fate::Applied,
+            Merge::Wins if mutant!(BeatenWritesStay) => return true,
+            Merge::Wins => Fate::Superseded,
         };
-        writes.retain(|w| {
-            let fate = match record.merge_against(&w.record) {
-                Merge::Loses => return true,
-                Merge::Same => Fate::Applied,
-                Merge::Wins if mutant!(BeatenWritesStay) => return true,
-                Merge::Wins => Fate::Superseded,
-            };
-            self.changes.remove_writes.push(w.id);
-            self.merged.outcome.settled.push(Settled {
-                id: w.id,
-                key: record.key.clone(),
-                fate,
-            });
-            self.merged.outcome.changed.push(record.key.clone());
-            false
+        changes.remove_writes.push(w.id);
+        outcome.settled.push(Settled {
+            id: w.id,
+            key: record.key.clone(),
+            fate,
         });
-    }
+        outcome.changed.push(record.key.clone());
+        false
+    });
+}
 
-    fn settle_quarantine(&mut self, record: &Record) {
-        let beaten = self
-            .view
-            .quarantine
-            .get(&record.key)
-            .is_some_and(|q| record.merge_against(&q.record) != Merge::Loses);
-        if beaten {
-            self.changes.remove_quarantine.push(record.key.clone());
-            self.merged.outcome.changed.push(record.key.clone());
-        }
+fn settle_quarantine(view: &View, record: &Record, changes: &mut Changes, outcome: &mut Outcome) {
+    let aside = view.quarantine.get(&record.key);
+    if aside.is_some_and(|q| record.merge_against(&q.record) != Merge::Loses) {
+        changes.remove_quarantine.push(record.key.clone());
+        outcome.changed.push(record.key.clone());
     }
 }

@@ -32,8 +32,7 @@ impl Parcel {
     }
 }
 
-/// One record of a parcel. Its digest is computed when the parcel is taken:
-/// while another one is settled, not in the transaction that settles its own.
+/// One record of a parcel.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Item {
     /// What is sent.
@@ -45,16 +44,27 @@ pub struct Item {
 }
 
 impl Item {
-    fn new(record: Record, write: Option<WriteId>) -> Item {
+    /// A clean record that is offered again.
+    fn offer(record: Record) -> Item {
         Item {
             digest: record.digest(),
             record,
-            write,
+            write: None,
         }
     }
 
     fn size(&self) -> u64 {
         Limits::encoded_bound(&self.record.key, self.record.content.value().len()) as u64
+    }
+}
+
+impl From<Write> for Item {
+    fn from(write: Write) -> Item {
+        Item {
+            record: write.record,
+            digest: write.digest,
+            write: Some(write.id),
+        }
     }
 }
 
@@ -208,7 +218,7 @@ impl Run {
         if write.batch.is_some() {
             self.keys.insert(write.record.key.clone());
         }
-        self.items.push(Item::new(write.record, Some(write.id)));
+        self.items.push(Item::from(write));
         true
     }
 
@@ -296,9 +306,8 @@ impl Run {
         if mutant!(RetryRestamped) {
             for item in &mut parcel.items {
                 let sent_before = item.write.is_some_and(|id| id.0 <= attempted);
-                let mut record = item.record.clone();
-                record.version.time.0 += u64::from(sent_before);
-                *item = Item::new(record, item.write);
+                item.record.version.time.0 += u64::from(sent_before);
+                item.digest = item.record.digest();
             }
         }
         parcel
@@ -396,7 +405,7 @@ async fn take_offers<S: Store>(
             if mutant!(OfferRestamped) {
                 record.version.time.0 += 1;
             }
-            items.push(Item::new(record, None));
+            items.push(Item::offer(record));
         }
         let changes = Changes {
             remove_offers: gone,

@@ -367,13 +367,14 @@ fn restamp_old_writes(
         if in_doubt {
             concluded.in_doubt.push(w.id);
         }
-        let mut w = w.clone();
-        w.in_doubt = in_doubt;
-        w.record.version = Version {
+        let version = Version {
             time: horizon,
             replica: me,
         };
-        changes.put_writes.push(w);
+        changes.put_writes.push(Write {
+            in_doubt,
+            ..w.restamped(version)
+        });
     }
     changes.remove_writes.extend(remove);
     for key in left_over {

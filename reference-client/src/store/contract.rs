@@ -68,13 +68,7 @@ fn quarantined(record: Record) -> Quarantined {
 }
 
 fn write(id: u64, k: &str, value: Option<&str>) -> Write {
-    Write {
-        id: WriteId(id),
-        record: record(k, 1_000 + id, value),
-        batch: None,
-        state: WriteState::Waiting,
-        in_doubt: false,
-    }
+    Write::new(WriteId(id), record(k, 1_000 + id, value), None)
 }
 
 async fn apply<S: Store>(store: &S, changes: Changes) {
@@ -342,7 +336,7 @@ async fn writes_keep_their_order_and_state<S: Store>(s: &S) {
     }
     all[24].batch = Some(WriteId(24));
     all[23].batch = Some(WriteId(24));
-    all[22].record.content = Content::Tombstone;
+    all[22] = write(23, "same", None);
     let backwards = Changes {
         put_writes: all.iter().rev().cloned().collect(),
         ..Changes::default()
@@ -386,10 +380,8 @@ async fn extreme_values_survive<S: Store>(s: &S) {
         Stored::new(shortest.clone(), far, u64::MAX),
         Stored::new(longest.clone(), far, 0),
     ];
-    let write = Write {
-        record: longest.clone(),
-        ..write(u64::from(u32::MAX) + 9, "x", None)
-    };
+    let id = WriteId(u64::from(u32::MAX) + 9);
+    let write = Write::new(id, longest.clone(), None);
     apply(
         s,
         Changes {
@@ -509,10 +501,7 @@ impl Dice {
             records
         };
         let put = by_key(self.some(20, Dice::record));
-        let mut put_writes = self.some(6, |d| Write {
-            record: d.record(),
-            ..write(d.roll(40), "x", None)
-        });
+        let mut put_writes = self.some(6, |d| Write::new(WriteId(d.roll(40)), d.record(), None));
         put_writes.sort_by_key(|w| w.id);
         put_writes.dedup_by_key(|w| w.id);
         Changes {

@@ -36,7 +36,7 @@ pub use sqlite::SqliteStore;
 use crate::platform::{MaybeSend, MaybeSync};
 use gosync_proto::history::Point;
 use gosync_proto::{Content, Digest, Key, KeyRange, Reason, Record, Time, Version};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 /// Names one unsent write. Rises with the order of writing; never reused
@@ -114,6 +114,9 @@ pub struct Write {
     pub id: WriteId,
     /// The record to be pushed.
     pub record: Record,
+    /// Its digest, computed when it was written: whoever pushes thousands of
+    /// writes has to compute none.
+    pub digest: Digest,
     /// Writes of one batch carry the id of its first: they are pushed
     /// together, all or none.
     pub batch: Option<WriteId>,
@@ -140,6 +143,31 @@ pub enum WriteState {
 }
 
 impl Write {
+    /// A write that was never sent.
+    pub fn new(id: WriteId, record: Record, batch: Option<WriteId>) -> Write {
+        Write {
+            id,
+            digest: record.digest(),
+            record,
+            batch,
+            state: WriteState::Waiting,
+            in_doubt: false,
+        }
+    }
+
+    /// The same write with a new version.
+    pub fn restamped(&self, version: Version) -> Write {
+        let record = Record {
+            version,
+            ..self.record.clone()
+        };
+        Write {
+            digest: record.digest(),
+            record,
+            ..self.clone()
+        }
+    }
+
     /// Whether it waits for the server.
     pub fn is_waiting(&self) -> bool {
         self.state == WriteState::Waiting
@@ -465,15 +493,6 @@ impl View {
                 .collect(),
             quarantined: self.quarantine.get(key),
         }
-    }
-
-    /// The writes of each key, in order: for transactions over many keys.
-    pub fn writes_by_key(&self) -> HashMap<&Key, Vec<&Write>> {
-        let mut by_key: HashMap<&Key, Vec<&Write>> = HashMap::new();
-        for w in self.writes.values() {
-            by_key.entry(&w.record.key).or_default().push(w);
-        }
-        by_key
     }
 }
 

@@ -11,7 +11,7 @@ use crate::store::{Quarantined, Stored, Write, WriteId, WriteState};
 use bytes::Bytes;
 use gosync_proto::history::{Epoch, Point};
 use gosync_proto::version::ReplicaId;
-use gosync_proto::{Key, Reason, Record, Time, Version};
+use gosync_proto::{Digest, Key, Reason, Record, Time, Version};
 use std::collections::BTreeMap;
 
 /// Records of a full page; above it the page is split.
@@ -142,7 +142,7 @@ pub fn encode_write(w: &Write) -> Vec<u8> {
     out.extend(w.batch.map_or(0, |b| b.0).to_be_bytes());
     encode_text(reason, &mut out);
     encode_text(detail, &mut out);
-    out.extend(encode_plain(&w.record));
+    out.extend(encode_plain(&w.record, w.digest));
     out
 }
 
@@ -165,9 +165,11 @@ pub fn decode_write(bytes: &[u8]) -> Option<Write> {
     let number = |at: usize| Some(u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
     let mut at = 17;
     let (reason, detail) = (decode_text(bytes, &mut at)?, decode_text(bytes, &mut at)?);
+    let (record, digest) = decode_plain(bytes.get(at..)?)?;
     Some(Write {
         id: WriteId(number(1)?),
-        record: decode_plain(bytes.get(at..)?)?,
+        record,
+        digest,
         batch: match flags & 4 {
             0 => None,
             _ => Some(WriteId(number(9)?)),
@@ -185,7 +187,7 @@ pub fn decode_write(bytes: &[u8]) -> Option<Write> {
 
 /// A quarantined record: a record with its reason behind it.
 pub fn encode_quarantined(q: &Quarantined) -> Vec<u8> {
-    let mut out = encode_plain(&q.record);
+    let mut out = encode_plain(&q.record, q.record.digest());
     encode_text(q.reason.map_or("", Reason::as_str), &mut out);
     encode_text(&q.detail, &mut out);
     out
@@ -207,23 +209,29 @@ pub fn decode_quarantined(bytes: &[u8]) -> Option<Quarantined> {
     })
 }
 
-/// A record alone.
-fn encode_plain(r: &Record) -> Vec<u8> {
+/// A record and its digest alone.
+fn encode_plain(r: &Record, digest: Digest) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER + r.size());
     let origin = Point {
         epoch: Epoch(0),
         sequence: 0,
     };
-    encode_record(&Stored::new(r.clone(), origin, 0), &mut out);
+    let stored = Stored {
+        record: r.clone(),
+        digest,
+        point: origin,
+        era: 0,
+    };
+    encode_record(&stored, &mut out);
     out
 }
 
 /// The inverse of [`encode_plain`]; `None` for anything else, damaged content
 /// included.
-fn decode_plain(bytes: &[u8]) -> Option<Record> {
+fn decode_plain(bytes: &[u8]) -> Option<(Record, Digest)> {
     let bytes = Bytes::copy_from_slice(bytes);
     let (stored, end) = decode_record(&bytes, 0)?;
-    (end == bytes.len() && stored.intact()).then_some(stored.record)
+    (end == bytes.len() && stored.intact()).then_some((stored.record, stored.digest))
 }
 
 /// Spoils a stored record's content and leaves its digest, as a failing disk
@@ -319,7 +327,7 @@ mod tests {
             } else {
                 WriteState::Waiting
             };
-            let write = Write { id: WriteId(id), record: s.record, batch: batch.map(WriteId), state, in_doubt };
+            let write = Write { state, in_doubt, ..Write::new(WriteId(id), s.record, batch.map(WriteId)) };
             prop_assert_eq!(decode_write(&encode_write(&write)), Some(write));
         }
     }
@@ -341,7 +349,7 @@ mod tests {
             ..told.clone()
         };
         assert_eq!(
-            decode_quarantined(&encode_plain(&told.record)),
+            decode_quarantined(&encode_plain(&told.record, told.record.digest())),
             Some(silent)
         );
         let mut torn = encode_quarantined(&told);
@@ -364,13 +372,8 @@ mod tests {
 
     #[test]
     fn a_write_whose_bytes_were_changed_is_not_taken_for_another() {
-        let write = Write {
-            id: WriteId(1),
-            record: stored(b"k".to_vec(), Some(b"value".to_vec()), 3).record,
-            batch: None,
-            state: WriteState::Waiting,
-            in_doubt: false,
-        };
+        let record = stored(b"k".to_vec(), Some(b"value".to_vec()), 3).record;
+        let write = Write::new(WriteId(1), record, None);
         let mut bytes = encode_write(&write);
         *bytes.last_mut().unwrap() ^= 1;
         assert_eq!(decode_write(&bytes), None);

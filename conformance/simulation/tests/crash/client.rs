@@ -4,7 +4,7 @@
 use super::Subject;
 use futures::executor::block_on;
 use gosync_client::store::{
-    Changes, Quarantined, Reads, SqliteStore, Store, StoreError, Stored, Write, WriteId, WriteState,
+    Changes, Quarantined, Reads, SqliteStore, Store, StoreError, Stored, Write, WriteId,
 };
 use gosync_faulty_disk::Disk;
 use gosync_proto::history::{Epoch, Point};
@@ -32,13 +32,7 @@ fn record(step: usize, n: usize) -> Record {
 }
 
 fn write(step: usize, n: usize) -> Write {
-    Write {
-        id: WriteId((step * 10 + n) as u64),
-        record: record(step, n),
-        batch: None,
-        state: WriteState::Waiting,
-        in_doubt: false,
-    }
+    Write::new(WriteId((step * 10 + n) as u64), record(step, n), None)
 }
 
 fn stored(step: usize, n: usize) -> Stored {
@@ -129,6 +123,7 @@ impl Subject for Client {
         older
             .execute_batch(
                 "BEGIN;
+                 ALTER TABLE writes DROP COLUMN digest;
                  ALTER TABLE quarantine DROP COLUMN reason;
                  ALTER TABLE quarantine DROP COLUMN detail;
                  PRAGMA user_version = 1;

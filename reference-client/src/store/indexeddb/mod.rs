@@ -56,7 +56,8 @@ static SCHEMA: Schema = Schema {
 };
 
 // version 2 added the reason behind each quarantined record, which reads as none
-// where it is missing
+// where it is missing; version 4 is that of SQLite's digests, which the rows here
+// always had
 fn upgrade(db: &IdbDatabase, tx: &IdbTransaction, old_version: u32) -> Result<(), JsValue> {
     let options = IdbIndexParameters::new();
     if old_version < 1 {

@@ -92,8 +92,11 @@ fn prepare(c: &mut Connection, name: &str) -> Result<(), StoreError> {
             params![Meta::default().encode()],
         )
         .map_err(|e| at(name, e))?;
-    } else if found < 2 {
-        tx.execute_batch(SCHEMA_2).map_err(|e| at(name, e))?;
+    }
+    for (version, step) in [(2, SCHEMA_2), (3, SCHEMA_3)] {
+        if (1..version).contains(&found) {
+            tx.execute_batch(step).map_err(|e| at(name, e))?;
+        }
     }
     if found < SCHEMA_VERSION {
         tx.pragma_update(None, "user_version", SCHEMA_VERSION)
@@ -380,7 +383,8 @@ mod tests {
         drop(SqliteStore::open(&path).unwrap());
         let c = Connection::open(&path).unwrap();
         c.execute_batch(
-            "ALTER TABLE quarantine DROP COLUMN reason;
+            "ALTER TABLE writes DROP COLUMN digest;
+             ALTER TABLE quarantine DROP COLUMN reason;
              ALTER TABLE quarantine DROP COLUMN detail;
              INSERT INTO quarantine VALUES (x'6b', 5, 6, 1, x'');
              PRAGMA user_version = 1;",
@@ -411,6 +415,46 @@ mod tests {
                 .await
                 .unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn writes_of_schema_2_get_their_digests_when_they_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("older.db");
+        drop(SqliteStore::open(&path).unwrap());
+        let c = Connection::open(&path).unwrap();
+        c.execute_batch(
+            "ALTER TABLE writes DROP COLUMN digest;
+             INSERT INTO writes VALUES (1, x'6b', 5, 6, 0, x'76', NULL, NULL, NULL, 0);
+             PRAGMA user_version = 2;",
+        )
+        .unwrap();
+        let record = Record {
+            key: Key::new(&b"k"[..]).unwrap(),
+            version: version(5, 6),
+            content: Content::Put("v".into()),
+        };
+        let write = Write::new(WriteId(1), record, None);
+        let store = SqliteStore::open(&path).unwrap();
+        let read = store.writes(None, 9).await.unwrap();
+        assert_eq!(read, std::slice::from_ref(&write));
+        // a new version brings another one, which is kept
+        let later = write.restamped(version(7, 6));
+        assert_ne!(later.digest, write.digest);
+        let put = Changes {
+            put_writes: vec![later.clone()],
+            ..Changes::default()
+        };
+        store
+            .transact(Reads::meta(), move |_| (put, ()))
+            .await
+            .unwrap();
+        let read = store.writes(None, 9).await.unwrap();
+        assert_eq!(read, std::slice::from_ref(&later));
+        let kept: Vec<u8> = c
+            .query_row("SELECT digest FROM writes", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(kept, later.digest.0);
     }
 
     /// Where files have no shared memory, SQLite keeps a rollback journal and calls

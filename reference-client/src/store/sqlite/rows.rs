@@ -5,7 +5,7 @@ use super::super::{
     Changes, Meta, Quarantined, Reads, StoreError, Stored, View, Write, WriteId, WriteState,
 };
 use gosync_proto::history::{Epoch, Point};
-use gosync_proto::{Content, Key, KeyRange, Reason, Record, ReplicaId, Time, Version};
+use gosync_proto::{Content, Digest, Key, KeyRange, Reason, Record, ReplicaId, Time, Version};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 pub(super) const TABLES: &str = "
@@ -36,7 +36,8 @@ CREATE TABLE writes (
   batch INTEGER,
   rejected INTEGER,
   detail TEXT,
-  in_doubt INTEGER NOT NULL
+  in_doubt INTEGER NOT NULL,
+  digest BLOB
 );
 CREATE INDEX writes_by_key ON writes (key);
 -- keys of clean records that the server lost
@@ -59,6 +60,9 @@ ALTER TABLE quarantine ADD COLUMN reason INTEGER;
 ALTER TABLE quarantine ADD COLUMN detail TEXT;
 ";
 
+/// From schema 2 to 3: the digest of a write, none for one that is there.
+pub(super) const SCHEMA_3: &str = "ALTER TABLE writes ADD COLUMN digest BLOB;";
+
 /// What may be added to a store of any version without changing what it means.
 /// Few writes are ever rejected or in doubt: with these indexes, counting them,
 /// and so the waiting ones, takes no look at the writes.
@@ -69,7 +73,7 @@ CREATE INDEX IF NOT EXISTS writes_in_doubt ON writes (id) WHERE in_doubt <> 0;
 
 pub(super) const CLEAN: &str = "key, time, replica, tombstone, value, digest, epoch, sequence, era";
 pub(super) const WRITE: &str =
-    "id, key, time, replica, tombstone, value, batch, rejected, detail, in_doubt";
+    "id, key, time, replica, tombstone, value, batch, rejected, detail, in_doubt, digest";
 pub(super) const QUARANTINED: &str = "key, time, replica, tombstone, value, reason, detail";
 
 pub(super) fn version(time: i64, replica: i64) -> Version {
@@ -148,6 +152,7 @@ pub(super) fn write(row: &Row<'_>) -> rusqlite::Result<Option<Write>> {
     let detail: Option<String> = row.get(8)?;
     Ok(Some(Write {
         id,
+        digest: Digest::try_from(bytes(row, 10)?).unwrap_or_else(|_| record.digest()),
         record,
         batch: row.get::<_, Option<i64>>(6)?.map(|b| WriteId(b as u64)),
         state: match rejected {
@@ -422,6 +427,7 @@ pub(super) fn apply(c: &Connection, changes: &Changes) -> Result<(), StoreError>
                 rejected,
                 detail,
                 w.in_doubt,
+                w.digest.0,
             ])?;
         }
     }
