@@ -1,6 +1,7 @@
 //! Reconcile: fingerprints compared, what differs exchanged, whatever legal
 //! split the server chooses.
 
+use super::figures::numbered;
 use super::session::{Records, call, compare, session};
 use crate::net::framing;
 use crate::oracle::Record;
@@ -75,6 +76,25 @@ pub const CASES: &[Case<Cx>] = &[
             positive("few-rounds", &["RECON-022"], "within 16 rounds"),
         ],
         run: |cx| Box::pin(descent(cx)),
+    },
+    Case {
+        name: "scale/ten-thousand",
+        profile: Profile::Heal,
+        needs: &[Need::Reconcile],
+        about: "Ten thousand records, of which some differ, scattered; the replica follows whatever splits the server makes.",
+        checks: &[
+            positive(
+                "found",
+                &["RECON-019", "RECON-020"],
+                "exactly what differs is found, on both sides",
+            ),
+            positive(
+                "few-rounds",
+                &["RECON-022", "LIMIT-012"],
+                "within 64 rounds, after which a replica may give up",
+            ),
+        ],
+        run: |cx| Box::pin(ten_thousand(cx)),
     },
     Case {
         name: "reconcile/one-side-empty",
@@ -263,19 +283,6 @@ fn request(space: &Space) -> v1::ReconcileRequest {
     }
 }
 
-fn numbered(n: usize) -> Vec<Record> {
-    (0..n)
-        .map(|i| {
-            Record::put(
-                format!("key-{i:05}"),
-                time(i as u64),
-                1,
-                format!("value {i}"),
-            )
-        })
-        .collect()
-}
-
 async fn equal(cx: Cx) -> Result<(), Stop> {
     let mut space = Space::fresh(&cx);
     for round in 0..2 {
@@ -359,25 +366,42 @@ async fn items(cx: Cx) -> Result<(), Stop> {
     Ok(())
 }
 
-async fn descent(cx: Cx) -> Result<(), Stop> {
-    let mut space = Space::fresh(&cx);
-    let records = numbered(700);
-    space.seed(&records).await?;
+/// A server with so many records, and a replica that lacks some, has changed some
+/// and added some.
+async fn scattered(cx: &Cx, many: usize) -> Result<(Space, Records), Stop> {
+    let mut space = Space::fresh(cx);
+    space.seed(&numbered(many)).await?;
     let mut own = space.records.clone();
-    for i in 0..8u64 {
-        let pick = |n: u64| format!("key-{:05}", n % 700).into_bytes();
-        own.remove(&pick(cx.random()));
-        let changed = pick(cx.random());
+    let later = |i: u64| time(many as u64 + i);
+    for i in 0..8 {
+        let pick = || format!("key-{:05}", cx.below(many as u64)).into_bytes();
+        own.remove(&pick());
+        let changed = pick();
         own.insert(
             changed.clone(),
-            Record::put(&changed, time(9_000 + i), 2, "changed"),
+            Record::put(&changed, later(i), 2, "changed"),
         );
-        let added = format!("key-{:05}+", cx.below(700)).into_bytes();
-        own.insert(
-            added.clone(),
-            Record::put(&added, time(9_000 + i), 2, "added"),
-        );
+        let added = [pick(), b"+".to_vec()].concat();
+        own.insert(added.clone(), Record::put(&added, later(i), 2, "added"));
     }
+    Ok((space, own))
+}
+
+async fn ten_thousand(cx: Cx) -> Result<(), Stop> {
+    let (space, own) = scattered(&cx, 10_000).await?;
+    let found = session(&space, &own, everything(), request(&space)).await?;
+    compare(&cx, "found", &found, &space.records, &own);
+    cx.check(
+        "few-rounds",
+        found.rounds <= 64,
+        "at most 64 rounds",
+        found.rounds,
+    );
+    Ok(())
+}
+
+async fn descent(cx: Cx) -> Result<(), Stop> {
+    let (space, own) = scattered(&cx, 700).await?;
     // a malformed answer ends the session, and the case, here
     let found = session(&space, &own, everything(), request(&space)).await?;
     cx.check("legal", true, "well-formed answers", "well-formed answers");
