@@ -68,17 +68,13 @@ fn side(name: &str, share: &str) -> Result<String> {
     let table: PathBuf = workspace::target().join(format!("test/mutants-{name}.md"));
     let command = conformance::word(&adapter);
     let shown = table.display().to_string();
-    // each runs its cases side by side already: more would only keep one another waiting, unless they wait for
-    // timeouts, as cases of clients do
-    let jobs = match name {
-        "client" => "4",
-        _ => "2",
-    };
+    // each runs its cases side by side already: more would only keep one another waiting
+    let jobs = ["--jobs", "2"];
     let options = ["--side", name, "--share", share, "--table", &shown];
     process::run(
         conformance::command("mutants")?
             .args(["--exec", &command])
-            .args(["--jobs", jobs])
+            .args(jobs)
             .args(options),
     )?;
     fs::read_to_string(&table).with_context(|| format!("cannot read {shown}"))

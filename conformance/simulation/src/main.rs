@@ -29,7 +29,7 @@ struct Args {
     /// Only this world; may be given several times
     #[arg(long, value_name = "NAME")]
     world: Vec<String>,
-    /// The worlds that seeds do not take in turn otherwise
+    /// Only the worlds that seeds otherwise do not take in turn
     #[arg(long, conflicts_with = "world")]
     by_name: bool,
     /// Show everything that happens
@@ -64,8 +64,8 @@ struct Args {
         long,
         value_name = "FILE",
         conflicts_with_all = [
-            "seeds", "from", "world", "by_name", "trace", "seconds", "devices", "faults", "campaign", "mutant",
-            "mutants",
+            "seeds", "from", "world", "by_name", "trace", "seconds", "devices", "faults", "campaign",
+            "mutant", "mutants",
         ]
     )]
     failed: Option<PathBuf>,

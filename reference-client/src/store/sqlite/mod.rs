@@ -376,20 +376,25 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn a_store_of_schema_1_keeps_its_quarantine_and_takes_reasons_from_now_on() {
+    /// A store that somebody else changed past the software.
+    fn changed(sql: &str) -> (tempfile::TempDir, std::path::PathBuf, Connection) {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("older.db");
+        let path = dir.path().join("s.db");
         drop(SqliteStore::open(&path).unwrap());
         let c = Connection::open(&path).unwrap();
-        c.execute_batch(
+        c.execute_batch(sql).unwrap();
+        (dir, path, c)
+    }
+
+    #[tokio::test]
+    async fn a_store_of_schema_1_keeps_its_quarantine_and_takes_reasons_from_now_on() {
+        let (_dir, path, c) = changed(
             "ALTER TABLE writes DROP COLUMN digest;
              ALTER TABLE quarantine DROP COLUMN reason;
              ALTER TABLE quarantine DROP COLUMN detail;
              INSERT INTO quarantine VALUES (x'6b', 5, 6, 1, x'');
              PRAGMA user_version = 1;",
-        )
-        .unwrap();
+        );
         drop(c);
         let record = Record {
             key: Key::new(&b"k"[..]).unwrap(),
@@ -419,16 +424,11 @@ mod tests {
 
     #[tokio::test]
     async fn writes_of_schema_2_get_their_digests_when_they_are_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("older.db");
-        drop(SqliteStore::open(&path).unwrap());
-        let c = Connection::open(&path).unwrap();
-        c.execute_batch(
+        let (_dir, path, c) = changed(
             "ALTER TABLE writes DROP COLUMN digest;
              INSERT INTO writes VALUES (1, x'6b', 5, 6, 0, x'76', NULL, NULL, NULL, 0);
              PRAGMA user_version = 2;",
-        )
-        .unwrap();
+        );
         let record = Record {
             key: Key::new(&b"k"[..]).unwrap(),
             version: version(5, 6),
