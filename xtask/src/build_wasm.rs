@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result};
 use wasm_bindgen_cli_support::Bindgen;
@@ -26,7 +25,7 @@ pub fn build() -> Result<()> {
     let toolchain = wasm::ensure()?;
     // The client is an ordinary library to everybody else: only here is it linked into one module.
     process::run(
-        Command::new(workspace::cargo())
+        workspace::cargo()
             .current_dir(workspace::root())
             .envs(toolchain.env())
             .args([

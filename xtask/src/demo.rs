@@ -59,18 +59,14 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn build_server() -> Result<()> {
-    process::run(
-        Command::new(workspace::cargo())
-            .current_dir(workspace::root())
-            .args([
-                "build",
-                "--profile=quick",
-                "--package",
-                "gosync-server",
-                "--bin",
-                "gosync-server",
-            ]),
-    )
+    process::run(workspace::cargo().current_dir(workspace::root()).args([
+        "build",
+        "--profile=quick",
+        "--package",
+        "gosync-server",
+        "--bin",
+        "gosync-server",
+    ]))
 }
 
 /// Puts the page together in `folder/site`: the demo's files, the package's JavaScript and the WASM client.

@@ -7,7 +7,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
@@ -80,7 +79,7 @@ pub fn check_vectors() -> Result<()> {
 
 /// A program of its own does this: it takes the rules from `proto/`, and the other commands must not depend on that.
 fn spec(command: &str) -> Result<()> {
-    let mut cargo = Command::new(workspace::cargo());
+    let mut cargo = workspace::cargo();
     process::run(cargo.current_dir(workspace::root()).args([
         "run",
         "--quiet",
@@ -92,7 +91,7 @@ fn spec(command: &str) -> Result<()> {
 }
 
 fn rust(rewrite: bool) -> Result<()> {
-    let mut cargo = Command::new(workspace::cargo());
+    let mut cargo = workspace::cargo();
     cargo.current_dir(workspace::root()).args([
         "test",
         "--quiet",

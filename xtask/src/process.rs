@@ -111,8 +111,7 @@ mod tests {
 
     #[test]
     fn a_failing_program_is_an_error_that_names_the_command() {
-        let error =
-            output(Command::new(crate::workspace::cargo()).arg("no-such-command")).unwrap_err();
+        let error = output(crate::workspace::cargo().arg("no-such-command")).unwrap_err();
         assert!(error.to_string().contains("no-such-command"), "{error}");
     }
 

@@ -55,7 +55,7 @@ pub fn test() -> Result<()> {
 
 fn simulation(options: &[String]) -> Result<()> {
     let manifest = workspace::root().join("Cargo.toml");
-    let mut cargo = Command::new(workspace::cargo());
+    let mut cargo = workspace::cargo();
     cargo
         .args(["run", "--profile=quick", "--quiet", "--manifest-path"])
         .arg(manifest);

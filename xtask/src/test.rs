@@ -101,7 +101,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn cargo() -> Command {
-    let mut cargo = Command::new(workspace::cargo());
+    let mut cargo = workspace::cargo();
     cargo.current_dir(workspace::root());
     cargo
 }

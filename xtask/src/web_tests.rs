@@ -1,30 +1,30 @@
 //! Runs a crate's `wasm-bindgen-test` tests in a headless Chromium.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use anyhow::Result;
 use serde_json::json;
 
 use crate::setup::{browser, wasm};
-use crate::{process, workspace};
-
-const RUNNER: &str = "wasm-test-runner";
+use crate::{process, test, workspace};
 
 /// Runs the integration tests `test` of `package` with `features`, compiled to WASM, in a browser.
 pub fn run(package: &str, test: &str, features: &str) -> Result<()> {
     let toolchain = wasm::ensure()?;
     let browser = browser::ensure()?;
-    let runner = build_runner()?;
+    test::programs()?;
     let capabilities = workspace::target().join("webdriver.json");
     fs::write(&capabilities, capabilities_of(browser.chrome()))?;
     process::run(
-        Command::new(workspace::cargo())
+        workspace::cargo()
             .current_dir(workspace::root())
             .envs(toolchain.env())
             .envs(browser.env())
-            .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner)
+            .env(
+                "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER",
+                workspace::program("debug", "wasm-test-runner"),
+            )
             .env("WASM_BINDGEN_TEST_WEBDRIVER_JSON", capabilities)
             .env("WASM_BINDGEN_TEST_ONLY_WEB", "1")
             // Seconds for all tests together; the default of 20 is too few for a busy machine.
@@ -41,15 +41,6 @@ pub fn run(package: &str, test: &str, features: &str) -> Result<()> {
                 wasm::TARGET,
             ]),
     )
-}
-
-fn build_runner() -> Result<PathBuf> {
-    process::run(
-        Command::new(workspace::cargo())
-            .current_dir(workspace::root())
-            .args(["build", "--package", RUNNER]),
-    )?;
-    Ok(workspace::program("debug", RUNNER))
 }
 
 /// What the driver is asked for: this very browser, quiet and without a window. The runner adds what it needs.

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The folder of the root manifest.
 pub fn root() -> &'static Path {
@@ -25,9 +26,23 @@ pub fn program(profile: &str, name: &str) -> PathBuf {
         .join(format!("{name}{}", env::consts::EXE_SUFFIX))
 }
 
-/// The cargo that runs this program, so that a nested build uses the same toolchain.
-pub fn cargo() -> PathBuf {
-    env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
+/// The cargo that runs this program, so that a nested build uses the same toolchain; in the caller's folder.
+///
+/// What cargo tells this program about its own package is taken out: build scripts look at it, and everything behind
+/// them would be built anew whenever cargo is called by hand and by this program in turns.
+pub fn cargo() -> Command {
+    let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut cargo = Command::new(program);
+    for (name, _) in env::vars_os() {
+        if is_of_a_package(&name.to_string_lossy()) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+}
+
+fn is_of_a_package(variable: &str) -> bool {
+    variable.starts_with("CARGO_MANIFEST_") || variable.starts_with("CARGO_PKG_")
 }
 
 /// The project's folder in the user's cache, for tools that are built or unpacked once.
@@ -75,5 +90,20 @@ mod tests {
             path("/home/a/.cache/gosync")
         );
         assert_eq!(cache_in(None, None, None), None);
+    }
+
+    /// Regression: `ring` and all that needs TLS was built anew, minutes each time, after every change between `cargo build`
+    /// and `cargo xtask test`.
+    #[test]
+    fn a_nested_cargo_does_not_hear_of_this_package() {
+        assert!(env::var_os("CARGO_MANIFEST_DIR").is_some());
+        let cargo = cargo();
+        let removed: Vec<_> = (cargo.get_envs())
+            .filter(|(_, value)| value.is_none())
+            .map(|(name, _)| name.to_string_lossy())
+            .collect();
+        assert!(removed.iter().any(|name| name == "CARGO_MANIFEST_DIR"));
+        assert!(removed.iter().any(|name| name == "CARGO_PKG_NAME"));
+        assert!(!removed.iter().any(|name| name.starts_with("CARGO_TARGET_")));
     }
 }

@@ -99,7 +99,7 @@ fn in_profile(
     options: &Options,
 ) -> Result<()> {
     let manifest = workspace::root().join("Cargo.toml");
-    let mut cargo = Command::new(workspace::cargo());
+    let mut cargo = workspace::cargo();
     cargo
         .args(["run", "--profile", profile, "--manifest-path"])
         .arg(manifest);

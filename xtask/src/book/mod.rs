@@ -101,7 +101,7 @@ fn stage(src: &Path) -> Result<()> {
     for page in ["spec/README.md", "spec/CHANGELOG.md"] {
         pages.push((page.to_owned(), read(&root.join(page))?));
     }
-    let trace = Command::new(workspace::cargo())
+    let trace = workspace::cargo()
         .current_dir(root)
         .args(["run", "--quiet", "--package", "spec-blocks", "--", "trace"])
         .output()?;

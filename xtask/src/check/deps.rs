@@ -1,7 +1,6 @@
 //! Who may depend on whom: the table of the architecture, checked on cargo's own view of the workspace.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -95,18 +94,18 @@ pub fn check() -> Result<()> {
 }
 
 fn metadata() -> Result<String> {
-    process::output(
-        Command::new(workspace::cargo())
-            .current_dir(workspace::root())
-            .args(["metadata", "--format-version=1", "--no-deps"]),
-    )
+    process::output(workspace::cargo().current_dir(workspace::root()).args([
+        "metadata",
+        "--format-version=1",
+        "--no-deps",
+    ]))
 }
 
 /// What the members bring along that `which` chooses, the default ones if none. One is asked for alone: in the whole
 /// workspace, features that others switch on would count against it.
 fn tree(which: &[&str], format: &str) -> Result<String> {
     process::output(
-        Command::new(workspace::cargo())
+        workspace::cargo()
             .current_dir(workspace::root())
             .arg("tree")
             .args(which)

@@ -1,7 +1,5 @@
 //! What only the browser runs is held to the same standard as the rest, and the rules run there by themselves.
 
-use std::process::Command;
-
 use anyhow::Result;
 
 use crate::setup::wasm;
@@ -12,7 +10,7 @@ pub fn check() -> Result<()> {
     let toolchain = wasm::ensure()?;
     let root = workspace::root();
     process::run(
-        Command::new(workspace::cargo())
+        workspace::cargo()
             .current_dir(root)
             .envs(toolchain.env())
             .args([

@@ -3,7 +3,6 @@
 use std::env;
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -27,7 +26,7 @@ pub fn ensure() -> Result<PathBuf> {
         );
         process::run(
             // Elsewhere than in the project, whose settings and lock file are not its own.
-            Command::new(workspace::cargo())
+            workspace::cargo()
                 .current_dir(&cache)
                 .args(["install", "mdbook", "--version", VERSION, "--locked"])
                 .args(["--no-default-features", "--features", "search", "--root"])

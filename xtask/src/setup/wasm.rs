@@ -49,7 +49,7 @@ impl Toolchain {
     /// Clippy for this toolchain; on Debian's it is installed first where it is missing.
     pub fn clippy(&self) -> Result<Command> {
         let Some(wrappers) = &self.wrappers else {
-            let mut clippy = Command::new(workspace::cargo());
+            let mut clippy = workspace::cargo();
             clippy.arg("clippy");
             return Ok(clippy);
         };
