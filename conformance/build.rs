@@ -41,13 +41,12 @@ fn generate_messages(here: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
 /// chapters. A requirement ends at a blank line or where the next one begins.
 fn embed_requirements(spec: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={}", spec.display());
-    let mut chapters: Vec<PathBuf> = match fs::read_dir(spec) {
-        Ok(entries) => entries
-            .filter_map(|e| e.ok().map(|e| e.path()))
-            .filter(|p| p.extension().is_some_and(|e| e == "md"))
-            .collect(),
-        Err(_) => Vec::new(),
-    };
+    let entries = fs::read_dir(spec)
+        .map_err(|e| format!("the specification, {}, cannot be read: {e}", spec.display()))?;
+    let mut chapters: Vec<PathBuf> = entries
+        .filter_map(|e| e.ok().map(|e| e.path()))
+        .filter(|p| p.extension().is_some_and(|e| e == "md"))
+        .collect();
     chapters.sort();
     let mut table = String::from("&[\n");
     for chapter in chapters {
@@ -57,6 +56,9 @@ fn embed_requirements(spec: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
         for (id, sentence) in requirements(&text) {
             table.push_str(&format!("    ({id:?}, {sentence:?}, {file:?}),\n"));
         }
+    }
+    if table.len() < 10 {
+        return Err(format!("no requirement is found in {}", spec.display()).into());
     }
     table.push_str("]\n");
     fs::write(out.join("requirements.rs"), table)?;

@@ -3,7 +3,9 @@
 
 use gosync_conformance::client::cases;
 use gosync_conformance::report::{self, Form};
-use gosync_conformance::suite::{CaseResult, CheckResult, Kind, Provenance, RunResult, Verdict};
+use gosync_conformance::suite::{
+    CaseResult, CheckResult, Exchange, Kind, Message, Provenance, RunResult, Verdict, requirement,
+};
 use std::process::Command;
 use std::time::Duration;
 
@@ -33,6 +35,7 @@ fn whole() -> RunResult {
                 about: case.about.into(),
                 verdict: Verdict::Passed,
                 reason: String::new(),
+                known: false,
                 checks: case
                     .checks
                     .iter()
@@ -91,6 +94,13 @@ fn a_report_that_tells_of_a_failure_is_consistent_and_not_conformant() {
     assert!(said.contains("consistent"), "{said}");
 }
 
+/// The file that is written.
+fn shown(run: &RunResult, form: Form, file: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    report::write(form, run, dir.path()).unwrap();
+    std::fs::read_to_string(dir.path().join(file)).unwrap()
+}
+
 /// Makes each check that expects a recommendation to be followed non-strict.
 fn depart(run: &mut RunResult) -> usize {
     let advised = |k: &&mut CheckResult| k.failure() == Verdict::NonStrict;
@@ -112,11 +122,6 @@ fn recommendations_that_are_not_followed_stand_in_the_way_of_no_claim() {
 
 #[test]
 fn every_form_of_report_shows_what_is_non_strict() {
-    let dir = tempfile::tempdir().unwrap();
-    let shown = |run: &RunResult, form, file: &str| {
-        report::write(form, run, dir.path()).unwrap();
-        std::fs::read_to_string(dir.path().join(file)).unwrap()
-    };
     let mut run = whole();
     for departs in [false, true] {
         if departs {
@@ -289,4 +294,66 @@ fn what_is_no_report_of_this_suite_is_not_judged() {
     let (code, said) = changed(|run| run.provenance.suite = "0.0.1".into());
     assert_eq!(code, 3, "{said}");
     assert_eq!(changed(|run| run.mode = "dinner".into()).0, 2);
+}
+
+/// Whoever knows nothing of the case reads in each form what was demanded, what
+/// came instead, what went over the wire, and how to see it again.
+#[test]
+fn a_failure_explains_itself_in_every_form() {
+    let mut run = whole();
+    let mut cases = run.cases.iter_mut();
+    let case = cases.find(|case| !case.checks[0].cites.is_empty()).unwrap();
+    let (name, cited) = (case.name.clone(), case.checks[0].cites[0].clone());
+    case.verdict = Verdict::Failed;
+    case.checks[0].verdict = Verdict::Failed;
+    case.checks[0].expected = "what-was-wanted".into();
+    case.checks[0].got = "what-came".into();
+    case.violations = vec!["[SNAP-009] what-a-monitor-saw".into()];
+    case.notes = vec!["what-is-remarked".into()];
+    case.exchanges = vec![Exchange {
+        at: Duration::ZERO,
+        wire: "grpc".into(),
+        method: "Push".into(),
+        metadata: Vec::new(),
+        request: Message {
+            kind: "gosync.v1.PushRequest".into(),
+            text: "space: what-was-sent".into(),
+            hex: "0a0477686174".into(),
+        },
+        answers: Vec::new(),
+        end: "OK".into(),
+    }];
+    let again = format!("--only '{name}' --transport grpc --seed 7");
+    let texts = [cited.as_str(), "SNAP-009"].map(|id| requirement(id).unwrap().text);
+    let wanted = [
+        "what-was-wanted",
+        "what-came",
+        "what-a-monitor-saw",
+        "what-is-remarked",
+        "what-was-sent",
+        "0a0477686174",
+        &again,
+        texts[0],
+        texts[1],
+    ];
+    let said = [
+        report::text(&run),
+        shown(&run, Form::Junit, "junit.xml"),
+        shown(&run, Form::Json, "report.json"),
+        shown(&run, Form::Html, "report.html"),
+    ];
+    for form in said {
+        let form = form
+            .replace("&#39;", "'")
+            .replace("&quot;", "\"")
+            .replace("&lt;", "<")
+            .replace("&gt;", ">")
+            .replace("&amp;", "&")
+            .replace("\\\"", "\"");
+        for part in wanted {
+            assert!(form.contains(part), "{part} is not in {form:.3000}");
+        }
+    }
+    // and this suite reads what it wrote
+    assert_eq!(verify(&shown(&run, Form::Json, "report.json")).0, 1);
 }

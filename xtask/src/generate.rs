@@ -1,9 +1,8 @@
 //! `cargo xtask generate`: everything that is generated and checked in, made anew from its source.
 //!
 //! Each crate guards its generated Rust with a test named `generated`, which rewrites the files when
-//! `GOSYNC_GENERATE` is set; the specification's blocks come from the schema and the rules, its
-//! vectors from the suite's oracle; the TypeScript surface of
-//! the client is compiled by tsc.
+//! `GOSYNC_GENERATE` is set; a test named `spec` does so for the specification, whose blocks come from the schema
+//! and the rules, its vectors from the suite's oracle; the TypeScript surface of the client is compiled by tsc.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,10 +38,10 @@ enum Part {
 pub fn run(args: &Args) -> Result<()> {
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);
     if wanted(Part::Rust) {
-        rust(true)?;
+        tests("generated", true)?;
     }
     if wanted(Part::Spec) {
-        spec("write")?;
+        tests("spec", true)?;
     }
     if wanted(Part::Js) {
         let dist = build_wasm::js().join("dist");
@@ -55,7 +54,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Fails where a generated file that is checked in is not what its source generates now.
 pub fn check() -> Result<()> {
-    rust(false)?;
+    tests("generated", false)?;
     let stale = differences(&build_wasm::js().join("dist"), &typescript()?)?;
     if !stale.is_empty() {
         bail!(
@@ -68,7 +67,7 @@ pub fn check() -> Result<()> {
 
 /// Fails where a block or a vector of the specification is out of date, or a requirement has not the agreed form.
 pub fn check_spec() -> Result<()> {
-    spec("check")
+    tests("spec", false)
 }
 
 /// Fails where a vector is not what the rules give in a second language, which shares no code with the oracle.
@@ -77,28 +76,14 @@ pub fn check_vectors() -> Result<()> {
     process::run(python::bare()?.arg(script).arg("--check"))
 }
 
-/// A program of its own does this: it takes the rules from `proto/`, and the other commands must not depend on that.
-fn spec(command: &str) -> Result<()> {
+/// Runs the tests of this name, of all crates; they rewrite what they guard when they are asked to.
+///
+/// With the features that they have in all tests: a crate alone would have others, and be built for this once more.
+fn tests(name: &str, rewrite: bool) -> Result<()> {
     let mut cargo = workspace::cargo();
-    process::run(cargo.current_dir(workspace::root()).args([
-        "run",
-        "--quiet",
-        "--package",
-        "spec-blocks",
-        "--",
-        command,
-    ]))
-}
-
-fn rust(rewrite: bool) -> Result<()> {
-    let mut cargo = workspace::cargo();
-    cargo.current_dir(workspace::root()).args([
-        "test",
-        "--quiet",
-        "--workspace",
-        "--test",
-        "generated",
-    ]);
+    cargo
+        .current_dir(workspace::root())
+        .args(["test", "--quiet", "--workspace", "--test", name]);
     if rewrite {
         cargo.env("GOSYNC_GENERATE", "1");
     }

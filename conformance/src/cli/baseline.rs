@@ -51,6 +51,7 @@ impl Baseline {
                 {
                     hit = true;
                     result.verdict = Verdict::NotRun;
+                    result.known = true;
                     result.reason = format!("known to fail: {reason}");
                 }
             }

@@ -10,7 +10,7 @@ use crate::peer::{Peer, Settings};
 use crate::schema::driver::Transport;
 use crate::suite::{
     Case, CaseResult, Choice, Need, Provenance, RunResult, Stop, Verdict, mutant_option,
-    patience_option, to_its_end,
+    patience_option, seed_of_case, to_its_end,
 };
 use futures::StreamExt;
 use std::time::{Duration, Instant};
@@ -121,6 +121,7 @@ async fn run_case(case: &'static Case<Cx>, wire: Wire, plan: &Plan, offers: &[Ne
         about: case.about.to_owned(),
         verdict: Verdict::NotRun,
         reason: String::new(),
+        known: false,
         checks: Vec::new(),
         violations: Vec::new(),
         notes: Vec::new(),
@@ -137,13 +138,7 @@ async fn run_case(case: &'static Case<Cx>, wire: Wire, plan: &Plan, offers: &[Ne
         result.reason = format!("needs {}", missing.join(", "));
         return result;
     }
-    let seed = case
-        .name
-        .bytes()
-        .chain(wire.name().bytes())
-        .fold(plan.choice.seed ^ 0xcbf2_9ce4_8422_2325, |h, b| {
-            (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-        });
+    let seed = seed_of_case(plan.choice.seed, case.name, wire);
     let started = async {
         let peer = Peer::start(Settings::default(), seed)
             .await

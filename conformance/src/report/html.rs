@@ -34,6 +34,7 @@ pub fn report(run: &RunResult) -> String {
         run.seed
     );
     let (word, class) = match run.exit_code() {
+        0 if run.excuses() => ("nothing failed but what the baseline excuses", "passed"),
         0 if run.filtered || run.count(Verdict::NotRun) > 0 => {
             ("conformant in what was run", "passed")
         }
@@ -116,9 +117,16 @@ fn case(page: &mut String, run: &RunResult, case: &CaseResult) {
     for violation in &case.violations {
         let _ = writeln!(
             page,
-            "<div class=\"check failed\"><b>monitor</b>: {}</div>",
+            "<div class=\"check failed\"><b>monitor</b>: {}",
             escape(violation)
         );
+        for id in super::cited(violation) {
+            cited(page, id);
+        }
+        page.push_str("</div>\n");
+    }
+    for note in &case.notes {
+        let _ = writeln!(page, "<p class=\"dim\">note: {}</p>", escape(note));
     }
     if case.verdict >= Verdict::NonStrict {
         let _ = writeln!(page, "<pre>{}</pre>", escape(&super::again(run, case)));
@@ -139,13 +147,7 @@ fn check(page: &mut String, check: &CheckResult) {
         escape(&check.expects)
     );
     for id in &check.cites {
-        let text = requirement(id).map_or("", |r| r.text);
-        let _ = writeln!(
-            page,
-            "<blockquote>[{}] {}</blockquote>",
-            escape(id),
-            escape(text)
-        );
+        cited(page, id);
     }
     if check.verdict != Verdict::Passed {
         let _ = writeln!(
@@ -156,6 +158,16 @@ fn check(page: &mut String, check: &CheckResult) {
         );
     }
     page.push_str("</div>\n");
+}
+
+fn cited(page: &mut String, id: &str) {
+    let text = requirement(id).map_or("", |r| r.text);
+    let _ = writeln!(
+        page,
+        "<blockquote>[{}] {}</blockquote>",
+        escape(id),
+        escape(text)
+    );
 }
 
 fn exchange(page: &mut String, exchange: &Exchange) {

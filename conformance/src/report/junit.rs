@@ -34,7 +34,7 @@ pub fn report(run: &RunResult) -> String {
                     text,
                     ">\n    <system-out>{}: {}</system-out>\n  </testcase>",
                     case.verdict.word(),
-                    escape(&details(case))
+                    escape(&details(case, run))
                 );
                 continue;
             }
@@ -46,28 +46,17 @@ pub fn report(run: &RunResult) -> String {
             text,
             ">\n    <{element} type=\"{kind}\" message=\"{}\">{}</{element}>\n  </testcase>",
             escape(&case.reason),
-            escape(&details(case))
+            escape(&details(case, run))
         );
     }
     text.push_str("</testsuite>\n");
     text
 }
 
-fn details(case: &CaseResult) -> String {
-    let mut text = String::new();
-    for check in case.checks.iter().filter(|c| c.verdict != Verdict::Passed) {
-        let _ = writeln!(
-            text,
-            "{} [{}]: {}\nexpected {}\ngot {}",
-            check.name,
-            check.cites.join(", "),
-            check.expects,
-            check.expected,
-            check.got
-        );
+/// What the report for people says of it; nothing where it did not run.
+fn details(case: &CaseResult, run: &RunResult) -> String {
+    match case.verdict >= Verdict::NonStrict {
+        true => super::text::details(case, run),
+        false => String::new(),
     }
-    for violation in &case.violations {
-        let _ = writeln!(text, "monitor: {violation}");
-    }
-    text
 }

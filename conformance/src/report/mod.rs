@@ -2,11 +2,12 @@
 //! results, not how they came about.
 
 mod html;
+mod json;
 mod junit;
 mod text;
 pub mod verify;
 
-use crate::suite::{CaseResult, RunResult, Verdict};
+use crate::suite::{CaseResult, RunResult, Verdict, requirement};
 use std::io;
 use std::path::Path;
 
@@ -57,10 +58,7 @@ fn badge(run: &RunResult) -> String {
 /// When a file cannot be written.
 pub fn write(form: Form, run: &RunResult, out: &Path) -> io::Result<()> {
     let (name, text) = match form {
-        Form::Json => (
-            "report.json",
-            serde_json::to_string_pretty(run).map_err(io::Error::other)?,
-        ),
+        Form::Json => ("report.json", json::report(run).map_err(io::Error::other)?),
         Form::Junit => ("junit.xml", junit::report(run)),
         Form::Html => ("report.html", html::report(run)),
         Form::Badge => ("badge.svg", badge(run)),
@@ -75,6 +73,13 @@ fn again(run: &RunResult, case: &CaseResult) -> String {
         "gosync-conformance {} {} --only '{}' --transport {} --seed {}",
         run.mode, run.target, case.name, case.wire, run.seed
     )
+}
+
+/// The requirements that a monitor's sentence names, as `[PUSH-001]`.
+fn cited(sentence: &str) -> impl Iterator<Item = &str> {
+    let parts = sentence.split('[').skip(1);
+    let ids = parts.filter_map(|part| part.split_once(']').map(|(id, _)| id));
+    ids.filter(|id| requirement(id).is_some())
 }
 
 /// Text with the five characters of XML and HTML escaped, and control

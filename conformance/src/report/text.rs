@@ -1,6 +1,6 @@
 //! The report for people.
 
-use crate::suite::{CaseResult, CheckResult, RunResult, Verdict, requirement};
+use crate::suite::{CaseResult, CheckResult, Message, RunResult, Verdict, requirement};
 use std::fmt::Write;
 
 /// How many lines of a decoded message are shown.
@@ -48,6 +48,7 @@ pub fn summary(run: &RunResult) -> String {
         run.seed,
     );
     let verdict = match run.exit_code() {
+        0 if run.excuses() => "NOTHING FAILED but what the baseline excuses",
         0 if run.filtered => "CONFORMANT in the cases that were selected",
         0 if run.count(Verdict::NotRun) > 0 => "CONFORMANT in the cases that could run",
         0 => "CONFORMANT",
@@ -64,7 +65,7 @@ pub fn report(run: &RunResult) -> String {
     let mut text = String::new();
     for case in &run.cases {
         if case.verdict >= Verdict::NonStrict {
-            failure(&mut text, case, run);
+            text.push_str(&details(case, run));
         }
     }
     text.push('\n');
@@ -72,7 +73,10 @@ pub fn report(run: &RunResult) -> String {
     text
 }
 
-fn failure(text: &mut String, case: &CaseResult, run: &RunResult) {
+/// All that somebody needs who knows nothing of the case.
+pub fn details(case: &CaseResult, run: &RunResult) -> String {
+    let mut all = String::new();
+    let text = &mut all;
     let _ = writeln!(
         text,
         "\n──── {} over {}: {}\n     {}",
@@ -91,6 +95,9 @@ fn failure(text: &mut String, case: &CaseResult, run: &RunResult) {
     }
     for violation in &case.violations {
         let _ = writeln!(text, "  ✗ seen by a monitor: {violation}");
+        for id in super::cited(violation) {
+            cited(text, id);
+        }
     }
     for note in &case.notes {
         let _ = writeln!(text, "  note: {note}");
@@ -99,7 +106,7 @@ fn failure(text: &mut String, case: &CaseResult, run: &RunResult) {
     if shown < case.exchanges.len() {
         let _ = writeln!(
             text,
-            "  the last {shown} of {} exchanges (the HTML and JSON reports have all):",
+            "  the last {shown} of {} exchanges (the HTML and JSON reports have more):",
             case.exchanges.len()
         );
     }
@@ -116,9 +123,9 @@ fn failure(text: &mut String, case: &CaseResult, run: &RunResult) {
                 .collect::<Vec<_>>()
                 .join(", ")
         );
-        block(text, "→", &exchange.request.text);
+        block(text, "→", &exchange.request);
         for answer in exchange.answers.iter().take(3) {
-            block(text, "←", &answer.text);
+            block(text, "←", answer);
         }
         if exchange.answers.len() > 3 {
             let _ = writeln!(text, "      ← … {} messages in all", exchange.answers.len());
@@ -126,6 +133,14 @@ fn failure(text: &mut String, case: &CaseResult, run: &RunResult) {
         let _ = writeln!(text, "      ← {}", exchange.end);
     }
     let _ = writeln!(text, "  again: {}", super::again(run, case));
+    all
+}
+
+fn cited(text: &mut String, id: &str) {
+    let _ = match requirement(id) {
+        Some(r) => writeln!(text, "      [{id}] {} ({})", r.text, r.chapter),
+        None => writeln!(text, "      [{id}]"),
+    };
 }
 
 fn failed_check(text: &mut String, check: &CheckResult) {
@@ -136,14 +151,7 @@ fn failed_check(text: &mut String, check: &CheckResult) {
     };
     let _ = writeln!(text, "  {mark} {}: {}", check.name, check.expects);
     for id in &check.cites {
-        match requirement(id) {
-            Some(r) => {
-                let _ = writeln!(text, "      [{id}] {} ({})", r.text, r.chapter);
-            }
-            None => {
-                let _ = writeln!(text, "      [{id}]");
-            }
-        }
+        cited(text, id);
     }
     if !check.expected.is_empty() {
         let _ = writeln!(text, "      expected  {}", clip(&check.expected));
@@ -160,8 +168,8 @@ fn clip(text: &str) -> String {
     }
 }
 
-fn block(text: &mut String, arrow: &str, message: &str) {
-    let lines: Vec<&str> = message.lines().collect();
+fn block(text: &mut String, arrow: &str, message: &Message) {
+    let lines: Vec<&str> = message.text.lines().collect();
     for (i, line) in lines.iter().take(LINES).enumerate() {
         let lead = if i == 0 { arrow } else { " " };
         let _ = writeln!(text, "      {lead} {}", clip(line));
@@ -171,5 +179,8 @@ fn block(text: &mut String, arrow: &str, message: &str) {
     }
     if lines.is_empty() {
         let _ = writeln!(text, "      {arrow} (empty)");
+    }
+    if !message.hex.is_empty() {
+        let _ = writeln!(text, "        hex {}", clip(&message.hex));
     }
 }

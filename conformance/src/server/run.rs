@@ -11,7 +11,7 @@ use crate::schema::driver as wire;
 use crate::schema::v1;
 use crate::suite::{
     Case, CaseResult, Choice, Need, Provenance, RunResult, Stop, Verdict, mutant_option, option,
-    patience_option, to_its_end,
+    patience_option, seed_of_case, to_its_end,
 };
 use futures::StreamExt;
 use futures::future::{join, join_all};
@@ -368,6 +368,7 @@ async fn run_case(
         about: case.about.to_owned(),
         verdict: Verdict::NotRun,
         reason: String::new(),
+        known: false,
         checks: Vec::new(),
         violations: Vec::new(),
         notes: Vec::new(),
@@ -385,7 +386,7 @@ async fn run_case(
         return result;
     }
     let patience = target.patience;
-    let cx = Cx::new(target, wire, case_seed(seed, case.name, wire));
+    let cx = Cx::new(target, wire, seed_of_case(seed, case.name, wire));
     let end = to_its_end((case.run)(cx.clone()), patience * 12).await;
     cx.close().await;
     result.checks = cx.recorder().judge(case.checks, &end);
@@ -398,15 +399,6 @@ async fn run_case(
     result.exchanges = cx.recorder().exchanges(result.verdict);
     result.took = began.elapsed();
     result
-}
-
-/// Each case has randomness of its own, so that it replays alone.
-fn case_seed(seed: u64, name: &str, wire: Wire) -> u64 {
-    name.bytes()
-        .chain(wire.name().bytes())
-        .fold(seed ^ 0xcbf2_9ce4_8422_2325, |h, b| {
-            (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-        })
 }
 
 #[cfg(test)]

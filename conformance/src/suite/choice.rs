@@ -2,6 +2,8 @@
 
 use super::{Case, Declaration, Profile, glob};
 use crate::net::Wire;
+use sha2::{Digest, Sha256};
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 /// Differs from run to run, whatever the seed: what an earlier run left behind is
@@ -10,6 +12,22 @@ pub fn unique() -> u128 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |d| d.as_nanos())
+}
+
+/// The seed of a run that nobody gave one: it cannot be guessed, and every reader
+/// of JSON keeps its 53 bits.
+pub fn random_seed() -> u64 {
+    RandomState::new().hash_one(unique()) >> 11
+}
+
+/// Each case has randomness of its own, so that it replays alone. What is made
+/// of it, the name of a space among others, does not tell which case it is.
+pub fn seed_of_case(seed: u64, name: &str, wire: Wire) -> u64 {
+    let mut hash = Sha256::new();
+    hash.update(seed.to_be_bytes());
+    hash.update(format!("{name}@{}", wire.name()));
+    let hash: [u8; 32] = hash.finalize().into();
+    hash.iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b))
 }
 
 /// What a run chooses among all cases.
@@ -114,5 +132,16 @@ mod tests {
             ..everything()
         };
         assert!(chosen.selects(&CASE));
+    }
+
+    /// Regression: seeds were made of names so that the arithmetic ran backwards, and
+    /// a client could read the case's name off the name of its space.
+    #[test]
+    fn the_seed_of_a_case_is_a_hash_of_all_that_makes_it() {
+        let hash = Sha256::digest(b"\0\0\0\0\0\0\0\x01push/one@grpc");
+        let seed = seed_of_case(1, "push/one", Wire::Grpc);
+        assert_eq!(seed.to_be_bytes(), hash[..8]);
+        assert_ne!(random_seed(), random_seed());
+        assert!(random_seed() < 1 << 53);
     }
 }

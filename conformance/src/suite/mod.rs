@@ -12,7 +12,7 @@ mod result;
 pub use case::{
     Case, Check, Declaration, Future, Kind, Need, Profile, Stop, negative, positive, to_its_end,
 };
-pub use choice::{Choice, unique};
+pub use choice::{Choice, random_seed, seed_of_case, unique};
 pub use exchange::{Exchange, Message, Raw};
 pub use monitor::Monitor;
 pub use recorder::Recorder;

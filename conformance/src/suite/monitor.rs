@@ -30,11 +30,11 @@ impl Monitor {
             if status.code != 0 && !status.reason.is_empty() {
                 match status_of(&status.reason) {
                     None => wrong.push(format!(
-                        "{method}: the reason {:?} is not in the list of version 1",
+                        "[ERR-004] {method}: the reason {:?} is not in the list of version 1",
                         status.reason
                     )),
                     Some(code) if code as u32 != status.code => wrong.push(format!(
-                        "{method}: {} comes with status {}, not {code:?}",
+                        "[ERR-002] {method}: {} comes with status {}, not {code:?}",
                         status.reason, status.code
                     )),
                     Some(_) => {}
@@ -47,6 +47,7 @@ impl Monitor {
             "Push" => wrong.extend(self.push(call, reply)),
             "Snapshot" => wrong.extend(snapshot(call, reply)),
             "Watch" => wrong.extend(watch(reply)),
+            "Reconcile" => wrong.extend(self.reconcile(call, reply)),
             _ => {}
         }
         wrong
@@ -70,7 +71,8 @@ impl Monitor {
             .as_ref()
             .is_some_and(|s| s.message.contains(token));
         let headed = reply.headers.iter().any(|(_, v)| v.contains(token));
-        (told || said || headed).then(|| format!("{}: the answer contains the token", call.method))
+        (told || said || headed)
+            .then(|| format!("[ERR-006] {}: the answer contains the token", call.method))
     }
 
     fn head(&mut self, space: &str, position: Option<&v1::Position>) -> Vec<String> {
@@ -83,7 +85,7 @@ impl Monitor {
             .or_insert(head.sequence);
         if head.sequence < *seen {
             return vec![format!(
-                "the head of epoch {:016x} went back from {seen} to {}",
+                "[HIST-003] the head of epoch {:016x} went back from {seen} to {}",
                 head.epoch, head.sequence
             )];
         }
@@ -100,13 +102,13 @@ impl Monitor {
         wrong.extend(self.head(&request.space, answer.position.as_ref()));
         if answer.held.len() != request.held.len() {
             wrong.push(format!(
-                "Hello: {} statuses for {} entries of held",
+                "[HELLO-018] {} statuses for {} entries of held",
                 answer.held.len(),
                 request.held.len()
             ));
         }
         if answer.limits.is_none() {
-            wrong.push("Hello: no limits".into());
+            wrong.push("[HELLO-013] no limits".into());
         }
         wrong
     }
@@ -120,7 +122,7 @@ impl Monitor {
         wrong.extend(self.head(&request.space, answer.position.as_ref()));
         if answer.verdicts.len() != request.records.len() {
             wrong.push(format!(
-                "Push: {} verdicts for {} records",
+                "[PUSH-009] {} verdicts for {} records",
                 answer.verdicts.len(),
                 request.records.len()
             ));
@@ -135,19 +137,48 @@ impl Monitor {
                 }
                 v1::Outcome::Superseded => match verdict.winner.as_ref().map(Record::from_wire) {
                     Some(Ok(winner)) if winner.key == record.key => remember(kept, winner),
-                    Some(_) => {
-                        wrong.push("Push: the winner of SUPERSEDED is no record of the key".into())
-                    }
-                    None => wrong.push("Push: SUPERSEDED without the winner".into()),
+                    Some(_) => wrong
+                        .push("[PUSH-015] the winner of SUPERSEDED is no record of the key".into()),
+                    None => wrong.push("[PUSH-015] SUPERSEDED without the winner".into()),
                 },
                 v1::Outcome::Rejected => {
                     if reason_name(verdict.reason).is_empty() {
-                        wrong.push(format!("Push: REJECTED with reason {}", verdict.reason));
+                        wrong.push(format!(
+                            "[PUSH-016] REJECTED with reason {}",
+                            verdict.reason
+                        ));
                     }
                 }
-                v1::Outcome::Unspecified => {
-                    wrong.push(format!("Push: a verdict has outcome {}", verdict.outcome))
-                }
+                v1::Outcome::Unspecified => wrong.push(format!(
+                    "[PUSH-010] a verdict has outcome {}",
+                    verdict.outcome
+                )),
+            }
+        }
+        wrong
+    }
+
+    fn reconcile(&mut self, call: &Call, reply: &Reply) -> Vec<String> {
+        let Some((request, answer)) =
+            unary::<v1::ReconcileRequest, v1::ReconcileResponse>(call, reply)
+        else {
+            return one_message(reply);
+        };
+        let mut wrong = one_message(reply);
+        wrong.extend(self.head(&request.space, answer.position.as_ref()));
+        if answer.held.len() != request.held.len() {
+            wrong.push(format!(
+                "[RECON-016] {} statuses for {} entries of held",
+                answer.held.len(),
+                request.held.len()
+            ));
+        }
+        if !answer.records.is_sorted_by(|a, b| a.key < b.key) {
+            wrong.push("[RECON-021] keys do not ascend".into());
+        }
+        for record in &answer.records {
+            if let Err(defect) = Record::from_wire(record) {
+                wrong.push(format!("Reconcile: a record is {}", defect.name()));
             }
         }
         wrong
@@ -223,17 +254,17 @@ fn snapshot(call: &Call, reply: &Reply) -> Vec<String> {
         match message.event {
             Some(Event::Start(start)) if i == 0 => {
                 if start.held.len() != request.held.len() {
-                    wrong.push("Snapshot: not one status for each entry of held".into());
+                    wrong.push("[SNAP-004] not one status for each entry of held".into());
                 }
             }
-            Some(Event::Start(_)) => wrong.push("Snapshot: a second SnapshotStart".into()),
+            Some(Event::Start(_)) => wrong.push("[SNAP-002] a second SnapshotStart".into()),
             Some(Event::Chunk(chunk)) => {
                 if i == 0 {
-                    wrong.push("Snapshot: a chunk comes before SnapshotStart".into());
+                    wrong.push("[SNAP-002] a chunk comes before SnapshotStart".into());
                 }
                 for record in chunk.records {
                     if last.as_ref().is_some_and(|l| *l >= record.key) {
-                        wrong.push("Snapshot: keys do not ascend".into());
+                        wrong.push("[SNAP-009] keys do not ascend".into());
                     }
                     last = Some(record.key.clone());
                     if let Err(defect) = Record::from_wire(&record) {
@@ -248,7 +279,7 @@ fn snapshot(call: &Call, reply: &Reply) -> Vec<String> {
             }
             Some(Event::End(_)) => {
                 if i + 1 != reply.messages.len() {
-                    wrong.push("Snapshot: something follows StreamEnd".into());
+                    wrong.push("[SNAP-033] something follows StreamEnd".into());
                 }
             }
             None => wrong.push("Snapshot: a message without a known event".into()),
@@ -284,7 +315,7 @@ fn watch(reply: &Reply) -> Vec<String> {
             Some(Event::Heartbeat(beat)) => beat.cursor,
             Some(Event::End(_)) => {
                 if i + 1 != reply.messages.len() {
-                    wrong.push("Watch: something follows StreamEnd".into());
+                    wrong.push("[WATCH-036] something follows StreamEnd".into());
                 }
                 None
             }
@@ -298,7 +329,7 @@ fn watch(reply: &Reply) -> Vec<String> {
                 && (before.epoch != cursor.epoch || before.sequence > cursor.sequence)
             {
                 wrong.push(format!(
-                    "Watch: the cursor went back from {} to {}",
+                    "[WATCH-004] the cursor went back from {} to {}",
                     before.sequence, cursor.sequence
                 ));
             }

@@ -98,6 +98,9 @@ pub struct CaseResult {
     pub verdict: Verdict,
     /// Why it did not run, or ended early.
     pub reason: String,
+    /// It failed, as a baseline says: it counts as not run.
+    #[serde(default)]
+    pub known: bool,
     /// In the order of declaration.
     pub checks: Vec<CheckResult>,
     /// What monitors saw.
@@ -187,10 +190,15 @@ impl RunResult {
         self.cases.iter().filter(|c| c.verdict == verdict).count()
     }
 
+    /// Whether a baseline excused a failure.
+    pub fn excuses(&self) -> bool {
+        self.cases.iter().any(|c| c.known)
+    }
+
     /// The exit code: 0 conformant, 1 not, 2 nothing selected, 3
     /// inconclusive.
     pub fn exit_code(&self) -> u8 {
-        if self.cases.iter().all(|c| c.verdict == Verdict::NotRun) {
+        if (self.cases.iter()).all(|c| c.verdict == Verdict::NotRun && !c.known) {
             2
         } else if self.count(Verdict::Failed) > 0 {
             1

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         Some("check") => check(),
         Some("trace") => trace::page(root()).map(|page| print!("{page}")),
         _ => Err(anyhow!(
-            "usage: spec-blocks write|check|trace (`cargo xtask generate`, `check` and `book` call this)"
+            "usage: spec-blocks write|check|trace (`cargo xtask generate`, `check` and `book` have this called)"
         )),
     };
     match result {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use gosync_conformance::suite::{Check, requirements, text_hash};
 use gosync_conformance::{client, server};
 use serde::Deserialize;
@@ -13,8 +13,10 @@ use serde::Deserialize;
 const COVERAGE: &str = "conformance/coverage.toml";
 const LOCK: &str = "conformance/requirements.lock";
 const LOCK_HEAD: &str = "# The text of each requirement, and of what it points at, as the checks that cite it were written or looked at\n\
-                         # again: its hash.\n\
+                         # again: its hash; below it, these checks. A number that was withdrawn is never given again.\n\
                          # `cargo xtask generate spec` renews this file, and names the checks to look at.\n";
+/// In the place of the hash, once the requirement is gone.
+const WITHDRAWN: &str = "withdrawn";
 
 /// Who is bound by a requirement, and whose cases guard it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -214,49 +216,76 @@ impl Facts {
         }
     }
 
-    fn lock(&self) -> String {
-        let lines = self
-            .rules
-            .iter()
-            .map(|rule| format!("{} {}\n", rule.id, rule.hash));
-        LOCK_HEAD.to_owned() + &lines.collect::<String>()
+    /// The lock file that follows `old`.
+    fn lock(&self, old: &str) -> String {
+        let mut text = LOCK_HEAD.to_owned();
+        for rule in &self.rules {
+            text += &format!("{} {}\n", rule.id, rule.hash);
+            for check in self.citing(&rule.id) {
+                text += &format!("  {check}\n");
+            }
+        }
+        let gone = locked(old).into_keys().filter(|id| !self.has(id));
+        text + &gone
+            .map(|id| format!("{id} {WITHDRAWN}\n"))
+            .collect::<String>()
     }
 
-    /// One sentence for each requirement that is not what the lock file holds, with the checks to look at.
-    fn reworded(&self, lock: &str) -> Vec<String> {
-        let kept: BTreeMap<&str, &str> = lock
-            .lines()
-            .filter(|line| !line.starts_with('#'))
-            .filter_map(|line| line.split_once(' '))
-            .collect();
-        let now: BTreeSet<&str> = self.rules.iter().map(|rule| rule.id.as_str()).collect();
-        let mut found: Vec<String> = self
-            .rules
+    fn has(&self, id: &str) -> bool {
+        self.rules.iter().any(|rule| rule.id == id)
+    }
+
+    /// One sentence for each requirement that is not what the lock file holds, or is not guarded as it says, with the
+    /// checks to look at.
+    fn moved(&self, lock: &str) -> Vec<String> {
+        let kept = locked(lock);
+        let mut found = Vec::new();
+        for Rule { id, hash, .. } in &self.rules {
+            let Some((was, checks)) = kept.get(id.as_str()) else {
+                found.push(format!("{id} is new"));
+                continue;
+            };
+            if *was == WITHDRAWN {
+                found.push(format!(
+                    "{id} was withdrawn: give the requirement a number that none has had"
+                ));
+            } else if was != hash {
+                let these = self.named(id);
+                found.push(format!(
+                    "{id}, or what it points at, was reworded: look at {these}"
+                ));
+            }
+            let now = self.citing(id);
+            let now: BTreeSet<&str> = now.iter().map(String::as_str).collect();
+            found.extend(
+                checks
+                    .difference(&now)
+                    .map(|check| format!("{id} lost the check {check}")),
+            );
+            found.extend(
+                now.difference(checks)
+                    .map(|check| format!("{id} is cited by {check} now")),
+            );
+        }
+        let gone = kept
             .iter()
-            .filter_map(|Rule { id, hash, .. }| match kept.get(id.as_str()) {
-                Some(kept) if kept == hash => None,
-                Some(_) => Some(format!(
-                    "{id}, or what it points at, was reworded: look at {}",
-                    self.citing(id)
-                )),
-                None => Some(format!("{id} is new")),
-            })
-            .collect();
-        let gone = kept.keys().filter(|id| !now.contains(**id));
-        found.extend(gone.map(|id| format!("{id} is gone: look at {}", self.citing(id))));
+            .filter(|(id, (was, _))| *was != WITHDRAWN && !self.has(id));
+        found.extend(gone.map(|(id, _)| format!("{id} is gone: look at {}", self.named(id))));
         found
     }
 
-    fn citing(&self, id: &str) -> String {
-        let checks: Vec<String> = SIDES
-            .iter()
-            .flat_map(|side| {
-                let name = side.name();
-                self.checks(id, *side)
-                    .iter()
-                    .map(move |check| format!("{name} {check}"))
-            })
-            .collect();
+    /// The checks that cite it, of both sides.
+    fn citing(&self, id: &str) -> Vec<String> {
+        let of = |side: &Side| {
+            let checks = self.checks(id, *side).iter();
+            let name = side.name();
+            checks.map(move |check| format!("{name} {check}"))
+        };
+        SIDES.iter().flat_map(of).collect()
+    }
+
+    fn named(&self, id: &str) -> String {
+        let checks = self.citing(id);
         if checks.is_empty() {
             "nothing, no check cites it".to_owned()
         } else {
@@ -331,6 +360,21 @@ impl Facts {
     }
 }
 
+/// Of each requirement of a lock file: its hash, and the checks that cite it.
+fn locked(lock: &str) -> BTreeMap<&str, (&str, BTreeSet<&str>)> {
+    let mut all: BTreeMap<&str, (&str, BTreeSet<&str>)> = BTreeMap::new();
+    let mut last = "";
+    for line in lock.lines().filter(|line| !line.starts_with('#')) {
+        if let Some(check) = line.strip_prefix("  ") {
+            all.entry(last).or_default().1.insert(check);
+        } else if let Some((id, hash)) = line.split_once(' ') {
+            last = id;
+            all.entry(id).or_default().0 = hash;
+        }
+    }
+    all
+}
+
 /// What does not hold, one sentence each.
 pub fn problems(root: &Path) -> Result<Vec<String>> {
     let facts = Facts::read(root)?;
@@ -338,10 +382,10 @@ pub fn problems(root: &Path) -> Result<Vec<String>> {
         .with_context(|| format!("{COVERAGE} is not understood"))?;
     let vector_exists = |file: &str| root.join("spec/vectors").join(file).is_file();
     let mut found = facts.uncovered(&coverage, vector_exists);
-    let reworded = facts.reworded(&read(root, LOCK).unwrap_or_default());
-    if !reworded.is_empty() {
-        found.extend(reworded);
-        found.push("look at these checks, then run `cargo xtask generate spec`".to_owned());
+    let moved = facts.moved(&read(root, LOCK).unwrap_or_default());
+    if !moved.is_empty() {
+        found.extend(moved);
+        found.push("look at these, then run `cargo xtask generate spec`".to_owned());
     }
     Ok(found)
 }
@@ -349,17 +393,29 @@ pub fn problems(root: &Path) -> Result<Vec<String>> {
 /// Renews the lock file, takes what is guarded out of the exceptions, and says which checks to look at.
 pub fn renew(root: &Path) -> Result<()> {
     let facts = Facts::read(root)?;
-    let moved = facts.reworded(&read(root, LOCK).unwrap_or_default());
+    let lock = read(root, LOCK).unwrap_or_default();
+    let moved = facts.moved(&lock);
     for change in &moved {
         println!("{change}");
     }
     if !moved.is_empty() {
         println!(
-            "new hashes in {LOCK}: {}; look at the checks above before you commit it",
+            "changes in {LOCK}: {}; look at the checks above before you commit it",
             moved.len()
         );
     }
-    write(root, LOCK, &facts.lock())?;
+    let given_again = |rule: &&Rule| {
+        locked(&lock)
+            .get(rule.id.as_str())
+            .is_some_and(|l| l.0 == WITHDRAWN)
+    };
+    if let Some(rule) = facts.rules.iter().find(given_again) {
+        bail!(
+            "{} was withdrawn once, and {LOCK} keeps its number",
+            rule.id
+        );
+    }
+    write(root, LOCK, &facts.lock(&lock))?;
     let coverage = read(root, COVERAGE)?;
     write(root, COVERAGE, &facts.pruned(&coverage))
 }
@@ -464,15 +520,39 @@ mod tests {
         let mut after = facts(&[("A-001", Side::Server)]);
         after.rules[0] = Rule::new("A-001", "A server MUST not a.", &Book::new(iter::empty()));
         after.rules.remove(1);
-        assert_eq!(before.reworded(&before.lock()), [""; 0]);
+        assert_eq!(before.moved(&before.lock("")), [""; 0]);
         assert_eq!(
-            after.reworded(&before.lock()),
+            after.moved(&before.lock("")),
             [
                 "A-001, or what it points at, was reworded: look at server x/y (z)",
                 "B-002 is gone: look at nothing, no check cites it"
             ]
         );
-        assert_eq!(before.reworded(&after.lock())[1], "B-002 is new");
+        assert_eq!(before.moved(&after.lock(""))[1], "B-002 is new");
+    }
+
+    #[test]
+    fn whoever_takes_a_check_away_or_cites_more_is_asked_to_look() {
+        let (one, none) = (facts(&[("A-001", Side::Server)]), facts(&[]));
+        assert_eq!(
+            none.moved(&one.lock("")),
+            ["A-001 lost the check server x/y (z)"]
+        );
+        assert_eq!(
+            one.moved(&none.lock("")),
+            ["A-001 is cited by server x/y (z) now"]
+        );
+    }
+
+    #[test]
+    fn a_withdrawn_number_is_kept_and_never_given_again() {
+        let before = facts(&[]);
+        let mut after = facts(&[]);
+        after.rules.remove(1);
+        let lock = after.lock(&before.lock(""));
+        assert_eq!(after.moved(&lock), [""; 0]);
+        assert_eq!(after.lock(&lock), lock);
+        assert!(before.moved(&lock)[0].starts_with("B-002 was withdrawn"));
     }
 
     const PAGES: [&str; 2] = [
