@@ -52,9 +52,10 @@ macro_rules! limits {
             /// the floor must be tried all the same. Likewise one above the
             /// ceiling is lowered.
             pub fn from_wire(l: &wire::Limits) -> Limits {
-                let read = |told: u64, floor: u64, ceiling: u64| match mutant!(FloorNotAssumed) {
-                    true => told.min(ceiling),
-                    false => told.max(floor).min(ceiling),
+                let read = |told: u64, floor: u64, ceiling: u64| {
+                    let floor = if mutant!(FloorNotAssumed) { 0 } else { floor };
+                    let ceiling = if mutant!(CeilingNotAssumed) { u64::MAX } else { ceiling };
+                    told.max(floor).min(ceiling)
                 };
                 Limits { $($name: read(l.$name, $floor, $ceiling),)* }
             }

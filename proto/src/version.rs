@@ -1,6 +1,7 @@
 //! Versions and the hybrid logical clock that issues them. Knows no wall
 //! clock: the reading comes in as an argument.
 
+use crate::mutant;
 use std::fmt;
 
 /// A hybrid logical clock reading: Unix milliseconds in the upper 48 bits, a
@@ -103,7 +104,10 @@ impl Clock {
         now_ms: u64,
         replaces: Option<Version>,
     ) -> Result<Version, ClockExhausted> {
-        let next = |t: Time| t.0.checked_add(1).map(Time).ok_or(ClockExhausted);
+        let next = |t: Time| match mutant!(TimeWraps) {
+            true => Ok(Time(t.0.wrapping_add(1))),
+            false => t.0.checked_add(1).map(Time).ok_or(ClockExhausted),
+        };
         let mut time = Time::from_millis(now_ms).max(next(self.floor)?);
         if let Some(old) = replaces {
             time = time.max(next(old.time)?);

@@ -20,6 +20,9 @@ macro_rules! both {
             Both KeysFolded "keys-folded" ["MODEL-007"] "Keys are sent in lower case.";
             Both ValuesAsText "values-as-text" ["MODEL-016"] "Values are sent as if they were UTF-8.";
             Both SmallerReplicaWins "smaller-replica-wins" ["MODEL-017"] "At equal times the smaller replica id wins.";
+            Both EmptyKeysTaken "empty-keys-taken" ["MODEL-004"] "Keys may be empty.";
+            Both TombstonesWithValue "tombstones-with-value" ["MODEL-015"] "A tombstone may bring a value, which is dropped.";
+            Both LongVarintsTaken "long-varints-taken" ["RECON-002"] "Varints may be longer than they need be.";
             Both UnknownFieldsKept "unknown-fields-kept" ["EXT-008", "EXT-009"] "Unknown fields of a record are kept in its value.";
         }
     };

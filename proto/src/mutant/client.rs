@@ -19,9 +19,14 @@ macro_rules! client {
             Client BeatenWritesStay "beaten-writes-stay" ["CLIENT-015", "PUSH-005", "PUSH-027"] "A write stays when a record arrives that beats it.";
             Client ValueLimitUnchecked "value-limit-unchecked" ["LIMIT-008"] "The application may write values of any size.";
             Client FloorNotAssumed "floor-not-assumed" ["LIMIT-007"] "A limit below the floor is believed.";
+            Client CeilingNotAssumed "ceiling-not-assumed" ["LIMIT-016"] "A limit above the ceiling is believed.";
+            Client TimeWraps "time-wraps" ["CLOCK-004"] "After the last time comes the first.";
 
             // ---- the client's records and cursors ----
             Client ServerAlwaysWins "server-always-wins" ["MODEL-018", "SNAP-018"] "What the server sends replaces what is held, newer or not.";
+            Client VersionIsIdentity "version-is-identity" ["MODEL-019"] "A record of the version that is held is taken for the same.";
+            Client BytesSigned "bytes-signed" ["MODEL-006"] "The order of keys is that of signed bytes.";
+            Client RangesUnbounded "ranges-unbounded" ["MERKLE-002"] "A fingerprint is of all that is held, whatever the range.";
             Client DamageKept "damage-kept" ["MODEL-023"] "A damaged record competes with the server's.";
             Client DamageOffered "damage-offered" ["MODEL-022", "MODEL-024"] "Damaged records are offered to the server.";
             Client CursorFirst "cursor-first" ["HIST-009", "WATCH-009"] "The cursor is stored before the records.";
@@ -50,6 +55,7 @@ macro_rules! client {
             Client DoubtUntold "doubt-untold" ["CLIENT-024", "CLIENT-044"] "A write in doubt is not marked as such.";
             Client OldTombstonesKept "old-tombstones-kept" ["HIST-031"] "Tombstones below the horizon are not deleted.";
             Client FutureHorizonFollowed "future-horizon-followed" ["SEC-013"] "A horizon in the future is followed.";
+            Client SplitPassedOver "split-passed-over" ["RECON-003"] "A part that is split at a bad bound counts as done.";
             Client MixedHistories "mixed-histories" ["RECON-034"] "A session goes on when the history changes.";
             Client LaggingBelieved "lagging-believed" ["RECON-035"] "An answer from before the cursor is used.";
             Client LastPositionAdopted "last-position-adopted" ["RECON-041"] "The cursor of a session is that of its last answer.";

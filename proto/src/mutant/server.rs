@@ -98,12 +98,10 @@ macro_rules! server {
             Server UnknownFeatureRefused "unknown-feature-refused" ["EXT-004", "HELLO-009"] "Features of later versions are malformed.";
 
             // ---- the server: what a request may hold ----
-            Server EmptyKeysTaken "empty-keys-taken" ["MODEL-004"] "Keys may be empty.";
             Server LongBoundsTaken "long-bounds-taken" ["MODEL-009"] "Bounds of ranges may be longer than 513 bytes.";
             Server LongestBoundRefused "longest-bound-refused" ["MODEL-009"] "Bounds of 513 bytes are too long.";
             Server AnySpaceId "any-space-id" ["MODEL-001"] "A space may have any name.";
             Server InvertedRangesTaken "inverted-ranges-taken" ["MODEL-008"] "A range whose end is not above its start stands for all keys.";
-            Server TombstonesWithValue "tombstones-with-value" ["MODEL-015"] "A tombstone may bring a value, which is dropped.";
             Server EntriesWithoutRanges "entries-without-ranges" ["MODEL-010"] "An entry of held may have no ranges.";
             Server RangesInAnyOrder "ranges-in-any-order" ["MODEL-011"] "The ranges of an entry may come in any order.";
             Server OverlapsTaken "overlaps-taken" ["MODEL-012"] "Two entries of held may cover one key.";
@@ -177,7 +175,6 @@ macro_rules! server {
             Server ResumeUntold "resume-untold" ["RECON-026"] "An answer does not say where it broke off.";
             Server LeftoversTaken "leftovers-taken" ["RECON-008"] "Entries of columns may be left over.";
             Server EmptyRunsTaken "empty-runs-taken" ["RECON-008"] "A run may have no parts.";
-            Server LongVarintsTaken "long-varints-taken" ["RECON-002"] "Varints may be longer than they need be.";
             Server AnswerFromNowhere "answer-from-nowhere" ["RECON-015"] "The answer of Reconcile has no position.";
             Server AnswerWithoutStatus "answer-without-status" ["RECON-016"] "The answer of Reconcile has no statuses.";
 
@@ -280,8 +277,8 @@ macro_rules! server {
             Server NothingProcessed "nothing-processed" ["RECON-027"] "An answer breaks off before the first part.";
             Server UnknownKindsTaken "unknown-kinds-taken" ["RECON-008"] "Parts of an unknown kind are passed over.";
             Server MissingDigestsTaken "missing-digests-taken" ["RECON-008"] "Digests that are missing count as zeros.";
-            Server BoundCountWraps "bound-count-wraps" ["RECON-003"] "The count of a bound's bytes wraps at 64 bits.";
             Server LowBoundsTaken "low-bounds-taken" ["RECON-003"] "A bound may be at or below the lower one.";
+            Server BoundCountWraps "bound-count-wraps" ["RECON-003"] "The count of a bound's bytes wraps at 64 bits.";
             Server HorizonNeverRight "horizon-never-right" ["RECON-013"] "Every descent is computed at another horizon.";
             Server ReconcileUnserved "reconcile-unserved" ["RECON-049", "RECON-017"] "Reconcile is offered and not served.";
 

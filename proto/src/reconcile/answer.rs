@@ -283,7 +283,10 @@ impl<'a> Answer<'a> {
         let (mut lower, infinity) = range.shared();
         for i in 1..=n {
             let bound = match i < n {
-                true => Some(get_bound(&mut self.bounds, &lower)?),
+                true => match get_bound(&mut self.bounds, &lower) {
+                    Err(_) if mutant!(SplitPassedOver) => return Ok(()),
+                    bound => Some(bound?),
+                },
                 false => None,
             };
             let end = bound.as_ref().or(infinity.as_ref());

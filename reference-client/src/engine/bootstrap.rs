@@ -196,7 +196,12 @@ impl Engine {
         };
         let mut last = bootstrap.after.clone();
         for r in &records {
-            let ascends = last.as_deref().is_none_or(|l| r.key.as_bytes() > l);
+            let ascends = |last: &[u8]| match mutant!(BytesSigned) {
+                true => (r.key.as_bytes().iter().map(|b| b.cast_signed()))
+                    .gt(last.iter().map(|b| b.cast_signed())),
+                false => r.key.as_bytes() > last,
+            };
+            let ascends = last.as_deref().is_none_or(ascends);
             if !ascends && !mutant!(SnapshotInAnyOrder) {
                 return Err(CallError::misbehaved("a snapshot that is out of order"));
             }

@@ -122,7 +122,10 @@ impl Engine {
         let fingerprints = order
             .iter()
             .map(|i| {
-                let range = self.meta.ranges[*i].range.clone();
+                let range = match mutant!(RangesUnbounded) {
+                    true => KeyRange::all(),
+                    false => self.meta.ranges[*i].range.clone(),
+                };
                 self.image.summary(&range).fingerprint.0.to_vec()
             })
             .collect();

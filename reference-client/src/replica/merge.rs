@@ -148,6 +148,9 @@ impl<'a> Merger<'a> {
             }
         };
         let merge = match held {
+            Some(held) if mutant!(VersionIsIdentity) && held.record.version == record.version => {
+                Merge::Same
+            }
             Some(held) if !mutant!(ServerAlwaysWins) => record.merge_against(&held.record),
             _ => Merge::Wins,
         };

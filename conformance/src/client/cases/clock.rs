@@ -42,6 +42,18 @@ pub const CASES: &[Case<Cx>] = &[
         run: |cx| Box::pin(set_back_here(cx)),
     },
     Case {
+        name: "clock/end-of-time",
+        profile: Profile::Hardened,
+        needs: &[Need::ClientClock],
+        about: "The client's clock is at the end of the times that there are, and so is the version of a record that it holds.",
+        checks: &[positive(
+            "refused",
+            &["CLOCK-004"],
+            "a write over it is refused, since no version is left; one of another key is taken",
+        )],
+        run: |cx| Box::pin(end_of_time(cx)),
+    },
+    Case {
         name: "clock/future-from-server",
         profile: Profile::Hardened,
         needs: &[],
@@ -63,6 +75,36 @@ fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| d.as_millis() as u64)
+}
+
+async fn end_of_time(cx: Cx) -> Result<(), Stop> {
+    cx.set_clock((1 << 48) - 1).await?;
+    let replica = cx.open("a").await?;
+    cx.server_writes(&[Record::put("k", u64::MAX, 77, "last")])
+        .await;
+    let shown = |entries: &[(String, String)]| entries.iter().any(|(_, value)| value == "last");
+    let mut entries = Vec::new();
+    for _ in 0..8 {
+        let _ = replica.try_sync(Duration::from_millis(500)).await?;
+        entries = replica.entries().await?;
+        if shown(&entries) {
+            break;
+        }
+    }
+    if !shown(&entries) {
+        // it is no future record: CLOCK-011 goes by the client's clock as well
+        return Err(Stop::Peer(format!("k=last does not arrive: {entries:?}")));
+    }
+    let over = replica.put("k", "later").await;
+    let still = shown(&replica.entries().await?);
+    let other = replica.put("other", "v").await;
+    cx.check(
+        "refused",
+        over.is_err() && still && other.is_ok(),
+        "refused, and nothing changed; the other one taken",
+        format!("{over:?}; the record stays: {still}; the other: {other:?}"),
+    );
+    Ok(())
 }
 
 async fn ahead_here(cx: Cx) -> Result<(), Stop> {

@@ -39,6 +39,25 @@ pub const CASES: &[Case<Cx>] = &[
         run: |cx| Box::pin(fingerprints(cx)),
     },
     Case {
+        name: "hello/fingerprints-of-ranges",
+        profile: Profile::Heal,
+        needs: &[Need::Reconcile, Need::Ranges],
+        about: "A replica that holds the keys of two prefixes, beside whose ends others lie, says Hello again.",
+        checks: &[
+            positive(
+                "arrive",
+                &["MODEL-006"],
+                "what lies in the ranges arrives, of keys below and above the byte 80",
+            ),
+            positive(
+                "each",
+                &["MERKLE-002"],
+                "each fingerprint is that of the records in its range",
+            ),
+        ],
+        run: |cx| Box::pin(fingerprints_of_ranges(cx)),
+    },
+    Case {
         name: "hello/another-horizon",
         profile: Profile::Heal,
         needs: &[Need::Reconcile],
@@ -340,6 +359,60 @@ async fn another_horizon(cx: Cx) -> Result<(), Stop> {
     let heals = reconciles(&seen[before..]).len() + calls(&seen[before..], "Snapshot").len();
     cx.equal("equal", 0, heals);
     same_as_server(&cx, "equal", &replica).await
+}
+
+async fn fingerprints_of_ranges(cx: Cx) -> Result<(), Stop> {
+    let keys: [&[u8]; 8] = [
+        b"a",
+        b"a/",
+        b"a/1",
+        b"a0",
+        b"\x7f",
+        b"\x80",
+        b"\x80\xff",
+        b"\x81",
+    ];
+    let records: Vec<Record> = keys
+        .iter()
+        .map(|key| Record::put(*key, time(1), 77, "v"))
+        .collect();
+    cx.server_writes(&records).await;
+    let two = vec![b"a/".to_vec(), b"\x80".to_vec()];
+    let replica = cx
+        .open_with("a", "a", |open| open.key_prefixes = two)
+        .await?;
+    for _ in 0..4 {
+        let _ = replica.try_sync(cx.patience()).await?;
+    }
+    let held = replica.contents().await?.entries.len();
+    cx.equal("arrive", 4, held);
+    let before = cx.seen().await.len();
+    let _ = replica.try_sync(cx.patience()).await?;
+    let Some(hello) = hellos(&cx, before).await.into_iter().next() else {
+        return Err(Stop::Peer("no second Hello".into()));
+    };
+    let ranges: Vec<v1::Range> = hello
+        .held
+        .into_iter()
+        .flat_map(|held| held.ranges)
+        .collect();
+    let space = cx.space().to_owned();
+    let want: Vec<Vec<u8>> = cx
+        .server(|p| {
+            p.service.with_space(&space, |s| {
+                let states = ranges.iter().map(|range| s.range_state(range));
+                states.map(|state| state.fingerprint).collect()
+            })
+        })
+        .await;
+    let equal = hello.fingerprints == want && want.len() > 1;
+    cx.check(
+        "each",
+        equal,
+        "the fingerprints of the server's records there",
+        format!("{:02x?}, not {want:02x?}", hello.fingerprints),
+    );
+    Ok(())
 }
 
 async fn odd_hello(cx: Cx) -> Result<(), Stop> {

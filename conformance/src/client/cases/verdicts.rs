@@ -62,7 +62,7 @@ pub const CASES: &[Case<Cx>] = &[
             ),
             positive(
                 "hash",
-                &["MODEL-018"],
+                &["MODEL-018", "MODEL-019"],
                 "of two puts the greater value hash wins, whichever came first",
             ),
             positive(

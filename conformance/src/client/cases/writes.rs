@@ -98,6 +98,18 @@ pub const CASES: &[Case<Cx>] = &[
         run: |cx| Box::pin(above_replaced(cx)),
     },
     Case {
+        name: "writes/limits-above-ceiling",
+        profile: Profile::Hardened,
+        needs: &[],
+        about: "Hello advertises values of any size.",
+        checks: &[positive(
+            "ceiling",
+            &["LIMIT-016"],
+            "a value above the ceiling is refused, a large one below it is taken",
+        )],
+        run: |cx| Box::pin(above_ceiling(cx)),
+    },
+    Case {
         name: "writes/limits-below-floor",
         profile: Profile::Hardened,
         needs: &[],
@@ -313,6 +325,33 @@ async fn above_replaced(cx: Cx) -> Result<(), Stop> {
         above,
         format!("above {ahead}"),
         format!("{sent:?}"),
+    );
+    Ok(())
+}
+
+async fn above_ceiling(cx: Cx) -> Result<(), Stop> {
+    cx.server(|p| {
+        p.script(|s| {
+            s.always(
+                "Hello",
+                bend(|_, m: &mut v1::HelloResponse| {
+                    if let Some(limits) = &mut m.limits {
+                        limits.max_value_bytes = 1 << 40;
+                    }
+                }),
+            );
+        });
+    })
+    .await;
+    let replica = cx.open("a").await?;
+    sync_patiently(&replica, &cx).await?;
+    let large = replica.put("large", vec![b'v'; 512 << 10]).await;
+    let larger = replica.put("larger", vec![b'v'; (16 << 20) + 1]).await;
+    cx.check(
+        "ceiling",
+        large.is_ok() && larger.is_err(),
+        "512 KiB are taken, 16 MiB and a byte refused",
+        format!("{large:?}, {larger:?}"),
     );
     Ok(())
 }
