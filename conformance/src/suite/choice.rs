@@ -26,8 +26,8 @@ pub fn seed_of_case(seed: u64, name: &str, wire: Wire) -> u64 {
     let mut hash = Sha256::new();
     hash.update(seed.to_be_bytes());
     hash.update(format!("{name}@{}", wire.name()));
-    let hash: [u8; 32] = hash.finalize().into();
-    hash.iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b))
+    let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = hash.finalize().into();
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// What a run chooses among all cases.

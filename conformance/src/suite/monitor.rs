@@ -100,13 +100,7 @@ impl Monitor {
         };
         let mut wrong = one_message(reply);
         wrong.extend(self.head(&request.space, answer.position.as_ref()));
-        if answer.held.len() != request.held.len() {
-            wrong.push(format!(
-                "[HELLO-018] {} statuses for {} entries of held",
-                answer.held.len(),
-                request.held.len()
-            ));
-        }
+        wrong.extend(statuses("HELLO-018", request.held.len(), answer.held.len()));
         if answer.limits.is_none() {
             wrong.push("[HELLO-013] no limits".into());
         }
@@ -166,13 +160,7 @@ impl Monitor {
         };
         let mut wrong = one_message(reply);
         wrong.extend(self.head(&request.space, answer.position.as_ref()));
-        if answer.held.len() != request.held.len() {
-            wrong.push(format!(
-                "[RECON-016] {} statuses for {} entries of held",
-                answer.held.len(),
-                request.held.len()
-            ));
-        }
+        wrong.extend(statuses("RECON-016", request.held.len(), answer.held.len()));
         if !answer.records.is_sorted_by(|a, b| a.key < b.key) {
             wrong.push("[RECON-021] keys do not ascend".into());
         }
@@ -226,6 +214,12 @@ fn unary<Q: Message + Default, A: Message + Default>(call: &Call, reply: &Reply)
     reply.is_ok().then_some((request, answer))
 }
 
+/// One for each entry of `held`.
+fn statuses(id: &str, entries: usize, statuses: usize) -> Option<String> {
+    (statuses != entries)
+        .then(|| format!("[{id}] {statuses} statuses for {entries} entries of held"))
+}
+
 fn one_message(reply: &Reply) -> Vec<String> {
     if reply.is_ok() && reply.messages.len() != 1 {
         vec![format!(
@@ -253,9 +247,7 @@ fn snapshot(call: &Call, reply: &Reply) -> Vec<String> {
         };
         match message.event {
             Some(Event::Start(start)) if i == 0 => {
-                if start.held.len() != request.held.len() {
-                    wrong.push("[SNAP-004] not one status for each entry of held".into());
-                }
+                wrong.extend(statuses("SNAP-004", request.held.len(), start.held.len()));
             }
             Some(Event::Start(_)) => wrong.push("[SNAP-002] a second SnapshotStart".into()),
             Some(Event::Chunk(chunk)) => {
@@ -337,4 +329,71 @@ fn watch(reply: &Reply) -> Vec<String> {
         }
     }
     wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Status;
+    use std::time::Duration;
+
+    /// What the monitor says of an answer to a Reconcile that holds one entry.
+    fn of_reconcile(monitor: &mut Monitor, answer: &v1::ReconcileResponse) -> Vec<String> {
+        let request = v1::ReconcileRequest {
+            held: vec![v1::HeldRanges::default()],
+            ..v1::ReconcileRequest::default()
+        };
+        let reply = Reply {
+            messages: vec![answer.encode_to_vec().into()],
+            status: Some(Status::ok()),
+            ..Reply::default()
+        };
+        let call = Call::new("Reconcile", &request.encode_to_vec(), Duration::ZERO);
+        monitor.look(&call, &reply)
+    }
+
+    fn at(sequence: u64) -> v1::ReconcileResponse {
+        v1::ReconcileResponse {
+            position: Some(v1::Position {
+                head: Some(v1::Cursor {
+                    sequence,
+                    ..v1::Cursor::default()
+                }),
+                ..v1::Position::default()
+            }),
+            held: vec![v1::HistoryStatus::default()],
+            ..v1::ReconcileResponse::default()
+        }
+    }
+
+    /// Regression: answers to Reconcile were not looked at.
+    #[test]
+    fn answers_to_reconcile_are_looked_at() {
+        let record = |key: &str| Record::put(key, 1, 1, "v").to_wire();
+        let mut monitor = Monitor::default();
+        let good = v1::ReconcileResponse {
+            records: vec![record("a"), record("b")],
+            ..at(5)
+        };
+        assert_eq!(of_reconcile(&mut monitor, &good), [""; 0]);
+        let mut nameless = record("a");
+        nameless.version = None;
+        let records = |records| v1::ReconcileResponse { records, ..at(5) };
+        let unanswered = v1::ReconcileResponse {
+            held: Vec::new(),
+            ..at(5)
+        };
+        for (answer, says) in [
+            (at(4), "[HIST-003]"),
+            (records(vec![record("b"), record("a")]), "[RECON-021]"),
+            (records(vec![nameless]), "a record is"),
+            (unanswered, "[RECON-016]"),
+        ] {
+            let said = of_reconcile(&mut monitor, &answer);
+            assert!(
+                said.len() == 1 && said[0].contains(says),
+                "{says}: {said:?}"
+            );
+        }
+    }
 }

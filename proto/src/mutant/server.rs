@@ -277,8 +277,8 @@ macro_rules! server {
             Server NothingProcessed "nothing-processed" ["RECON-027"] "An answer breaks off before the first part.";
             Server UnknownKindsTaken "unknown-kinds-taken" ["RECON-008"] "Parts of an unknown kind are passed over.";
             Server MissingDigestsTaken "missing-digests-taken" ["RECON-008"] "Digests that are missing count as zeros.";
-            Server LowBoundsTaken "low-bounds-taken" ["RECON-003"] "A bound may be at or below the lower one.";
             Server BoundCountWraps "bound-count-wraps" ["RECON-003"] "The count of a bound's bytes wraps at 64 bits.";
+            Server LowBoundsTaken "low-bounds-taken" ["RECON-003"] "A bound may be at or below the lower one.";
             Server HorizonNeverRight "horizon-never-right" ["RECON-013"] "Every descent is computed at another horizon.";
             Server ReconcileUnserved "reconcile-unserved" ["RECON-049", "RECON-017"] "Reconcile is offered and not served.";
 

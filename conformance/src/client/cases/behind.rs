@@ -3,7 +3,7 @@
 
 use super::standing::{compact, hellos, of_server};
 use super::streams::keys;
-use super::tools::{bend, calls, from_hello, head, reconciles, settled, until};
+use super::tools::{calls, from_hello, head, hello_says, reconciles, settled, until};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::context::pushed;
 use crate::client::{Cx, Replica};
@@ -298,17 +298,10 @@ async fn future_horizon(cx: Cx) -> Result<(), Stop> {
     cx.server_writes(&records).await;
     let replica = cx.open("a").await?;
     sync_patiently(&replica, &cx).await?;
-    cx.server(|p| {
-        p.script(|s| {
-            s.always(
-                "Hello",
-                bend(|_, m: &mut v1::HelloResponse| {
-                    if let Some(position) = &mut m.position {
-                        position.horizon = 32_503_680_000_000 << 16;
-                    }
-                }),
-            );
-        });
+    hello_says(&cx, |m| {
+        if let Some(position) = &mut m.position {
+            position.horizon = 32_503_680_000_000 << 16;
+        }
     })
     .await;
     let before = cx.seen().await.len();

@@ -1,7 +1,9 @@
 //! What a replica computes of its records: fingerprints of what is clean, and the
 //! points at which the server held them.
 
-use super::tools::{bend, calls, from_hello, granted, reconciles, server_loses, settled, until};
+use super::tools::{
+    bend, calls, from_hello, granted, hello_says, reconciles, server_loses, settled, until,
+};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::context::pushed;
 use crate::client::{Cx, Replica};
@@ -417,8 +419,7 @@ async fn fingerprints_of_ranges(cx: Cx) -> Result<(), Stop> {
 
 async fn odd_hello(cx: Cx) -> Result<(), Stop> {
     let replica = settled(&cx, 20).await?;
-    let bad = bend(|_, m: &mut v1::HelloResponse| m.position = None);
-    cx.server(|p| p.script(|s| s.always("Hello", bad))).await;
+    hello_says(&cx, |m| m.position = None).await;
     let before = cx.seen().await.len();
     let _ = replica.try_sync(Duration::from_millis(700)).await?;
     let seen = cx.seen().await;

@@ -158,20 +158,19 @@ pub async fn heal(cx: &Cx, replica: &Replica) -> Result<(), Stop> {
     Ok(())
 }
 
+/// From now on each answer to Hello is changed.
+pub async fn hello_says(cx: &Cx, change: impl Fn(&mut v1::HelloResponse) + Send + Sync + 'static) {
+    let bent = bend(move |_, m: &mut v1::HelloResponse| change(m));
+    cx.server(|p| p.script(|s| s.always("Hello", bent))).await;
+}
+
 /// Hello grants this access to all keys, and nothing else.
 pub async fn granted(cx: &Cx, access: i32) {
-    cx.server(|p| {
-        p.script(|s| {
-            s.always(
-                "Hello",
-                bend(move |_, m: &mut v1::HelloResponse| {
-                    m.grants = vec![v1::Grant {
-                        key_prefix: vec![],
-                        access,
-                    }];
-                }),
-            );
-        });
+    hello_says(cx, move |m| {
+        m.grants = vec![v1::Grant {
+            key_prefix: vec![],
+            access,
+        }];
     })
     .await;
 }

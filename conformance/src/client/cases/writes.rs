@@ -1,7 +1,7 @@
 //! Writes of the application: their versions and order, batches, what becomes of
 //! those that are old, refused or beaten.
 
-use super::tools::{bend, cursors};
+use super::tools::{cursors, hello_says};
 use super::{others, same_as_server, sync_patiently, time};
 use crate::client::Cx;
 use crate::client::context::{pushed, visible_entries};
@@ -330,17 +330,10 @@ async fn above_replaced(cx: Cx) -> Result<(), Stop> {
 }
 
 async fn above_ceiling(cx: Cx) -> Result<(), Stop> {
-    cx.server(|p| {
-        p.script(|s| {
-            s.always(
-                "Hello",
-                bend(|_, m: &mut v1::HelloResponse| {
-                    if let Some(limits) = &mut m.limits {
-                        limits.max_value_bytes = 1 << 40;
-                    }
-                }),
-            );
-        });
+    hello_says(&cx, |m| {
+        if let Some(limits) = &mut m.limits {
+            limits.max_value_bytes = 1 << 40;
+        }
     })
     .await;
     let replica = cx.open("a").await?;
@@ -357,20 +350,13 @@ async fn above_ceiling(cx: Cx) -> Result<(), Stop> {
 }
 
 async fn below_floor(cx: Cx) -> Result<(), Stop> {
-    cx.server(|p| {
-        p.script(|s| {
-            s.always(
-                "Hello",
-                bend(|_, m: &mut v1::HelloResponse| {
-                    if let Some(limits) = &mut m.limits {
-                        limits.max_value_bytes = 10;
-                        limits.max_push_records = 1;
-                        limits.max_message_bytes = 100;
-                        limits.max_response_bytes = 100;
-                    }
-                }),
-            );
-        });
+    hello_says(&cx, |m| {
+        if let Some(limits) = &mut m.limits {
+            limits.max_value_bytes = 10;
+            limits.max_push_records = 1;
+            limits.max_message_bytes = 100;
+            limits.max_response_bytes = 100;
+        }
     })
     .await;
     let replica = cx.open("a").await?;
